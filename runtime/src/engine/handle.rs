@@ -1,0 +1,300 @@
+//! The engine's front half: a bounded queue in, cached state out. Cheap to clone, safe from any thread, never
+//! waits for the device.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use crate::request::{EventSink, Request, SubmitError};
+
+/// A job on its way to the engine.
+pub struct Job {
+    /// What to compute.
+    pub request: Request,
+    /// Where its events go.
+    pub sink: Box<dyn EventSink>,
+}
+
+/// What the engine's thread is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EngineState {
+    /// Waiting for jobs.
+    Idle,
+    /// Computing.
+    Busy,
+    /// Takes no new jobs and finishes the old ones.
+    Draining,
+    /// Ended, as asked.
+    Stopped,
+    /// Ended by a fault.
+    Failed,
+}
+
+/// Numbers for health checks, all cached: reading them touches neither device nor engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Status {
+    /// What the engine's thread is doing.
+    pub state: EngineState,
+    /// Jobs that wait.
+    pub waiting: usize,
+    /// Jobs being computed.
+    pub running: usize,
+    /// Pages of the KV cache that jobs hold.
+    pub kv_pages_used: usize,
+    /// Pages of the KV cache.
+    pub kv_pages_total: usize,
+}
+
+/// Fixed limits that a job is checked against before it may wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Jobs that may wait.
+    pub queue_depth: usize,
+    /// Tokens the context holds, prompt and completion together.
+    pub context: usize,
+    /// Tokens in the vocabulary.
+    pub vocab: usize,
+}
+
+/// Tokens generated at most where a request names no number.
+pub const DEFAULT_MAX_TOKENS: u32 = 2048;
+
+/// Submits and cancels jobs and reads the engine's cached state.
+#[derive(Clone)]
+pub struct EngineHandle {
+    shared: Arc<Shared>,
+}
+
+/// The engine's end of the queue. The engine's thread holds the only one; when it is dropped, waiting jobs are
+/// told and new ones refused.
+pub struct JobQueue {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    limits: Limits,
+    inner: Mutex<Inner>,
+    wake: Condvar,
+    kv_pages_used: AtomicUsize,
+    kv_pages_total: AtomicUsize,
+}
+
+struct Inner {
+    waiting: VecDeque<Job>,
+    /// Waiting and running.
+    active: HashSet<String>,
+    cancelled: HashSet<String>,
+    busy: bool,
+    /// Set by a shutdown: running jobs may go on until then.
+    drain_until: Option<Instant>,
+    /// Why the engine's thread ended.
+    ended: Option<Ended>,
+}
+
+enum Ended {
+    Stopped,
+    Failed(String),
+}
+
+/// A handle for the server's side and a queue for the engine's.
+pub fn channel(limits: Limits) -> (EngineHandle, JobQueue) {
+    let shared = Arc::new(Shared {
+        limits,
+        inner: Mutex::new(Inner {
+            waiting: VecDeque::new(),
+            active: HashSet::new(),
+            cancelled: HashSet::new(),
+            busy: false,
+            drain_until: None,
+            ended: None,
+        }),
+        wake: Condvar::new(),
+        kv_pages_used: AtomicUsize::new(0),
+        kv_pages_total: AtomicUsize::new(0),
+    });
+    (EngineHandle { shared: shared.clone() }, JobQueue { shared })
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // A panic on the engine's thread leaves the queue itself intact.
+        self.inner.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+impl EngineHandle {
+    /// Puts a job into the queue. Its events go to `sink`, from the engine's thread.
+    ///
+    /// # Errors
+    /// Every [`SubmitError`]; the job then leaves no trace.
+    pub fn submit(&self, request: Request, sink: Box<dyn EventSink>) -> Result<(), SubmitError> {
+        self.check(&request)?;
+        let mut inner = self.shared.lock();
+        match &inner.ended {
+            Some(Ended::Failed(why)) => return Err(SubmitError::Failed(why.clone())),
+            Some(Ended::Stopped) => return Err(SubmitError::Draining),
+            None => {}
+        }
+        if inner.drain_until.is_some() {
+            return Err(SubmitError::Draining);
+        }
+        if inner.active.contains(&request.job_id) {
+            return Err(SubmitError::DuplicateJob(request.job_id));
+        }
+        if inner.waiting.len() >= self.shared.limits.queue_depth {
+            return Err(SubmitError::QueueFull { depth: self.shared.limits.queue_depth });
+        }
+        inner.active.insert(request.job_id.clone());
+        inner.waiting.push_back(Job { request, sink });
+        self.shared.wake.notify_all();
+        Ok(())
+    }
+
+    /// The limits that every job is checked against.
+    pub fn limits(&self) -> Limits {
+        self.shared.limits
+    }
+
+    fn check(&self, request: &Request) -> Result<(), SubmitError> {
+        let Limits { context, vocab, .. } = self.shared.limits;
+        if request.prompt.is_empty() {
+            return Err(SubmitError::EmptyPrompt);
+        }
+        if let Some(position) = request.prompt.iter().position(|&id| id as usize >= vocab) {
+            return Err(SubmitError::TokenOutOfRange { position, id: request.prompt[position], vocab });
+        }
+        let (prompt, max_tokens) = (request.prompt.len(), request.max_tokens.unwrap_or(1));
+        if prompt.saturating_add(max_tokens as usize) > context {
+            return Err(SubmitError::ContextOverflow { prompt, max_tokens, context });
+        }
+        Ok(())
+    }
+
+    /// Asks for a job's end; unknown and finished ids are ignored. The job answers with
+    /// [`JobError::Cancelled`](crate::request::JobError::Cancelled) after the step it is in.
+    pub fn cancel(&self, job_id: &str) {
+        let mut inner = self.shared.lock();
+        if inner.active.contains(job_id) {
+            inner.cancelled.insert(job_id.to_owned());
+            self.shared.wake.notify_all();
+        }
+    }
+
+    /// Refuses new jobs from now on; running ones may finish until `timeout` has passed, then they are cancelled.
+    pub fn shutdown(&self, timeout: Duration) {
+        let mut inner = self.shared.lock();
+        let until = Instant::now() + timeout;
+        inner.drain_until = Some(inner.drain_until.map_or(until, |earlier| earlier.min(until)));
+        self.shared.wake.notify_all();
+    }
+
+    /// The cached state.
+    pub fn status(&self) -> Status {
+        let inner = self.shared.lock();
+        let state = match (&inner.ended, inner.drain_until, inner.busy) {
+            (Some(Ended::Failed(_)), ..) => EngineState::Failed,
+            (Some(Ended::Stopped), ..) => EngineState::Stopped,
+            (None, Some(_), _) => EngineState::Draining,
+            (None, None, true) => EngineState::Busy,
+            (None, None, false) => EngineState::Idle,
+        };
+        Status {
+            state,
+            waiting: inner.waiting.len(),
+            running: inner.active.len() - inner.waiting.len(),
+            kv_pages_used: self.shared.kv_pages_used.load(Ordering::Relaxed),
+            kv_pages_total: self.shared.kv_pages_total.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Blocks until the engine's thread has ended.
+    pub fn wait_until_ended(&self) {
+        let mut inner = self.shared.lock();
+        while inner.ended.is_none() {
+            inner = self.shared.wake.wait(inner).unwrap_or_else(|poisoned| poisoned.into_inner());
+        }
+    }
+}
+
+/// What the engine should do next.
+pub enum Next {
+    /// Go on with what runs, after taking in `jobs` and dropping the `cancelled`.
+    Work {
+        /// New jobs, oldest first.
+        jobs: Vec<Job>,
+        /// Ids of running jobs that were cancelled.
+        cancelled: Vec<String>,
+    },
+    /// Nothing is left and a shutdown was asked for.
+    Stop,
+}
+
+impl JobQueue {
+    /// Takes up to `room` waiting jobs. Blocks while there is nothing to do: no job waits, none was cancelled, and
+    /// `running` is 0.
+    pub fn next(&self, room: usize, running: usize) -> Next {
+        let mut inner = self.shared.lock();
+        loop {
+            let expired = inner.drain_until.is_some_and(|until| Instant::now() >= until);
+            if expired {
+                inner.cancelled = inner.active.clone();
+            }
+            let cancelled: Vec<String> = inner.cancelled.drain().collect();
+            // A job cancelled while it waits is taken all the same: the engine tells its sink.
+            let forced = inner.waiting.iter().filter(|job| cancelled.contains(&job.request.job_id)).count();
+            let mut jobs: Vec<Job> = Vec::new();
+            if forced > 0 {
+                let (out, rest): (Vec<Job>, Vec<Job>) = inner.waiting.drain(..).partition(|job| cancelled.contains(&job.request.job_id));
+                jobs = out;
+                inner.waiting = VecDeque::from(rest);
+            }
+            let take = room.min(inner.waiting.len());
+            jobs.extend(inner.waiting.drain(..take));
+            if running > 0 || !jobs.is_empty() || !cancelled.is_empty() {
+                inner.busy = true;
+                return Next::Work { jobs, cancelled };
+            }
+            inner.busy = false;
+            if inner.drain_until.is_some() && inner.waiting.is_empty() {
+                return Next::Stop;
+            }
+            inner = self.shared.wake.wait(inner).unwrap_or_else(|poisoned| poisoned.into_inner());
+        }
+    }
+
+    /// Says that a job has ended: its id is free again.
+    pub fn finished(&self, job_id: &str) {
+        let mut inner = self.shared.lock();
+        inner.active.remove(job_id);
+        inner.cancelled.remove(job_id);
+    }
+
+    /// Publishes the KV cache's numbers.
+    pub fn publish_pages(&self, used: usize, total: usize) {
+        self.shared.kv_pages_used.store(used, Ordering::Relaxed);
+        self.shared.kv_pages_total.store(total, Ordering::Relaxed);
+    }
+
+    /// Ends the engine by a fault: every later job is refused with `why`.
+    pub fn fail(self, why: String) {
+        self.shared.lock().ended = Some(Ended::Failed(why));
+    }
+}
+
+impl Drop for JobQueue {
+    fn drop(&mut self) {
+        let mut inner = self.shared.lock();
+        if inner.ended.is_none() {
+            inner.ended = Some(if std::thread::panicking() {
+                Ended::Failed("the engine's thread panicked".to_owned())
+            } else {
+                Ended::Stopped
+            });
+        }
+        // Dropping the sinks closes their streams.
+        inner.waiting.clear();
+        inner.active.clear();
+        self.shared.wake.notify_all();
+    }
+}

@@ -1,0 +1,1 @@
+//! Reads GGUF files and trusts nothing in them.

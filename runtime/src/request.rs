@@ -1,0 +1,174 @@
+//! What goes into the engine and what comes out of it: the whole interface between the server and the runtime.
+
+use std::time::Duration;
+
+/// One completion to compute.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Request {
+    /// The client's name for the job; unique among the jobs that are waiting or running.
+    pub job_id: String,
+    /// Follows the request through every log line and event.
+    pub correlation_id: String,
+    /// Token ids of the prompt, special tokens included; at least one.
+    pub prompt: Vec<u32>,
+    /// Tokens to generate at most. `None`: as many as the context leaves, 2048 at most.
+    pub max_tokens: Option<u32>,
+    /// How the next token is chosen.
+    pub sampling: Sampling,
+    /// The completion ends before the first of these strings that its text contains.
+    pub stop: Vec<String>,
+}
+
+/// How the next token is chosen. The order is: repetition penalty, temperature, top-k, top-p, min-p, draw.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sampling {
+    /// Logits are divided by it; 0 takes the most likely token and draws nothing.
+    pub temperature: f32,
+    /// Keep the smallest set of tokens whose probability reaches it; 1 keeps all.
+    pub top_p: f32,
+    /// Keep so many of the most likely tokens; 0 keeps all.
+    pub top_k: u32,
+    /// Drop tokens less likely than this share of the most likely one; 0 keeps all.
+    pub min_p: f32,
+    /// Logits of tokens seen in prompt or output: divided by it if positive, else multiplied; 1 changes nothing.
+    pub repetition_penalty: f32,
+    /// Seeds the request's own random numbers.
+    pub seed: u64,
+}
+
+impl Sampling {
+    /// Always the most likely token, ties to the lowest id.
+    pub const GREEDY: Sampling =
+        Sampling { temperature: 0.0, top_p: 1.0, top_k: 0, min_p: 0.0, repetition_penalty: 1.0, seed: 0 };
+}
+
+/// What happens to a job, in this order: `Started`, any number of `Token`, then one `End` or one `Error`.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// The job left the queue and its prompt is being computed.
+    Started,
+    /// Text that has become certain: whole UTF-8 characters, no part of a stop string.
+    Token {
+        /// Counts this job's token events from 0.
+        index: u32,
+        /// The text, never empty.
+        text: String,
+    },
+    /// The completion is whole.
+    End(Completion),
+    /// The job ended early; what was sent so far stays valid.
+    Error(JobError),
+}
+
+/// The account of a finished job.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Completion {
+    /// Tokens of the prompt.
+    pub tokens_in: u32,
+    /// Tokens generated, an end-of-sequence token not counted.
+    pub tokens_out: u32,
+    /// From the first generated token to the last.
+    pub decode_time: Duration,
+    /// Why it ended.
+    pub stop_reason: StopReason,
+}
+
+/// Why a completion ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StopReason {
+    /// As many tokens as the request allowed.
+    MaxTokens,
+    /// The model generated an end-of-sequence token.
+    EndOfSequence,
+    /// The text reached this stop string.
+    StopSequence(String),
+}
+
+/// Why a job ended without completing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum JobError {
+    /// Cancelled by its client, by a closed connection or by a shutdown.
+    #[error("the job was cancelled")]
+    Cancelled,
+    /// It ran longer than the worker allows.
+    #[error("the job ran longer than {} s", .0.as_secs())]
+    Timeout(Duration),
+    /// No pages are left for its keys and values.
+    #[error("no memory for the job's keys and values: {needed} pages needed, {free} of {total} free")]
+    OutOfPages {
+        /// Pages the job needs.
+        needed: usize,
+        /// Pages that nobody holds.
+        free: usize,
+        /// Pages there are.
+        total: usize,
+    },
+    /// The device failed; with the driver's name of the error.
+    #[error("device error: {0}")]
+    Device(String),
+    /// A fault of this program.
+    #[error("internal error: {0}")]
+    Internal(String),
+}
+
+/// Why a job was not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SubmitError {
+    /// The bounded queue is full.
+    #[error("the queue is full: {depth} jobs are waiting")]
+    QueueFull {
+        /// Jobs that may wait.
+        depth: usize,
+    },
+    /// A job of that name is waiting or running.
+    #[error("a job with the id {0:?} is already running")]
+    DuplicateJob(String),
+    /// The prompt, with the tokens asked for, exceeds the model's context.
+    #[error("{prompt} prompt tokens and {max_tokens} to generate exceed the context of {context} tokens")]
+    ContextOverflow {
+        /// Tokens of the prompt.
+        prompt: usize,
+        /// Tokens to generate; 1 where the request names no number.
+        max_tokens: u32,
+        /// Tokens the context holds.
+        context: usize,
+    },
+    /// A prompt of no tokens.
+    #[error("the prompt has no tokens")]
+    EmptyPrompt,
+    /// A token id that the model does not have.
+    #[error("token id {id} at position {position} is outside the vocabulary of {vocab}")]
+    TokenOutOfRange {
+        /// Where in the prompt.
+        position: usize,
+        /// The id.
+        id: u32,
+        /// Tokens in the vocabulary.
+        vocab: usize,
+    },
+    /// The worker is shutting down.
+    #[error("the worker is shutting down")]
+    Draining,
+    /// The engine has stopped after a fault.
+    #[error("the engine has stopped: {0}")]
+    Failed(String),
+}
+
+/// Receives a job's events on the engine's thread.
+///
+/// `send` must not block: a sink holds `max_tokens + 2` events, which is all that a job can produce.
+pub trait EventSink: Send {
+    /// Delivers an event; `Err` when nobody listens any more, which cancels the job.
+    fn send(&mut self, event: Event) -> Result<(), Disconnected>;
+}
+
+/// Nobody listens to the job any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the receiver is gone")]
+pub struct Disconnected;
+
+impl<F: FnMut(Event) -> Result<(), Disconnected> + Send> EventSink for F {
+    fn send(&mut self, event: Event) -> Result<(), Disconnected> {
+        self(event)
+    }
+}
