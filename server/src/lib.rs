@@ -1,1 +1,77 @@
-//! server
+//! The HTTP face of the worker: checks requests, hands them to the engine, streams its events. It never touches a
+//! device and never blocks a thread that serves others.
+//!
+//! A request's way: `routes` -> `execute` { `body`, `validate`, the tokenizer, the engine's queue }; its events'
+//! way back: `sink`, on the engine's thread, -> a channel -> `sse`.
+
+#![forbid(unsafe_code)]
+
+mod body;
+mod cancel;
+mod correlation;
+mod error;
+mod execute;
+mod fields;
+mod health;
+mod log;
+mod routes;
+mod serve;
+mod sink;
+mod sse;
+mod validate;
+mod wire;
+
+use std::time::{Duration, Instant};
+
+use runtime::ModelInfo;
+use runtime::engine::EngineHandle;
+
+pub use serve::{ServeError, run};
+
+/// What the server puts requests to.
+pub struct Worker {
+    /// Takes jobs.
+    pub engine: EngineHandle,
+    /// Makes token ids of a text.
+    pub encode: Encode,
+    /// The model that answers.
+    pub info: ModelInfo,
+}
+
+/// The tokenizer's forward half: a text's token ids.
+pub type Encode = Box<dyn Fn(&str) -> Vec<u32> + Send + Sync>;
+
+/// Limits of the server.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Bytes of a request's body.
+    pub body_limit: usize,
+    /// Connections served at a time; further ones wait.
+    pub max_connections: usize,
+    /// What a request's head may take to arrive, and then its body; also how long an unused connection is kept.
+    pub read_timeout: Duration,
+    /// A stream that was silent for so long gets a comment, so that nobody on the way takes it for dead.
+    pub keep_alive: Duration,
+    /// What running jobs may take to finish after a shutdown was asked for.
+    pub drain_timeout: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            // The longest prompt, each character escaped as a pair of surrogates, and room for the rest.
+            body_limit: 12 * 32768 + 128 * 1024,
+            max_connections: 512,
+            read_timeout: Duration::from_secs(30),
+            keep_alive: Duration::from_secs(15),
+            drain_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// What every handler shares.
+struct State {
+    worker: Worker,
+    config: Config,
+    started: Instant,
+}

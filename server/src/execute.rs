@@ -1,0 +1,68 @@
+use std::sync::Arc;
+
+use runtime::engine::DEFAULT_MAX_TOKENS;
+use runtime::request::{JobError, Request};
+use tokio::sync::mpsc;
+use tokio_stream::Stream;
+use warp::{Buf, Reply};
+
+use crate::State;
+use crate::correlation::CorrelationId;
+use crate::error::ApiError;
+use crate::log::JobLog;
+use crate::sink::JobSink;
+use crate::sse::JobStream;
+use crate::{body, log, validate};
+
+/// `POST /execute`: the answer's headers leave as soon as the job is in the queue, its events as they happen.
+pub(crate) async fn execute(
+    state: Arc<State>,
+    correlation: CorrelationId,
+    body: impl Stream<Item = Result<impl Buf, warp::Error>>,
+) -> Result<impl Reply, ApiError> {
+    let stream = submit(&state, &correlation, body).await;
+    stream.map(JobStream::into_reply).inspect_err(|error| log::refused(&state, &correlation, error))
+}
+
+async fn submit(
+    state: &Arc<State>,
+    correlation: &CorrelationId,
+    body: impl Stream<Item = Result<impl Buf, warp::Error>>,
+) -> Result<JobStream, ApiError> {
+    let body = body::read(body, state.config.body_limit, state.config.read_timeout).await?;
+    // Parsing, hashing and tokenizing a long prompt take milliseconds: too long for a thread that serves others.
+    let prepare = {
+        let (state, correlation) = (state.clone(), correlation.clone());
+        move || prepare(state, correlation, &body)
+    };
+    let (request, log) = tokio::task::spawn_blocking(prepare)
+        .await
+        .map_err(|error| ApiError::Job(JobError::Internal(error.to_string())))??;
+
+    let seed = request.sampling.seed;
+    let job_id = request.job_id.clone();
+    // Room for all that a job can produce, so that the engine never waits for a reader.
+    let capacity = request.max_tokens.unwrap_or(DEFAULT_MAX_TOKENS) as usize + 2;
+    let (sender, events) = mpsc::channel(capacity);
+    state.worker.engine.submit(request, Box::new(JobSink::new(sender, log)))?;
+    Ok(JobStream::new(state.clone(), job_id, correlation.clone(), seed, events))
+}
+
+fn prepare(
+    state: Arc<State>,
+    correlation: CorrelationId,
+    body: &[u8],
+) -> Result<(Request, JobLog), ApiError> {
+    let encode = |text: &str| (state.worker.encode)(text);
+    let valid = validate::execute(body, state.worker.info.vocab_size, encode).map_err(ApiError::Invalid)?;
+    let request = Request {
+        job_id: valid.job_id,
+        correlation_id: correlation.as_str().to_owned(),
+        prompt: encode(&valid.prompt),
+        max_tokens: valid.max_tokens,
+        sampling: valid.sampling,
+        stop: valid.stop,
+    };
+    let log = JobLog::new(state.clone(), &request, &valid.prompt);
+    Ok((request, log))
+}

@@ -1,0 +1,165 @@
+use std::ops::RangeInclusive;
+
+use serde_json::{Map, Number, Value};
+
+use crate::wire::Fault;
+
+/// A JSON object being taken apart: each taker removes one field, notes what is wrong with it and goes on with a
+/// stand-in, so that [`Fields::finish`] can name all faults at once. `null` counts as absent.
+pub(crate) struct Fields {
+    rest: Map<String, Value>,
+    faults: Vec<Fault>,
+}
+
+/// Numbers that a field allows, written as in its constraint.
+pub(crate) struct Bounds {
+    /// The least number, itself allowed unless `open`.
+    pub(crate) min: f64,
+    pub(crate) max: f64,
+    /// Whether `min` itself is left out.
+    pub(crate) open: bool,
+}
+
+impl Fields {
+    /// Reads an object. What is not JSON, or no object, has no fields to go on with.
+    pub(crate) fn parse(body: &[u8]) -> Result<Self, Vec<Fault>> {
+        match serde_json::from_slice(body) {
+            Ok(Value::Object(rest)) => Ok(Self { rest, faults: Vec::new() }),
+            Ok(other) => Err(vec![wrong_type("body", "object", &other)]),
+            Err(error) => Err(vec![Fault::new("body", "valid_json", format!("not valid JSON: {error}"))]),
+        }
+    }
+
+    /// A text of 1 to `max` characters that must be there.
+    pub(crate) fn text(&mut self, name: &str, max: usize) -> String {
+        match self.take(name) {
+            None => self.fault(Fault::new(name, "required", format!("{name} is missing"))),
+            Some(Value::String(text)) => match check_length(name, &text, max) {
+                Ok(()) => return text,
+                Err(fault) => self.fault(fault),
+            },
+            Some(other) => self.fault(wrong_type(name, "string", &other)),
+        }
+        String::new()
+    }
+
+    /// A list of at most `most` texts of 1 to `max` characters; absent, it is empty.
+    pub(crate) fn texts(&mut self, name: &str, most: usize, max: usize) -> Vec<String> {
+        let values = match self.take(name) {
+            None => return Vec::new(),
+            Some(Value::Array(values)) => values,
+            Some(other) => {
+                self.fault(wrong_type(name, "array", &other));
+                return Vec::new();
+            }
+        };
+        if values.len() > most {
+            let message = format!("{name} has {} entries; at most {most} are allowed", values.len());
+            self.fault(Fault::new(name, format!("length(0..={most})"), message));
+            return Vec::new();
+        }
+        let check = |(index, value)| {
+            let path = format!("{name}[{index}]");
+            let checked = match value {
+                Value::String(text) => check_length(&path, &text, max).map(|()| text),
+                other => Err(wrong_type(&path, "string", &other)),
+            };
+            // The stand-in keeps the indices of the others right.
+            checked.unwrap_or_else(|fault| {
+                self.fault(fault);
+                String::new()
+            })
+        };
+        values.into_iter().enumerate().map(check).collect()
+    }
+
+    /// A whole number within `range`.
+    pub(crate) fn integer(&mut self, name: &str, range: RangeInclusive<u64>) -> Option<u64> {
+        let number = self.number(name, "integer")?;
+        let whole = number.as_u64().filter(|value| range.contains(value));
+        if whole.is_none() {
+            let (min, max) = (range.start(), range.end());
+            self.out_of_range(
+                name,
+                number,
+                format!("range({min}..={max})"),
+                format!("a whole number from {min} to {max}"),
+            );
+        }
+        whole
+    }
+
+    /// A number within `bounds`.
+    pub(crate) fn real(&mut self, name: &str, bounds: Bounds) -> Option<f32> {
+        let number = self.number(name, "number")?;
+        let Bounds { min, max, open } = bounds;
+        let inside =
+            |value: f64| if open { min < value && value <= max } else { min <= value && value <= max };
+        // Checked again after rounding: the least doubles above 0 are 0 as f32.
+        let real = number.as_f64().filter(|&value| inside(value) && inside(f64::from(value as f32)));
+        if real.is_none() {
+            let (constraint, words) = if open {
+                (format!("range({min:?}<..={max:?})"), format!("over {min:?} and at most {max:?}"))
+            } else {
+                (format!("range({min:?}..={max:?})"), format!("from {min:?} to {max:?}"))
+            };
+            self.out_of_range(name, number, constraint, words);
+        }
+        real.map(|value| value as f32)
+    }
+
+    /// Notes a fault that the caller found.
+    pub(crate) fn fault(&mut self, fault: Fault) {
+        self.faults.push(fault);
+    }
+
+    /// All faults, those of fields that nobody took among them.
+    pub(crate) fn finish(mut self) -> Result<(), Vec<Fault>> {
+        for name in self.rest.keys() {
+            self.faults.push(Fault::new(name, "known_field", "there is no such field"));
+        }
+        if self.faults.is_empty() { Ok(()) } else { Err(self.faults) }
+    }
+
+    fn take(&mut self, name: &str) -> Option<Value> {
+        self.rest.remove(name).filter(|value| !value.is_null())
+    }
+
+    fn number(&mut self, name: &str, expected: &str) -> Option<Number> {
+        match self.take(name)? {
+            Value::Number(number) => Some(number),
+            other => {
+                self.fault(wrong_type(name, expected, &other));
+                None
+            }
+        }
+    }
+
+    fn out_of_range(&mut self, name: &str, value: Number, constraint: String, words: String) {
+        let fault = Fault::new(name, constraint, format!("{name} must be {words}"));
+        self.fault(Fault { value: Some(value), ..fault });
+    }
+}
+
+fn check_length(path: &str, text: &str, max: usize) -> Result<(), Fault> {
+    match text.chars().count() {
+        0 => Err(Fault::new(path, "non_empty", format!("{path} must not be empty"))),
+        length if length <= max => Ok(()),
+        length => {
+            let message = format!("{path} has {length} characters; at most {max} are allowed");
+            Err(Fault::new(path, format!("length(1..={max})"), message))
+        }
+    }
+}
+
+fn wrong_type(path: &str, expected: &str, found: &Value) -> Fault {
+    let found = match found {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    };
+    Fault::new(path, format!("type({expected})"), format!("{path} must be of type {expected}, not {found}"))
+}

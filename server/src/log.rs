@@ -1,0 +1,108 @@
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use runtime::request::{Event, JobError, Request};
+use sha2::{Digest, Sha256};
+use tracing::{error, info, warn};
+
+use crate::State;
+use crate::correlation::CorrelationId;
+use crate::error::ApiError;
+
+/// Writes one job's log lines. The prompt appears by length and hash only.
+pub(crate) struct JobLog {
+    state: Arc<State>,
+    job_id: String,
+    correlation_id: String,
+    prompt_chars: usize,
+    prompt_sha256: String,
+    tokens_in: usize,
+    submitted: Instant,
+    first_token: Option<Duration>,
+}
+
+impl JobLog {
+    pub(crate) fn new(state: Arc<State>, request: &Request, prompt: &str) -> Self {
+        Self {
+            state,
+            job_id: request.job_id.clone(),
+            correlation_id: request.correlation_id.clone(),
+            prompt_chars: prompt.chars().count(),
+            prompt_sha256: Sha256::digest(prompt).iter().map(|byte| format!("{byte:02x}")).collect(),
+            tokens_in: request.prompt.len(),
+            submitted: Instant::now(),
+            first_token: None,
+        }
+    }
+
+    /// A line for the first event, one for the last; the first token's time is kept for the latter.
+    pub(crate) fn note(&mut self, event: &Event) {
+        let info = &self.state.worker.info;
+        let (job_id, correlation_id) = (&self.job_id, &self.correlation_id);
+        let (model_ref, device) = (&info.name, &info.device);
+        match event {
+            Event::Started => info!(
+                event = "execute_start",
+                job_id,
+                correlation_id,
+                model_ref,
+                device,
+                tokens_in = self.tokens_in,
+                prompt_chars = self.prompt_chars,
+                prompt_sha256 = self.prompt_sha256,
+                waited_ms = millis(self.submitted.elapsed()),
+            ),
+            Event::Token { .. } => {
+                self.first_token.get_or_insert_with(|| self.submitted.elapsed());
+            }
+            Event::End(completion) => info!(
+                event = "execute_end",
+                job_id,
+                correlation_id,
+                model_ref,
+                device,
+                tokens_in = completion.tokens_in,
+                tokens_out = completion.tokens_out,
+                first_token_ms = self.first_token.map(millis),
+                decode_time_ms = millis(completion.decode_time),
+                vram_bytes = info.bytes_used,
+            ),
+            Event::Error(cause) => {
+                let told = ApiError::Job(cause.clone());
+                let code = told.code();
+                match cause {
+                    JobError::Cancelled | JobError::Timeout(_) | JobError::OutOfPages { .. } => {
+                        warn!(event = "error", job_id, correlation_id, model_ref, device, code, message = %told)
+                    }
+                    JobError::Device(_) | JobError::Internal(_) => {
+                        error!(event = "error", job_id, correlation_id, model_ref, device, code, message = %told)
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A line for a request that got no stream. Faults are named by field and rule.
+pub(crate) fn refused(state: &State, correlation: &CorrelationId, error: &ApiError) {
+    let info = &state.worker.info;
+    let faults = match error {
+        ApiError::Invalid(faults) => {
+            faults.iter().map(|f| format!("{}: {}", f.field, f.constraint)).collect()
+        }
+        _ => Vec::new(),
+    };
+    warn!(
+        event = "error",
+        correlation_id = correlation.as_str(),
+        model_ref = info.name,
+        device = info.device,
+        code = error.code(),
+        message = %error,
+        faults = faults.join(", "),
+    );
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,117 @@
+use std::future::Future;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use runtime::engine::{EngineHandle, EngineState};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tracing::{info, warn};
+
+use crate::routes::service;
+use crate::{Config, State, Worker};
+
+/// Bytes of a request's head, far more than a client of this API sends.
+const MAX_HEAD: usize = 32 * 1024;
+/// What the last events of cancelled jobs may take to reach their readers.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Why the server gave up.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// No connection could be accepted for about a minute.
+    #[error("cannot accept connections: {0}; is the limit of open files too low?")]
+    Accept(#[source] io::Error),
+}
+
+/// Answers HTTP requests on `listener` until `shutdown` is done; then refuses new jobs, lets running ones finish
+/// for [`Config::drain_timeout`], and returns when the engine has ended and the answers are out, or that time and
+/// one second more have passed. Connections that are still open then are closed.
+///
+/// # Errors
+/// [`ServeError::Accept`].
+pub async fn run(
+    listener: TcpListener,
+    worker: Worker,
+    config: Config,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    let engine = worker.engine.clone();
+    let drain_timeout = config.drain_timeout;
+    let mut server = Server {
+        state: Arc::new(State { worker, config, started: Instant::now() }),
+        connections: JoinSet::new(),
+        graceful: GracefulShutdown::new(),
+    };
+
+    server.accept(&listener, shutdown).await?;
+    info!(event = "shutdown", drain_timeout_sec = drain_timeout.as_secs());
+    engine.shutdown(drain_timeout);
+    let drain = async {
+        // Until the last job has ended, clients are told to go elsewhere, and probes that it drains.
+        server.accept(&listener, ended(&engine)).await?;
+        drop(listener);
+        server.graceful.shutdown().await;
+        Ok(())
+    };
+    tokio::time::timeout(drain_timeout.saturating_add(GRACE), drain).await.unwrap_or(Ok(()))
+}
+
+struct Server {
+    state: Arc<State>,
+    /// Dropped with the server, which closes them.
+    connections: JoinSet<()>,
+    graceful: GracefulShutdown,
+}
+
+impl Server {
+    async fn accept(
+        &mut self,
+        listener: &TcpListener,
+        stop: impl Future<Output = ()>,
+    ) -> Result<(), ServeError> {
+        let service = service(self.state.clone());
+        let mut http = http1::Builder::new();
+        // The timeout also ends connections that are kept open without a request.
+        http.timer(TokioTimer::new())
+            .header_read_timeout(self.state.config.read_timeout)
+            .max_buf_size(MAX_HEAD);
+        let room = self.state.config.max_connections;
+        let mut stop = pin!(stop);
+        let mut failures = 0;
+        loop {
+            tokio::select! {
+                accepted = listener.accept(), if self.connections.len() < room => match accepted {
+                    Ok((stream, _)) => {
+                        failures = 0;
+                        // A token is a small packet that must not wait for the next; without the option it is late.
+                        let _ = stream.set_nodelay(true);
+                        let connection = http.serve_connection(TokioIo::new(stream), service.clone());
+                        let connection = self.graceful.watch(connection);
+                        // Its errors are a client's: a broken head, a connection cut.
+                        self.connections.spawn(async move { drop(connection.await) });
+                    }
+                    // Most often this process is out of file descriptors, which running streams give back.
+                    Err(error) if failures < 60 => {
+                        failures += 1;
+                        warn!(event = "error", message = %error, "cannot accept a connection");
+                        tokio::time::sleep(Duration::from_secs(1)).await;
+                    }
+                    Err(error) => return Err(ServeError::Accept(error)),
+                },
+                Some(_) = self.connections.join_next() => {}
+                () = &mut stop => return Ok(()),
+            }
+        }
+    }
+}
+
+async fn ended(engine: &EngineHandle) {
+    while !matches!(engine.status().state, EngineState::Stopped | EngineState::Failed) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}

@@ -1,0 +1,110 @@
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use runtime::request::{Event, JobError};
+use serde::Serialize;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, Interval, interval_at};
+use tokio_stream::Stream;
+use warp::Reply;
+use warp::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
+
+use crate::State;
+use crate::correlation::CorrelationId;
+use crate::error::ApiError;
+use crate::wire::{EndData, StartedData, TokenData};
+
+/// The body of an answer to `/execute`: each event of a job as one server-sent event, the moment it exists, and a
+/// comment whenever nothing was sent for a while. Dropped before the job's end, it cancels the job.
+pub(crate) struct JobStream {
+    state: Arc<State>,
+    job_id: String,
+    correlation: CorrelationId,
+    seed: u64,
+    events: mpsc::Receiver<Event>,
+    idle: Interval,
+    /// The `end` or `error` was sent.
+    ended: bool,
+}
+
+const KEEP_ALIVE: Bytes = Bytes::from_static(b": keep-alive\n\n");
+
+impl JobStream {
+    pub(crate) fn new(
+        state: Arc<State>,
+        job_id: String,
+        correlation: CorrelationId,
+        seed: u64,
+        events: mpsc::Receiver<Event>,
+    ) -> Self {
+        let period = state.config.keep_alive;
+        let idle = interval_at(Instant::now() + period, period);
+        Self { state, job_id, correlation, seed, events, idle, ended: false }
+    }
+
+    /// A 200 with this body, marked as nothing to cache or to buffer on the way.
+    pub(crate) fn into_reply(self) -> impl Reply {
+        let mut response = warp::reply::stream(self).into_response();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+        response
+    }
+
+    fn frame(&self, event: &Event) -> Bytes {
+        match event {
+            Event::Started => frame("started", &self.started()),
+            Event::Token { index, text } => frame("token", &TokenData { t: text, i: *index }),
+            Event::End(completion) => frame("end", &EndData::new(completion, self.seed)),
+            Event::Error(cause) => frame("error", &ApiError::Job(cause.clone()).body()),
+        }
+    }
+
+    fn started(&self) -> StartedData<'_> {
+        StartedData {
+            job_id: &self.job_id,
+            model: &self.state.worker.info.name,
+            started_at: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
+            seed: self.seed,
+            correlation_id: self.correlation.as_str(),
+        }
+    }
+}
+
+impl Stream for JobStream {
+    type Item = Result<Bytes, Infallible>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        let Poll::Ready(event) = self.events.poll_recv(context) else {
+            return self.idle.poll_tick(context).map(|_| Some(Ok(KEEP_ALIVE)));
+        };
+        self.idle.reset();
+        let event = event.unwrap_or_else(|| {
+            Event::Error(JobError::Internal("the engine stopped before the job ended".to_owned()))
+        });
+        self.ended = matches!(event, Event::End(_) | Event::Error(_));
+        Poll::Ready(Some(Ok(self.frame(&event))))
+    }
+}
+
+impl Drop for JobStream {
+    fn drop(&mut self) {
+        // Once the engine let go of its end, the id may already belong to another job.
+        if !self.ended && !self.events.is_closed() {
+            self.state.worker.engine.cancel(&self.job_id);
+        }
+    }
+}
+
+fn frame(name: &str, data: &impl Serialize) -> Bytes {
+    let data = serde_json::to_string(data).expect("the wire types have string keys and no failing parts");
+    format!("event: {name}\ndata: {data}\n\n").into()
+}
