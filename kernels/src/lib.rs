@@ -1,1 +1,19 @@
-//! kernels
+//! The kernels: one file an operation family, one PTX image a file.
+//!
+//! Each is a generic function over a [`cuda_std::Block`], so the same source runs as PTX on a GPU, as SIMD on the host
+//! and under the checking team. A kernel is launched through its `pub static`, which names its arguments and its
+//! geometry; nobody calls the functions themselves.
+
+#![cfg_attr(target_arch = "nvptx64", no_std)]
+#![cfg_attr(target_arch = "nvptx64", feature(abi_ptx))]
+
+pub mod attention;
+pub mod elementwise;
+pub mod embed;
+pub mod format;
+pub mod kv;
+pub mod matmul;
+pub mod matvec;
+pub mod norm;
+pub mod rope;
+pub mod sample;

@@ -1,0 +1,125 @@
+; What Rust cannot say: shared memory's address space, and instructions that all lanes of a warp execute together.
+; Linked into every kernel before anything is optimised, so that `convergent` and the address space are known.
+target triple = "nvptx64-nvidia-cuda"
+
+@dynamic_shared = external addrspace(3) global [0 x i8], align 128
+
+define ptr @shared_memory() alwaysinline nounwind {
+  ret ptr addrspacecast (ptr addrspace(3) @dynamic_shared to ptr)
+}
+
+declare void @llvm.nvvm.barrier0() convergent
+define void @block_barrier() alwaysinline convergent nounwind {
+  call void @llvm.nvvm.barrier0()
+  ret void
+}
+
+declare void @llvm.nvvm.bar.warp.sync(i32) convergent
+define void @warp_barrier(i32 %mask) alwaysinline convergent nounwind {
+  call void @llvm.nvvm.bar.warp.sync(i32 %mask)
+  ret void
+}
+
+declare i32 @llvm.nvvm.shfl.sync.bfly.i32(i32, i32, i32, i32) convergent
+define i32 @shuffle_xor(i32 %mask, i32 %value, i32 %lanes) alwaysinline convergent nounwind {
+  %r = call i32 @llvm.nvvm.shfl.sync.bfly.i32(i32 %mask, i32 %value, i32 %lanes, i32 31)
+  ret i32 %r
+}
+
+declare void @llvm.nvvm.cp.async.cg.shared.global.16.s(ptr addrspace(3), ptr addrspace(1), i32)
+define void @copy_async_16(ptr %to, ptr %from, i32 %bytes) alwaysinline nounwind {
+  %s = addrspacecast ptr %to to ptr addrspace(3)
+  %g = addrspacecast ptr %from to ptr addrspace(1)
+  call void @llvm.nvvm.cp.async.cg.shared.global.16.s(ptr addrspace(3) %s, ptr addrspace(1) %g, i32 %bytes)
+  ret void
+}
+
+declare void @llvm.nvvm.cp.async.commit.group()
+define void @copies_commit() alwaysinline nounwind {
+  call void @llvm.nvvm.cp.async.commit.group()
+  ret void
+}
+
+declare void @llvm.nvvm.cp.async.wait.group(i32 immarg)
+define void @copies_wait_0() alwaysinline nounwind {
+  call void @llvm.nvvm.cp.async.wait.group(i32 0)
+  ret void
+}
+define void @copies_wait_1() alwaysinline nounwind {
+  call void @llvm.nvvm.cp.async.wait.group(i32 1)
+  ret void
+}
+define void @copies_wait_2() alwaysinline nounwind {
+  call void @llvm.nvvm.cp.async.wait.group(i32 2)
+  ret void
+}
+define void @copies_wait_3() alwaysinline nounwind {
+  call void @llvm.nvvm.cp.async.wait.group(i32 3)
+  ret void
+}
+
+declare {i32, i32, i32, i32} @llvm.nvvm.ldmatrix.sync.aligned.m8n8.x4.b16.p3(ptr addrspace(3)) convergent
+define void @load_matrix_4(ptr %out, ptr %row) alwaysinline convergent nounwind {
+  %s = addrspacecast ptr %row to ptr addrspace(3)
+  %r = call {i32, i32, i32, i32} @llvm.nvvm.ldmatrix.sync.aligned.m8n8.x4.b16.p3(ptr addrspace(3) %s)
+  store {i32, i32, i32, i32} %r, ptr %out
+  ret void
+}
+
+declare {i32, i32} @llvm.nvvm.ldmatrix.sync.aligned.m8n8.x2.b16.p3(ptr addrspace(3)) convergent
+define void @load_matrix_2(ptr %out, ptr %row) alwaysinline convergent nounwind {
+  %s = addrspacecast ptr %row to ptr addrspace(3)
+  %r = call {i32, i32} @llvm.nvvm.ldmatrix.sync.aligned.m8n8.x2.b16.p3(ptr addrspace(3) %s)
+  store {i32, i32} %r, ptr %out
+  ret void
+}
+
+declare {float, float, float, float} @llvm.nvvm.mma.m16n8k16.row.col.bf16(i32, i32, i32, i32, i32, i32, float, float, float, float) convergent
+define void @mma_bf16(ptr %c, i32 %a0, i32 %a1, i32 %a2, i32 %a3, i32 %b0, i32 %b1) alwaysinline convergent nounwind {
+  %c0 = load float, ptr %c
+  %p1 = getelementptr float, ptr %c, i64 1
+  %c1 = load float, ptr %p1
+  %p2 = getelementptr float, ptr %c, i64 2
+  %c2 = load float, ptr %p2
+  %p3 = getelementptr float, ptr %c, i64 3
+  %c3 = load float, ptr %p3
+  %r = call {float, float, float, float} @llvm.nvvm.mma.m16n8k16.row.col.bf16(i32 %a0, i32 %a1, i32 %a2, i32 %a3, i32 %b0, i32 %b1, float %c0, float %c1, float %c2, float %c3)
+  store {float, float, float, float} %r, ptr %c
+  ret void
+}
+
+declare {float, float, float, float} @llvm.nvvm.mma.m16n8k16.row.col.f32.f32(<2 x half>, <2 x half>, <2 x half>, <2 x half>, <2 x half>, <2 x half>, float, float, float, float) convergent
+define void @mma_f16(ptr %c, i32 %a0, i32 %a1, i32 %a2, i32 %a3, i32 %b0, i32 %b1) alwaysinline convergent nounwind {
+  %c0 = load float, ptr %c
+  %p1 = getelementptr float, ptr %c, i64 1
+  %c1 = load float, ptr %p1
+  %p2 = getelementptr float, ptr %c, i64 2
+  %c2 = load float, ptr %p2
+  %p3 = getelementptr float, ptr %c, i64 3
+  %c3 = load float, ptr %p3
+  %h0 = bitcast i32 %a0 to <2 x half>
+  %h1 = bitcast i32 %a1 to <2 x half>
+  %h2 = bitcast i32 %a2 to <2 x half>
+  %h3 = bitcast i32 %a3 to <2 x half>
+  %k0 = bitcast i32 %b0 to <2 x half>
+  %k1 = bitcast i32 %b1 to <2 x half>
+  %r = call {float, float, float, float} @llvm.nvvm.mma.m16n8k16.row.col.f32.f32(<2 x half> %h0, <2 x half> %h1, <2 x half> %h2, <2 x half> %h3, <2 x half> %k0, <2 x half> %k1, float %c0, float %c1, float %c2, float %c3)
+  store {float, float, float, float} %r, ptr %c
+  ret void
+}
+
+declare i32 @llvm.nvvm.read.ptx.sreg.tid.x()
+define i32 @thread_x() alwaysinline nounwind {
+  %r = call i32 @llvm.nvvm.read.ptx.sreg.tid.x()
+  ret i32 %r
+}
+declare i32 @llvm.nvvm.read.ptx.sreg.ctaid.x()
+define i32 @block_x() alwaysinline nounwind {
+  %r = call i32 @llvm.nvvm.read.ptx.sreg.ctaid.x()
+  ret i32 %r
+}
+declare i32 @llvm.nvvm.read.ptx.sreg.ctaid.y()
+define i32 @block_y() alwaysinline nounwind {
+  %r = call i32 @llvm.nvvm.read.ptx.sreg.ctaid.y()
+  ret i32 %r
+}

@@ -1,0 +1,443 @@
+//! The device's teams: a lane is a thread, a per-lane value a register.
+
+use core::cell::Cell;
+use core::ops::{Index, IndexMut};
+
+use crate::math;
+use crate::{Block, In, MmaInput, Scratch, Team, Warp};
+
+/// `device.ll`.
+unsafe extern "C" {
+    fn shared_memory() -> *mut u8;
+    fn block_barrier();
+    fn warp_barrier(mask: u32);
+    fn shuffle_xor(mask: u32, value: u32, lanes: u32) -> u32;
+    fn copy_async_16(to: *mut u8, from: *const u8, bytes: u32);
+    fn copies_commit();
+    fn copies_wait_0();
+    fn copies_wait_1();
+    fn copies_wait_2();
+    fn copies_wait_3();
+    fn load_matrix_4(out: *mut [u32; 4], row: *const u8);
+    fn load_matrix_2(out: *mut [u32; 2], row: *const u8);
+    fn mma_bf16(c: *mut [f32; 4], a0: u32, a1: u32, a2: u32, a3: u32, b0: u32, b1: u32);
+    fn mma_f16(c: *mut [f32; 4], a0: u32, a1: u32, a2: u32, a3: u32, b0: u32, b1: u32);
+    fn thread_x() -> u32;
+    fn block_x() -> u32;
+    fn block_y() -> u32;
+}
+
+/// A register of this thread; the lane in an index is this thread's and picks nothing.
+#[derive(Clone, Copy)]
+pub struct Register<V>(V);
+
+impl<V> Index<usize> for Register<V> {
+    type Output = V;
+    #[inline(always)]
+    fn index(&self, _: usize) -> &V {
+        &self.0
+    }
+}
+
+impl<V> IndexMut<usize> for Register<V> {
+    #[inline(always)]
+    fn index_mut(&mut self, _: usize) -> &mut V {
+        &mut self.0
+    }
+}
+
+/// A thread block of `LANES` threads.
+pub struct DeviceBlock<const LANES: usize> {
+    /// Bytes of scratch memory taken.
+    used: Cell<usize>,
+}
+
+/// `N` neighbouring threads of a warp.
+pub struct DeviceGroup<const N: usize>(());
+
+/// At the start of shared memory: a value a warp, for the collectives of a block.
+const COLLECTIVES: usize = 256;
+
+impl<const LANES: usize> DeviceBlock<LANES> {
+    /// The block this thread is in.
+    ///
+    /// The kernel is launched with `LANES` threads a block and 256 bytes of shared memory more than it asks for.
+    #[inline(always)]
+    #[allow(clippy::new_without_default)]
+    pub fn new() -> Self {
+        Self { used: Cell::new(COLLECTIVES) }
+    }
+
+    /// Combines the lanes: within each warp by a tree, then the warps in order.
+    #[inline(always)]
+    fn join<V: Copy>(&self, value: V, exchange: impl Fn(V, u32, u32) -> V, f: impl Fn(V, V) -> V + Copy) -> V {
+        let value = tree::<V, 32>(u32::MAX, value, exchange, f);
+        if LANES <= 32 {
+            return value;
+        }
+        // SAFETY: the first bytes of shared memory are for this; the barriers stand between writes and reads.
+        unsafe {
+            let partial = shared_memory().cast::<V>();
+            let lane = thread_x() as usize;
+            if lane % 32 == 0 {
+                partial.add(lane / 32).write(value);
+            }
+            block_barrier();
+            let mut total = partial.read();
+            for warp in 1..LANES / 32 {
+                total = f(total, partial.add(warp).read());
+            }
+            block_barrier();
+            total
+        }
+    }
+}
+
+/// The lanes of `mask`, this thread's group of `N`, combined: lane `l` takes lane `l + N/2`, then `l + N/4`, ...
+#[inline(always)]
+fn tree<V: Copy, const N: usize>(
+    mask: u32,
+    mut value: V,
+    exchange: impl Fn(V, u32, u32) -> V,
+    f: impl Fn(V, V) -> V,
+) -> V {
+    let mut step = N as u32 / 2;
+    while step > 0 {
+        value = f(value, exchange(value, mask, step));
+        step /= 2;
+    }
+    value
+}
+
+#[inline(always)]
+fn exchange_f32(value: f32, mask: u32, step: u32) -> f32 {
+    f32::from_bits(exchange_u32(value.to_bits(), mask, step))
+}
+
+#[inline(always)]
+fn exchange_u32(value: u32, mask: u32, step: u32) -> u32 {
+    // SAFETY: every lane of `mask` runs this together: collectives stand outside of lane closures.
+    unsafe { shuffle_xor(mask, value, step) }
+}
+
+#[inline(always)]
+fn exchange_u64(value: u64, mask: u32, step: u32) -> u64 {
+    let (low, high) = (exchange_u32(value as u32, mask, step), exchange_u32((value >> 32) as u32, mask, step));
+    (high as u64) << 32 | low as u64
+}
+
+/// This thread's number in its block.
+#[inline(always)]
+fn thread() -> usize {
+    // SAFETY: reads a register.
+    unsafe { thread_x() as usize }
+}
+
+impl<const LANES: usize> Team for DeviceBlock<LANES> {
+    const LANES: usize = LANES;
+    type PerLane<V: Copy> = Register<V>;
+
+    #[inline(always)]
+    fn per_lane<V: Copy>(&self, value: V) -> Register<V> {
+        Register(value)
+    }
+
+    #[inline(always)]
+    fn lanes(&self, mut f: impl FnMut(usize)) {
+        f(thread());
+    }
+
+    #[inline(always)]
+    fn each(&self, n: usize, mut f: impl FnMut(usize, usize)) {
+        let lane = thread();
+        let mut i = lane;
+        while i < n {
+            f(lane, i);
+            i += LANES;
+        }
+    }
+
+    #[inline(always)]
+    fn barrier(&self) {
+        // SAFETY: all threads of the block run this: barriers stand outside of lane closures.
+        unsafe { block_barrier() }
+    }
+
+    #[inline(always)]
+    fn sum(&self, values: &Register<f32>) -> f32 {
+        self.join(values.0, exchange_f32, |a, b| a + b)
+    }
+
+    #[inline(always)]
+    fn sum_u64(&self, values: &Register<u64>) -> u64 {
+        self.join(values.0, exchange_u64, u64::wrapping_add)
+    }
+
+    #[inline(always)]
+    fn max(&self, values: &Register<f32>) -> f32 {
+        math::max(self.join(values.0, exchange_f32, math::max), f32::NEG_INFINITY)
+    }
+
+    #[inline(always)]
+    fn max_u64(&self, values: &Register<u64>) -> u64 {
+        self.join(values.0, exchange_u64, |a, b| if a > b { a } else { b })
+    }
+
+    #[inline(always)]
+    fn scan_u64(&self, values: &Register<u64>) -> Register<u64> {
+        let lane = thread();
+        let within = scan_warp(values.0, lane % 32);
+        if LANES <= 32 {
+            return Register(within);
+        }
+        // SAFETY: as in `join`.
+        unsafe {
+            let partial = shared_memory().cast::<u64>();
+            if lane % 32 == 31 {
+                partial.add(lane / 32).write(within.wrapping_add(values.0));
+            }
+            block_barrier();
+            let mut before = within;
+            for warp in 0..LANES / 32 {
+                if warp < lane / 32 {
+                    before = before.wrapping_add(partial.add(warp).read());
+                }
+            }
+            block_barrier();
+            Register(before)
+        }
+    }
+}
+
+/// The exact sum of the warp's lanes before `lane`: in step `s`, blocks of `s` lanes hand their sums to the next.
+#[inline(always)]
+fn scan_warp(value: u64, lane: usize) -> u64 {
+    let (mut before, mut total) = (0u64, value);
+    let mut step = 1;
+    while step < 32 {
+        let other = exchange_u64(total, u32::MAX, step);
+        if lane & step as usize != 0 {
+            before = before.wrapping_add(other);
+        }
+        total = total.wrapping_add(other);
+        step *= 2;
+    }
+    before
+}
+
+impl<const LANES: usize> Block for DeviceBlock<LANES> {
+    type Group<const N: usize> = DeviceGroup<N>;
+    type Warp = DeviceGroup<32>;
+    type Scratch<V: Copy> = Shared<V>;
+
+    #[inline(always)]
+    fn x(&self) -> usize {
+        // SAFETY: reads a register.
+        unsafe { block_x() as usize }
+    }
+
+    #[inline(always)]
+    fn y(&self) -> usize {
+        // SAFETY: reads a register.
+        unsafe { block_y() as usize }
+    }
+
+    #[inline(always)]
+    fn scratch<V: Copy>(&self, len: usize) -> Shared<V> {
+        let offset = self.used.get();
+        self.used.set(offset + (len * size_of::<V>()).next_multiple_of(16));
+        // SAFETY: within what the kernel's geometry asked for; aligned, since offsets are multiples of 16.
+        Shared(unsafe { shared_memory().add(offset) }.cast())
+    }
+
+    #[inline(always)]
+    fn groups<const N: usize>(&self, mut f: impl FnMut(usize, &DeviceGroup<N>)) {
+        const { assert!(N.is_power_of_two() && N <= 32 && LANES % N == 0) };
+        f(thread() / N, &DeviceGroup(()));
+    }
+
+    #[inline(always)]
+    fn warps(&self, f: impl FnMut(usize, &DeviceGroup<32>)) {
+        self.groups::<32>(f);
+    }
+}
+
+impl<const N: usize> DeviceGroup<N> {
+    /// The group's lanes as bits of its warp.
+    #[inline(always)]
+    fn mask(&self) -> u32 {
+        if N == 32 { u32::MAX } else { ((1u32 << (N % 32)) - 1) << (thread() % 32 / N * N) }
+    }
+}
+
+impl<const N: usize> Team for DeviceGroup<N> {
+    const LANES: usize = N;
+    type PerLane<V: Copy> = Register<V>;
+
+    #[inline(always)]
+    fn per_lane<V: Copy>(&self, value: V) -> Register<V> {
+        Register(value)
+    }
+
+    #[inline(always)]
+    fn lanes(&self, mut f: impl FnMut(usize)) {
+        f(thread() % N);
+    }
+
+    #[inline(always)]
+    fn each(&self, n: usize, mut f: impl FnMut(usize, usize)) {
+        let lane = thread() % N;
+        let mut i = lane;
+        while i < n {
+            f(lane, i);
+            i += N;
+        }
+    }
+
+    #[inline(always)]
+    fn barrier(&self) {
+        // SAFETY: all threads of the group run this: barriers stand outside of lane closures.
+        unsafe { warp_barrier(self.mask()) }
+    }
+
+    #[inline(always)]
+    fn sum(&self, values: &Register<f32>) -> f32 {
+        tree::<f32, N>(self.mask(), values.0, exchange_f32, |a, b| a + b)
+    }
+
+    #[inline(always)]
+    fn sum_u64(&self, values: &Register<u64>) -> u64 {
+        tree::<u64, N>(self.mask(), values.0, exchange_u64, u64::wrapping_add)
+    }
+
+    #[inline(always)]
+    fn max(&self, values: &Register<f32>) -> f32 {
+        math::max(tree::<f32, N>(self.mask(), values.0, exchange_f32, math::max), f32::NEG_INFINITY)
+    }
+
+    #[inline(always)]
+    fn max_u64(&self, values: &Register<u64>) -> u64 {
+        tree::<u64, N>(self.mask(), values.0, exchange_u64, |a, b| if a > b { a } else { b })
+    }
+
+    #[inline(always)]
+    fn scan_u64(&self, values: &Register<u64>) -> Register<u64> {
+        const { assert!(N == 32, "only warps scan") };
+        Register(scan_warp(values.0, thread() % 32))
+    }
+}
+
+/// Cells in shared memory.
+pub struct Shared<V>(*mut V);
+
+impl<V> Clone for Shared<V> {
+    #[inline(always)]
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<V> Copy for Shared<V> {}
+
+impl<V: Copy> Scratch<V> for Shared<V> {
+    #[inline(always)]
+    fn get(&self, _: usize, i: usize) -> V {
+        // SAFETY: inside the scratch memory; the host's teams check that for the same source.
+        unsafe { self.0.add(i).read() }
+    }
+
+    #[inline(always)]
+    fn set(&self, _: usize, i: usize, value: V) {
+        // SAFETY: as above.
+        unsafe { self.0.add(i).write(value) }
+    }
+
+    #[inline(always)]
+    fn address(&self, i: usize) -> *const V {
+        self.0.wrapping_add(i)
+    }
+
+    #[inline(always)]
+    fn copy_async(&self, _: usize, to: usize, source: &In<V>, from: usize, valid: bool) {
+        // A copy of 0 bytes reads nothing and fills with zeros.
+        let (address, bytes) = if valid { (source.address(from, 16 / size_of::<V>()), 16) } else { (source.address(0, 0), 0) };
+        // SAFETY: as above; both addresses are multiples of 16 bytes.
+        unsafe { copy_async_16(self.0.add(to).cast(), address.cast(), bytes) }
+    }
+}
+
+/// Fragments as the instruction spreads them: lane `l` holds, of A, rows `l / 4` and `l / 4 + 8`, columns
+/// `2 (l % 4)`, `+ 1`, `+ 8`, `+ 9`; of B, column `l / 4`, the same rows; of C, rows as A, columns `2 (l % 4)`, `+ 1`.
+impl Warp for DeviceGroup<32> {
+    type A = [u32; 4];
+    type B = [u32; 2];
+    type C = [f32; 4];
+
+    #[inline(always)]
+    fn zero(&self) -> [f32; 4] {
+        [0.0; 4]
+    }
+
+    #[inline(always)]
+    fn load_a<S: Scratch<u16>>(&self, scratch: &S, at: impl Fn(usize, usize) -> usize) -> [u32; 4] {
+        // Lane l gives the address of one row of eight: of the four 8 x 8 matrices, l / 8.
+        let lane = thread() % 32;
+        let row = scratch.address(at(lane % 16, lane / 16));
+        let mut a = [0; 4];
+        // SAFETY: all lanes of the warp run this together, and `row` is in shared memory.
+        unsafe { load_matrix_4(&mut a, row.cast()) };
+        a
+    }
+
+    #[inline(always)]
+    fn load_b<S: Scratch<u16>>(&self, scratch: &S, at: impl Fn(usize, usize) -> usize) -> [u32; 2] {
+        let lane = thread() % 32;
+        let column = scratch.address(at(lane % 8, lane / 8 % 2));
+        let mut b = [0; 2];
+        // SAFETY: as above.
+        unsafe { load_matrix_2(&mut b, column.cast()) };
+        b
+    }
+
+    #[inline(always)]
+    fn mma<I: MmaInput>(&self, a: &[u32; 4], b: &[u32; 2], c: &mut [f32; 4]) {
+        // SAFETY: all lanes of the warp run this together.
+        unsafe {
+            if I::BF16 {
+                mma_bf16(c, a[0], a[1], a[2], a[3], b[0], b[1]);
+            } else {
+                mma_f16(c, a[0], a[1], a[2], a[3], b[0], b[1]);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn each_c(&self, c: &[f32; 4], mut f: impl FnMut(usize, usize, f32)) {
+        let lane = thread() % 32;
+        let (row, column) = (lane / 4, lane % 4 * 2);
+        f(row, column, c[0]);
+        f(row, column + 1, c[1]);
+        f(row + 8, column, c[2]);
+        f(row + 8, column + 1, c[3]);
+    }
+
+    #[inline(always)]
+    fn copies_commit(&self) {
+        // SAFETY: no requirement.
+        unsafe { copies_commit() }
+    }
+
+    #[inline(always)]
+    fn copies_wait<const PENDING: usize>(&self) {
+        const { assert!(PENDING < 4) };
+        // SAFETY: no requirement; the barrier makes every lane's copies visible to the warp.
+        unsafe {
+            match PENDING {
+                0 => copies_wait_0(),
+                1 => copies_wait_1(),
+                2 => copies_wait_2(),
+                _ => copies_wait_3(),
+            }
+            warp_barrier(u32::MAX);
+        }
+    }
+}

@@ -1,0 +1,327 @@
+//! The host's teams: one thread walks the lanes. What differs between running and checking is the memory behind
+//! scratch cells and barriers.
+
+use core::cell::Cell;
+use core::marker::PhantomData;
+use core::ops::{Index, IndexMut};
+
+use crate::math;
+use crate::tensor_core;
+use crate::{Block, In, MmaInput, Scratch, Team, Warp};
+
+/// Scratch memory and its barriers, of one block. A copyable reference.
+pub trait Memory: Copy {
+    /// Cells in this memory.
+    type Scratch<V: Copy>: Scratch<V>;
+    /// `len` cells from byte `offset` on.
+    fn cells<V: Copy>(self, offset: usize, len: usize) -> Self::Scratch<V>;
+    /// Lanes `first .. first + lanes` wait for each other.
+    fn barrier(self, first: usize, lanes: usize);
+    /// The warp from lane `first` closes a group of asynchronous copies.
+    fn copies_commit(self, first: usize);
+    /// The warp from lane `first` waits until at most `pending` groups are under way.
+    fn copies_wait(self, first: usize, pending: usize);
+}
+
+/// One value a lane.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+pub struct Lanes<V, const N: usize>([V; N]);
+
+impl<V, const N: usize> Index<usize> for Lanes<V, N> {
+    type Output = V;
+    #[inline(always)]
+    fn index(&self, lane: usize) -> &V {
+        debug_assert!(lane < N);
+        // SAFETY: lanes are numbered below N by every team.
+        unsafe { self.0.get_unchecked(lane) }
+    }
+}
+
+impl<V, const N: usize> IndexMut<usize> for Lanes<V, N> {
+    #[inline(always)]
+    fn index_mut(&mut self, lane: usize) -> &mut V {
+        debug_assert!(lane < N);
+        // SAFETY: as above.
+        unsafe { self.0.get_unchecked_mut(lane) }
+    }
+}
+
+/// `N` lanes that one thread walks: a block, or a group of a block's lanes.
+pub struct HostTeam<const N: usize, M> {
+    /// Where the block stands in its grid.
+    at: (usize, usize),
+    /// The block's lane that is this team's lane 0.
+    first: usize,
+    memory: M,
+    /// Bytes of scratch memory taken.
+    used: Cell<usize>,
+}
+
+/// A thread block on the host.
+pub type HostBlock<'a, const LANES: usize> = HostTeam<LANES, Plain<'a>>;
+
+impl<'a, const N: usize> HostBlock<'a, N> {
+    /// The block at `(x, y)` of its grid; `scratch` is as large as the kernel's geometry asks.
+    #[inline(always)]
+    pub fn new(x: usize, y: usize, scratch: &'a mut [u128]) -> Self {
+        Self::over(x, y, Plain::new(scratch))
+    }
+}
+
+impl<const N: usize, M: Memory> HostTeam<N, M> {
+    /// The block at `(x, y)` of its grid.
+    #[inline(always)]
+    pub(crate) fn over(x: usize, y: usize, memory: M) -> Self {
+        Self { at: (x, y), first: 0, memory, used: Cell::new(0) }
+    }
+}
+
+/// Joins lanes in the order of [`Team::sum`].
+#[inline(always)]
+fn join<V: Copy, const N: usize>(values: &Lanes<V, N>, f: impl Fn(V, V) -> V) -> V {
+    let mut tree = values.0;
+    let mut step = if N < 32 { N / 2 } else { 16 };
+    while step > 0 {
+        for warp in (0..N).step_by(32) {
+            for lane in warp..warp + step {
+                tree[lane] = f(tree[lane], tree[lane + step]);
+            }
+        }
+        step /= 2;
+    }
+    let mut total = tree[0];
+    for warp in (32..N).step_by(32) {
+        total = f(total, tree[warp]);
+    }
+    total
+}
+
+impl<const N: usize, M: Memory> Team for HostTeam<N, M> {
+    const LANES: usize = N;
+    type PerLane<V: Copy> = Lanes<V, N>;
+
+    #[inline(always)]
+    fn per_lane<V: Copy>(&self, value: V) -> Lanes<V, N> {
+        Lanes([value; N])
+    }
+
+    #[inline(always)]
+    fn lanes(&self, mut f: impl FnMut(usize)) {
+        for lane in 0..N {
+            f(lane);
+        }
+    }
+
+    #[inline(always)]
+    fn each(&self, n: usize, mut f: impl FnMut(usize, usize)) {
+        let mut base = 0;
+        while base < n {
+            for lane in 0..N.min(n - base) {
+                f(lane, base + lane);
+            }
+            base += N;
+        }
+    }
+
+    #[inline(always)]
+    fn barrier(&self) {
+        self.memory.barrier(self.first, N);
+    }
+
+    #[inline(always)]
+    fn sum(&self, values: &Lanes<f32, N>) -> f32 {
+        join(values, |a, b| a + b)
+    }
+
+    #[inline(always)]
+    fn sum_u64(&self, values: &Lanes<u64, N>) -> u64 {
+        join(values, u64::wrapping_add)
+    }
+
+    #[inline(always)]
+    fn max(&self, values: &Lanes<f32, N>) -> f32 {
+        math::max(join(values, math::max), f32::NEG_INFINITY)
+    }
+
+    #[inline(always)]
+    fn max_u64(&self, values: &Lanes<u64, N>) -> u64 {
+        join(values, u64::max)
+    }
+
+    #[inline(always)]
+    fn scan_u64(&self, values: &Lanes<u64, N>) -> Lanes<u64, N> {
+        let mut before = 0u64;
+        Lanes(values.0.map(|value| {
+            let here = before;
+            before = before.wrapping_add(value);
+            here
+        }))
+    }
+}
+
+impl<const N: usize, M: Memory> Block for HostTeam<N, M> {
+    type Group<const G: usize> = HostTeam<G, M>;
+    type Warp = HostTeam<32, M>;
+    type Scratch<V: Copy> = M::Scratch<V>;
+
+    #[inline(always)]
+    fn x(&self) -> usize {
+        self.at.0
+    }
+
+    #[inline(always)]
+    fn y(&self) -> usize {
+        self.at.1
+    }
+
+    #[inline(always)]
+    fn scratch<V: Copy>(&self, len: usize) -> M::Scratch<V> {
+        let offset = self.used.get();
+        self.used.set(offset + (len * size_of::<V>()).next_multiple_of(16));
+        self.memory.cells(offset, len)
+    }
+
+    #[inline(always)]
+    fn groups<const G: usize>(&self, mut f: impl FnMut(usize, &HostTeam<G, M>)) {
+        const { assert!(G.is_power_of_two() && G <= 32 && N % G == 0) };
+        for group in 0..N / G {
+            let team = HostTeam { at: self.at, first: group * G, memory: self.memory, used: Cell::new(0) };
+            f(group, &team);
+        }
+    }
+
+    #[inline(always)]
+    fn warps(&self, f: impl FnMut(usize, &HostTeam<32, M>)) {
+        self.groups::<32>(f);
+    }
+}
+
+impl<M: Memory> Warp for HostTeam<32, M> {
+    type A = [[u16; 16]; 16];
+    type B = [[u16; 16]; 8];
+    type C = [[f32; 8]; 16];
+
+    #[inline(always)]
+    fn zero(&self) -> Self::C {
+        [[0.0; 8]; 16]
+    }
+
+    #[inline(always)]
+    fn load_a<S: Scratch<u16>>(&self, scratch: &S, at: impl Fn(usize, usize) -> usize) -> Self::A {
+        core::array::from_fn(|row| {
+            core::array::from_fn(|k| scratch.get(WHOLE_WARP | self.first, at(row, k / 8) + k % 8))
+        })
+    }
+
+    #[inline(always)]
+    fn load_b<S: Scratch<u16>>(&self, scratch: &S, at: impl Fn(usize, usize) -> usize) -> Self::B {
+        core::array::from_fn(|column| {
+            core::array::from_fn(|k| scratch.get(WHOLE_WARP | self.first, at(column, k / 8) + k % 8))
+        })
+    }
+
+    #[inline(always)]
+    fn mma<I: MmaInput>(&self, a: &Self::A, b: &Self::B, c: &mut Self::C) {
+        tensor_core::step::<I>(a, b, c);
+    }
+
+    #[inline(always)]
+    fn each_c(&self, c: &Self::C, mut f: impl FnMut(usize, usize, f32)) {
+        for (row, values) in c.iter().enumerate() {
+            for (column, &value) in values.iter().enumerate() {
+                f(row, column, value);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn copies_commit(&self) {
+        self.memory.copies_commit(self.first);
+    }
+
+    #[inline(always)]
+    fn copies_wait<const PENDING: usize>(&self) {
+        self.memory.copies_wait(self.first, PENDING);
+    }
+}
+
+/// In place of a lane, with the warp's first lane: the warp as a whole reads.
+pub(crate) const WHOLE_WARP: usize = 1 << (usize::BITS - 1);
+
+/// Scratch memory without checks.
+#[derive(Clone, Copy)]
+pub struct Plain<'a> {
+    base: *mut u8,
+    bytes: usize,
+    memory: PhantomData<&'a mut [u128]>,
+}
+
+impl<'a> Plain<'a> {
+    #[inline(always)]
+    fn new(scratch: &'a mut [u128]) -> Self {
+        Self { base: scratch.as_mut_ptr().cast(), bytes: size_of_val(scratch), memory: PhantomData }
+    }
+}
+
+impl<'a> Memory for Plain<'a> {
+    type Scratch<V: Copy> = PlainCells<'a, V>;
+
+    #[inline(always)]
+    fn cells<V: Copy>(self, offset: usize, len: usize) -> PlainCells<'a, V> {
+        assert!(offset + len * size_of::<V>() <= self.bytes, "scratch of {} bytes is too small", self.bytes);
+        // SAFETY: inside the scratch memory, as just checked; aligned, since offsets are multiples of 16.
+        PlainCells { base: unsafe { self.base.add(offset) }.cast(), len, memory: PhantomData }
+    }
+
+    #[inline(always)]
+    fn barrier(self, _: usize, _: usize) {}
+    #[inline(always)]
+    fn copies_commit(self, _: usize) {}
+    #[inline(always)]
+    fn copies_wait(self, _: usize, _: usize) {}
+}
+
+/// Cells of [`Plain`] memory. Their bits are whatever was there before, so only types without invalid bits belong in.
+pub struct PlainCells<'a, V> {
+    base: *mut V,
+    len: usize,
+    memory: PhantomData<&'a mut [u128]>,
+}
+
+impl<V> Clone for PlainCells<'_, V> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<V> Copy for PlainCells<'_, V> {}
+
+impl<V: Copy> Scratch<V> for PlainCells<'_, V> {
+    #[inline(always)]
+    fn get(&self, _: usize, i: usize) -> V {
+        debug_assert!(i < self.len, "scratch read at {i} of {}", self.len);
+        // SAFETY: below `len`, which the kernel's own geometry sizes; debug builds check.
+        unsafe { self.base.add(i).read() }
+    }
+
+    #[inline(always)]
+    fn set(&self, _: usize, i: usize, value: V) {
+        debug_assert!(i < self.len, "scratch write at {i} of {}", self.len);
+        // SAFETY: as above.
+        unsafe { self.base.add(i).write(value) }
+    }
+
+    #[inline(always)]
+    fn copy_async(&self, _: usize, to: usize, source: &In<V>, from: usize, valid: bool) {
+        let n = 16 / size_of::<V>();
+        debug_assert!(to + n <= self.len, "copy to {to} of {}", self.len);
+        // SAFETY: as above; the source is checked by its view in the same way.
+        unsafe {
+            if valid {
+                self.base.add(to).copy_from_nonoverlapping(source.address(from, n), n);
+            } else {
+                self.base.add(to).write_bytes(0, n);
+            }
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Arithmetic with the same bits on both devices.
+//!
+//! `+`, `-`, `*`, `/` and [`sqrt`] are correctly rounded on both. What is not is written here, out of those and
+//! [`mul_add`].
+
+/// `a * b + c`, rounded once. The only fused multiply-add there is: a plain `a * b + c` rounds twice on both devices.
+#[inline(always)]
+pub fn mul_add(a: f32, b: f32, c: f32) -> f32 {
+    #[cfg(target_arch = "nvptx64")]
+    {
+        core::intrinsics::fmaf32(a, b, c)
+    }
+    #[cfg(not(target_arch = "nvptx64"))]
+    {
+        a.mul_add(b, c)
+    }
+}
+
+/// Square root, correctly rounded.
+#[inline(always)]
+pub fn sqrt(x: f32) -> f32 {
+    #[cfg(target_arch = "nvptx64")]
+    {
+        core::intrinsics::sqrtf32(x)
+    }
+    #[cfg(not(target_arch = "nvptx64"))]
+    {
+        x.sqrt()
+    }
+}
+
+/// The greater of two; a NaN loses to every number, and of two zeros the positive one wins, so that the order of
+/// the arguments never matters.
+#[inline(always)]
+pub fn max(a: f32, b: f32) -> f32 {
+    if a == b {
+        f32::from_bits(a.to_bits() & b.to_bits())
+    } else if b > a || a.is_nan() {
+        b
+    } else {
+        a
+    }
+}
+
+/// `e^x`, within 1.5 units in the last place; 0 below -103.97, infinity above 88.72.
+///
+/// Method: `x = n ln 2 + r` with `|r| <= ln 2 / 2` (Cody and Waite's two-part ln 2), the Taylor polynomial of degree 7
+/// for `e^r`, and `2^n` in two factors, so that a subnormal result is rounded once.
+#[inline(always)]
+pub fn exp(x: f32) -> f32 {
+    // Adding 1.5 * 2^23 leaves no room for a fraction: the sum's low bits are the nearest integer.
+    const ROUND: f32 = 12_582_912.0;
+    let clamped = if x < -104.0 {
+        -104.0
+    } else if x > 89.0 {
+        89.0
+    } else {
+        x
+    };
+    let n = mul_add(clamped, core::f32::consts::LOG2_E, ROUND) - ROUND;
+    let r = mul_add(n, -0.693_359_4, clamped);
+    let r = mul_add(n, 2.121_944_4e-4, r);
+    let mut p = mul_add(r, 1.0 / 5040.0, 1.0 / 720.0);
+    p = mul_add(p, r, 1.0 / 120.0);
+    p = mul_add(p, r, 1.0 / 24.0);
+    p = mul_add(p, r, 1.0 / 6.0);
+    p = mul_add(p, r, 0.5);
+    p = mul_add(p, r, 1.0);
+    p = mul_add(p, r, 1.0);
+    let n = (n + ROUND).to_bits() as i32 - ROUND.to_bits() as i32;
+    let half = n >> 1;
+    p * power_of_two(half) * power_of_two(n - half)
+}
+
+/// `2^n` for `-126 <= n <= 127`.
+#[inline(always)]
+fn power_of_two(n: i32) -> f32 {
+    f32::from_bits(((n + 127) as u32) << 23)
+}
+
+/// `x / (1 + e^-x)`, the activation called SiLU or swish.
+#[inline(always)]
+pub fn silu(x: f32) -> f32 {
+    x / (1.0 + exp(-x))
+}
+
+/// Bits of a float in an order of unsigned integers that is the order of the floats: negative zero just below zero,
+/// NaN beyond the infinities.
+#[inline(always)]
+pub fn ordered_bits(x: f32) -> u32 {
+    let bits = x.to_bits();
+    if bits >> 31 == 1 { !bits } else { bits | 0x8000_0000 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exp_is_within_one_and_a_half_units_everywhere() {
+        let mut worst = 0.0f64;
+        let mut bits = 0u32;
+        while bits < 0x42d2_0000 {
+            for x in [f32::from_bits(bits), -f32::from_bits(bits)] {
+                let (got, want) = (exp(x), (x as f64).exp());
+                if want > f32::MAX as f64 {
+                    continue;
+                }
+                let unit = ((want as f32).next_up() as f64 - want as f32 as f64).max(1.5e-45);
+                worst = worst.max((got as f64 - want).abs() / unit);
+            }
+            bits += 1021;
+        }
+        assert!(worst <= 1.5, "worst error {worst} units in the last place");
+    }
+
+    #[test]
+    fn exp_at_its_ends() {
+        assert_eq!(exp(0.0), 1.0);
+        assert_eq!(exp(f32::NEG_INFINITY), 0.0);
+        assert_eq!(exp(-104.0), 0.0);
+        assert_eq!(exp(f32::INFINITY), f32::INFINITY);
+        assert!(exp(f32::NAN).is_nan());
+    }
+
+    #[test]
+    fn max_prefers_numbers_to_nan() {
+        assert_eq!(max(f32::NAN, 1.0), 1.0);
+        assert_eq!(max(1.0, f32::NAN), 1.0);
+        assert_eq!(max(-1.0, 2.0), 2.0);
+        assert_eq!([max(0.0, -0.0).to_bits(), max(-0.0, 0.0).to_bits()], [0, 0]);
+    }
+
+    #[test]
+    fn ordered_bits_keep_the_order() {
+        let ascending = [f32::NEG_INFINITY, -2.0, -1e-40, -0.0, 0.0, 1e-40, 1.0, f32::INFINITY];
+        assert!(ascending.windows(2).all(|w| ordered_bits(w[0]) < ordered_bits(w[1])));
+    }
+}

@@ -1,0 +1,131 @@
+//! Teams: lanes that cooperate, and what they can do together.
+//!
+//! A kernel alternates between *phases*, closures that every lane runs by itself, and *collectives*, in which the
+//! lanes combine their values. Between a phase that writes scratch memory and one in which other lanes read it
+//! stands a [`Team::barrier`].
+
+use core::ops::IndexMut;
+
+/// Lanes that walk together.
+pub trait Team {
+    /// How many lanes; a power of two.
+    const LANES: usize;
+
+    /// A value that each lane keeps from one phase to the next: a register on the GPU, an array on the host.
+    /// Indexed by the lane that runs, never by another.
+    type PerLane<V: Copy>: Copy + IndexMut<usize, Output = V>;
+
+    /// One value a lane, all equal at first.
+    fn per_lane<V: Copy>(&self, value: V) -> Self::PerLane<V>;
+
+    /// A phase: every lane runs `f(lane)`.
+    fn lanes(&self, f: impl FnMut(usize));
+
+    /// A phase over `0..n`: lane `l` runs `f(l, i)` for `i = l, l + LANES, l + 2 LANES, ...`, in that order.
+    fn each(&self, n: usize, f: impl FnMut(usize, usize));
+
+    /// Lanes wait for each other; what they wrote to scratch memory before can be read by all after.
+    fn barrier(&self);
+
+    /// Sum over the lanes, the same bits in all of them. The order, on every team: within each 32 lanes a
+    /// halving tree (lane `l` takes lane `l + 16`, then `l + 8`, ... `l + 1`), then the 32s from the first to the last.
+    fn sum(&self, values: &Self::PerLane<f32>) -> f32;
+
+    /// Exact sum over the lanes, wrapping.
+    fn sum_u64(&self, values: &Self::PerLane<u64>) -> u64;
+
+    /// Greatest value over the lanes; NaN never wins, and without any number the answer is negative infinity.
+    fn max(&self, values: &Self::PerLane<f32>) -> f32;
+
+    /// Greatest value over the lanes.
+    fn max_u64(&self, values: &Self::PerLane<u64>) -> u64;
+
+    /// Exclusive prefix sum: lane `l` gets the exact sum of the lanes before it, wrapping.
+    fn scan_u64(&self, values: &Self::PerLane<u64>) -> Self::PerLane<u64>;
+}
+
+/// The lanes of a thread block.
+pub trait Block: Team {
+    /// Lanes of a block that form a smaller team: `N` of them, a power of two up to 32.
+    type Group<const N: usize>: Team;
+    /// A group of 32 lanes, which can use the tensor core.
+    type Warp: Warp;
+    /// Memory that the lanes of a block share.
+    type Scratch<V: Copy>: Scratch<V>;
+
+    /// Where the block stands in its grid.
+    fn x(&self) -> usize;
+    /// Where the block stands in its grid.
+    fn y(&self) -> usize;
+
+    /// Takes `len` values of scratch memory, uninitialised, out of what the kernel's geometry asked for.
+    fn scratch<V: Copy>(&self, len: usize) -> Self::Scratch<V>;
+
+    /// Splits the block into groups of `N` neighbouring lanes; each runs `f(index, group)`.
+    fn groups<const N: usize>(&self, f: impl FnMut(usize, &Self::Group<N>));
+
+    /// Splits the block into warps; each runs `f(index, warp)`.
+    fn warps(&self, f: impl FnMut(usize, &Self::Warp));
+}
+
+/// Memory shared by the lanes of a block.
+///
+/// A cell may be read by the lane that wrote it, and by the others after a barrier. [`CheckBlock`](crate::CheckBlock)
+/// panics on anything else.
+pub trait Scratch<V: Copy>: Copy {
+    /// The value of cell `i`, as `lane` sees it.
+    fn get(&self, lane: usize, i: usize) -> V;
+    /// `lane` writes cell `i`.
+    fn set(&self, lane: usize, i: usize, value: V);
+    /// `lane` begins to copy 16 bytes from `source[from..]` to cells `to..`; both addresses are multiples of 16
+    /// bytes. Without `valid` nothing is read and the cells become zero. Complete after [`Warp::copies_wait`].
+    fn copy_async(&self, lane: usize, to: usize, source: &crate::In<V>, from: usize, valid: bool);
+    /// Where cell `i` lies, for instructions that take an address.
+    #[cfg(target_arch = "nvptx64")]
+    fn address(&self, i: usize) -> *const V;
+}
+
+/// 32 lanes with a tensor core: `C += A B`, A 16 x 16, B 16 x 8, C 16 x 8 in f32.
+///
+/// Fragments are opaque; a warp loads them from scratch memory, multiplies, and hands C out element by element.
+pub trait Warp: Team {
+    /// 16 rows x 16 columns of 16-bit values, spread over the lanes.
+    type A: Copy;
+    /// 16 rows x 8 columns of 16-bit values, spread over the lanes.
+    type B: Copy;
+    /// 16 rows x 8 columns of f32, spread over the lanes.
+    type C: Copy;
+
+    /// A C of zeros.
+    fn zero(&self) -> Self::C;
+
+    /// Loads A. `at(row, octet)` is the cell where eight values lie side by side: row `row` of A, columns
+    /// `8 octet ..`; a multiple of 8 cells.
+    fn load_a<S: Scratch<u16>>(&self, scratch: &S, at: impl Fn(usize, usize) -> usize) -> Self::A;
+
+    /// Loads B. `at(column, octet)` is the cell where eight values lie side by side: column `column` of B, rows
+    /// `8 octet ..`; a multiple of 8 cells.
+    fn load_b<S: Scratch<u16>>(&self, scratch: &S, at: impl Fn(usize, usize) -> usize) -> Self::B;
+
+    /// One tensor-core step, `c += a b`: m16n8k16 with an f32 accumulator. What it computes to the bit is
+    /// [`tensor_core`](crate::tensor_core)'s model.
+    fn mma<I: MmaInput>(&self, a: &Self::A, b: &Self::B, c: &mut Self::C);
+
+    /// Every element of C once: `f(row, column, value)`, in the lane that holds it.
+    fn each_c(&self, c: &Self::C, f: impl FnMut(usize, usize, f32));
+
+    /// Closes a group of asynchronous copies of every lane.
+    fn copies_commit(&self);
+
+    /// Waits until at most the last `PENDING` groups of copies are under way, and makes the finished ones visible to
+    /// the warp.
+    fn copies_wait<const PENDING: usize>(&self);
+}
+
+/// A 16-bit input type of the tensor core.
+pub trait MmaInput: Copy + 'static {
+    /// Whether the bits are bf16; f16 otherwise.
+    const BF16: bool;
+    /// Rounded to nearest, ties to even, as bits.
+    fn bits(value: f32) -> u16;
+}

@@ -1,0 +1,127 @@
+//! Views of device memory, as kernels receive them.
+
+/// `len` values in device memory that a kernel reads.
+#[repr(C)]
+pub struct In<V> {
+    pointer: *const V,
+    len: u64,
+}
+
+/// `len` values in device memory that a kernel writes, and may read.
+#[repr(C)]
+pub struct Out<V> {
+    pointer: *mut V,
+    len: u64,
+}
+
+impl<V> Clone for In<V> {
+    #[inline(always)]
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<V> Copy for In<V> {}
+impl<V> Clone for Out<V> {
+    #[inline(always)]
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<V> Copy for Out<V> {}
+
+// SAFETY: a view is an address and a length; who may use it when is the promise given to `new`.
+unsafe impl<V> Send for In<V> {}
+// SAFETY: as above.
+unsafe impl<V> Sync for In<V> {}
+// SAFETY: as above.
+unsafe impl<V> Send for Out<V> {}
+// SAFETY: as above.
+unsafe impl<V> Sync for Out<V> {}
+
+impl<V: Copy> In<V> {
+    /// # Safety
+    /// `pointer` holds `len` values that the device may read while kernels with this view run, nobody writes them
+    /// meanwhile, and every index that such a kernel derives from its arguments is below `len`: bounds are checked
+    /// in debug builds of the host only.
+    #[inline(always)]
+    pub const unsafe fn new(pointer: *const V, len: usize) -> Self {
+        Self { pointer, len: len as u64 }
+    }
+
+    /// Number of values.
+    #[inline(always)]
+    pub const fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    /// Whether there is no value.
+    #[inline(always)]
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The value at `i`.
+    #[inline(always)]
+    pub fn get(&self, i: usize) -> V {
+        debug_assert!(i < self.len(), "read at {i} of {}", self.len());
+        // SAFETY: in range by the promise given to `new`.
+        unsafe { self.pointer.add(i).read() }
+    }
+
+    /// The address of the value at `i`, for an asynchronous copy of `n` values from there.
+    #[inline(always)]
+    pub(crate) fn address(&self, i: usize, n: usize) -> *const V {
+        debug_assert!(i + n <= self.len(), "copy of {n} at {i} of {}", self.len());
+        self.pointer.wrapping_add(i)
+    }
+}
+
+impl In<u8> {
+    /// The value whose bytes begin at `i`, a multiple of the value's alignment. The view itself is aligned to 16.
+    #[inline(always)]
+    pub fn get_as<V: Copy>(&self, i: usize) -> V {
+        debug_assert!(i + size_of::<V>() <= self.len(), "read at byte {i} of {}", self.len());
+        debug_assert!((self.pointer as usize + i).is_multiple_of(align_of::<V>()), "misaligned read at byte {i}");
+        // SAFETY: in range and aligned by the promise given to `new`.
+        unsafe { self.pointer.add(i).cast::<V>().read() }
+    }
+}
+
+impl<V: Copy> Out<V> {
+    /// # Safety
+    /// `pointer` holds `len` values that the device may read and write while kernels with this view run, nobody
+    /// else uses them meanwhile, blocks of one launch write different values, and every index that such a kernel
+    /// derives from its arguments is below `len`: bounds are checked in debug builds of the host only.
+    #[inline(always)]
+    pub const unsafe fn new(pointer: *mut V, len: usize) -> Self {
+        Self { pointer, len: len as u64 }
+    }
+
+    /// Number of values.
+    #[inline(always)]
+    pub const fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    /// Whether there is no value.
+    #[inline(always)]
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The value at `i`.
+    #[inline(always)]
+    pub fn get(&self, i: usize) -> V {
+        debug_assert!(i < self.len(), "read at {i} of {}", self.len());
+        // SAFETY: in range by the promise given to `new`.
+        unsafe { self.pointer.add(i).read() }
+    }
+
+    /// Writes the value at `i`.
+    #[inline(always)]
+    pub fn set(&self, i: usize, value: V) {
+        debug_assert!(i < self.len(), "write at {i} of {}", self.len());
+        // SAFETY: in range and this launch's alone, by the promise given to `new`.
+        unsafe { self.pointer.add(i).write(value) }
+    }
+}

@@ -1,0 +1,217 @@
+//! From logits to a token: repetition penalty, temperature, top-k, top-p, min-p, draw.
+//!
+//! Probabilities become integers once, `2^40 p / p_max` cut off, so their sums are exact and have no order. Tokens have a
+//! total order, their *rank*: the greater logit first, ties to the lower id. Top-k and top-p each keep the tokens from
+//! some rank up; that rank is found bit by bit from the top, by counting tokens or adding up their weights, without a
+//! sort. The draw takes a random 64-bit number to a place in the running sum of weights by id.
+
+use cuda_std::math::{exp, ordered_bits};
+use cuda_std::{Block, Geometry, In, Out, kernel};
+
+/// How one row's token is chosen.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[repr(C)]
+pub struct Choice {
+    /// Uniformly random bits.
+    pub random: u64,
+    /// Divides logits; 0 takes the token of the greatest rank.
+    pub temperature: f32,
+    /// Keep the smallest set that reaches this share of the weight; 1 keeps all.
+    pub top_p: f32,
+    /// Drop tokens below this share of the greatest weight; 0 keeps all.
+    pub min_p: f32,
+    /// Keep so many tokens; 0 keeps all.
+    pub top_k: u32,
+}
+
+/// Arguments of [`TOKEN`].
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Sample {
+    /// `[rows, vocab]`.
+    pub logits: In<f32>,
+    /// `[rows, vocab]`, for the kernel's own use.
+    pub weights: Out<u64>,
+    /// `[rows]`.
+    pub choices: In<Choice>,
+    /// `[rows]`: the ids, or [`NO_TOKEN`].
+    pub tokens: Out<u32>,
+    /// Rows.
+    pub rows: u32,
+    /// Logits in a row.
+    pub vocab: u32,
+}
+
+/// In place of an id: the row holds a NaN, or its greatest logit is infinite.
+pub const NO_TOKEN: u32 = u32::MAX;
+
+/// Arguments of [`PENALTY`].
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Penalty {
+    /// `[rows, vocab]`, changed in place.
+    pub logits: Out<f32>,
+    /// The ids each row has seen, each once, row after row.
+    pub seen: In<u32>,
+    /// `[rows + 1]`: where a row's ids begin in `seen`.
+    pub offsets: In<u32>,
+    /// `[rows]`: divides positive logits and multiplies others.
+    pub penalties: In<f32>,
+    /// Rows.
+    pub rows: u32,
+    /// Logits in a row.
+    pub vocab: u32,
+}
+
+const LANES: usize = 256;
+
+fn penalty_geometry(a: &Penalty) -> Geometry {
+    Geometry { grid: [a.rows as usize, 1], scratch: 0 }
+}
+
+#[inline(always)]
+fn penalty<B: Block>(block: &B, a: &Penalty) {
+    let row = block.x();
+    let (first, last) = (a.offsets.get(row) as usize, a.offsets.get(row + 1) as usize);
+    let penalty = a.penalties.get(row);
+    block.each(last - first, |_, i| {
+        let at = row * a.vocab as usize + a.seen.get(first + i) as usize;
+        let logit = a.logits.get(at);
+        a.logits.set(at, if logit > 0.0 { logit / penalty } else { logit * penalty });
+    });
+}
+
+fn geometry(a: &Sample) -> Geometry {
+    Geometry { grid: [a.rows as usize, 1], scratch: 0 }
+}
+
+/// The greatest weight, that of the most likely token.
+const ONE: f32 = (1u64 << 40) as f32;
+
+/// A token's place in the total order. Both zeros are one value.
+#[inline(always)]
+fn rank(logit: f32, id: usize) -> u64 {
+    (ordered_bits(logit + 0.0) as u64) << 32 | !(id as u32) as u64
+}
+
+/// The greatest rank for which `holds`, which does for 0 and stops for good at some rank up to `best`.
+#[inline(always)]
+fn greatest_rank(best: u64, vocab: usize, mut holds: impl FnMut(u64) -> bool) -> u64 {
+    // The bits of `!id` above the vocabulary's are ones in every rank.
+    let id_bits = 32 - (vocab as u32).leading_zeros();
+    let mut found = 0u64;
+    let mut bit = 64;
+    while bit > 0 {
+        bit -= 1;
+        if bit == 31 && id_bits < 32 {
+            found |= (u32::MAX << id_bits) as u64;
+            bit = id_bits - 1;
+        }
+        let candidate = found | 1 << bit;
+        if candidate <= best && holds(candidate) {
+            found = candidate;
+        }
+    }
+    found
+}
+
+#[inline(always)]
+fn sample<B: Block>(block: &B, a: &Sample) {
+    let vocab = a.vocab as usize;
+    let row = block.x();
+    let choice = a.choices.get(row);
+    let logit = |id: usize| a.logits.get(row * vocab + id);
+    let answer = |token: u32| {
+        block.lanes(|lane| {
+            if lane == 0 {
+                a.tokens.set(row, token);
+            }
+        })
+    };
+
+    // The token of the greatest rank; a NaN outranks all, to be noticed.
+    let mut best = block.per_lane(0u64);
+    block.each(vocab, |lane, id| {
+        let rank = if logit(id).is_nan() { u64::MAX } else { rank(logit(id), id) };
+        if rank > best[lane] {
+            best[lane] = rank;
+        }
+    });
+    let best = block.max_u64(&best);
+    let best_id = !(best as u32);
+    if best == u64::MAX || !logit(best_id as usize).is_finite() {
+        return answer(NO_TOKEN);
+    }
+    if choice.temperature == 0.0 {
+        return answer(best_id);
+    }
+
+    let top = logit(best_id as usize) / choice.temperature;
+    let weight = |id: usize| a.weights.get(row * vocab + id);
+    block.each(vocab, |_, id| {
+        let share = exp(logit(id) / choice.temperature - top);
+        a.weights.set(row * vocab + id, (share * ONE) as u64);
+    });
+    block.barrier();
+
+    // Top-k, then top-p of what is left: tokens below the floor are out.
+    let mut floor = 0u64;
+    if choice.top_k > 0 && (choice.top_k as usize) < vocab {
+        floor = greatest_rank(best, vocab, |candidate| {
+            let mut count = block.per_lane(0u64);
+            block.each(vocab, |lane, id| count[lane] += (rank(logit(id), id) >= candidate) as u64);
+            block.sum_u64(&count) >= choice.top_k as u64
+        });
+    }
+    let mass_from = |floor: u64| {
+        let mut mass = block.per_lane(0u64);
+        block.each(vocab, |lane, id| mass[lane] += if rank(logit(id), id) >= floor { weight(id) } else { 0 });
+        block.sum_u64(&mass)
+    };
+    if choice.top_p < 1.0 {
+        let share = (choice.top_p * 4_294_967_296.0) as u64;
+        let wanted = ((mass_from(floor) as u128 * share as u128) >> 32) as u64;
+        let from_p = greatest_rank(best, vocab, |candidate| mass_from(candidate) >= wanted.max(1));
+        if from_p > floor {
+            floor = from_p;
+        }
+    }
+    let least = (choice.min_p * ONE) as u64;
+    let kept = |id: usize| {
+        if rank(logit(id), id) >= floor && weight(id) >= least { weight(id) } else { 0 }
+    };
+
+    // The draw: a lane owns a run of neighbouring ids, so the lanes in order are the ids in order.
+    let run = vocab.div_ceil(LANES);
+    let ids = |lane: usize| lane * run..vocab.min((lane + 1) * run);
+    let mut mass = block.per_lane(0u64);
+    block.lanes(|lane| {
+        for id in ids(lane) {
+            mass[lane] += kept(id);
+        }
+    });
+    let before = block.scan_u64(&mass);
+    let place = ((block.sum_u64(&mass) as u128 * choice.random as u128) >> 64) as u64;
+    block.lanes(|lane| {
+        let mut sum = before[lane];
+        if place < sum || place >= sum + mass[lane] {
+            return;
+        }
+        for id in ids(lane) {
+            sum += kept(id);
+            if place < sum {
+                a.tokens.set(row, id as u32);
+                return;
+            }
+        }
+    });
+}
+
+kernel! {
+    /// Penalises the tokens that a row has seen.
+    pub PENALTY = sample__penalty(Penalty), lanes: LANES, geometry: penalty_geometry, body: penalty
+}
+kernel! {
+    /// Chooses a token for each row.
+    pub TOKEN = sample__token(Sample), lanes: LANES, geometry: geometry, body: sample
+}
