@@ -7,6 +7,10 @@ use std::process::Command;
 /// Names a `rustc` to compile kernels with, instead of those that [`Compiler::find`] looks for.
 pub const COMPILER_VARIABLE: &str = "WORKER_ORCD_KERNEL_COMPILER";
 
+/// The rustup toolchain to compile kernels with. A date is part of it, because the names of compiler intrinsics and
+/// of their features change from one nightly to another.
+const NIGHTLY: &str = "nightly-2026-05-20";
+
 /// A rustc with its own library source, and LLVM tools of its own LLVM's version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Compiler {
@@ -19,7 +23,7 @@ pub struct Compiler {
 /// No compiler was found; the message says what was tried and how to get one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "no compiler for the kernels: {}. Get one with `rustup toolchain install nightly --component \
+    "no compiler for the kernels: {}. Get one with `rustup toolchain install {NIGHTLY} --component \
      rust-src,llvm-tools`, or on Debian and Ubuntu with `apt-get install rustc-web rust-web-src llvm-22` \
      (scripts/install-kernel-compiler.sh)",
     tried.join("; ")
@@ -30,7 +34,8 @@ pub struct NoCompiler {
 }
 
 impl Compiler {
-    /// The one that the environment names, else rustup's nightly, else the system's.
+    /// The one that the environment names ([`COMPILER_VARIABLE`]), else rustup's nightly of the right date, else the
+    /// system's.
     ///
     /// # Errors
     /// None of them has all that is needed.
@@ -39,7 +44,7 @@ impl Compiler {
         let candidates = match &named {
             Some(rustc) => vec![(COMPILER_VARIABLE, Some(rustc.clone()))],
             None => vec![
-                ("rustup's nightly", rustup_nightly()),
+                (NIGHTLY, rustup_nightly()),
                 ("the system's rustc", Some(PathBuf::from("/usr/bin/rustc"))),
             ],
         };
@@ -96,7 +101,6 @@ impl Compiler {
         &self.library
     }
 
-    /// Runs rustc as nobody's child: nothing of cargo's or rustup's environment reaches it.
     pub(crate) fn rustc(&self) -> Command {
         let mut command = clean(&self.rustc);
         // The library's features, and a target without a published library, are open to nightlies alone; the
@@ -118,7 +122,7 @@ impl fmt::Display for Compiler {
 }
 
 fn rustup_nightly() -> Option<PathBuf> {
-    let path = Command::new("rustup").args(["which", "--toolchain", "nightly", "rustc"]).output().ok()?;
+    let path = Command::new("rustup").args(["which", "--toolchain", NIGHTLY, "rustc"]).output().ok()?;
     let path = String::from_utf8(path.stdout).ok()?;
     (!path.is_empty()).then(|| PathBuf::from(path.trim()))
 }
@@ -128,6 +132,7 @@ fn output(program: &Path, args: &[&str]) -> Option<String> {
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
+/// A command without the environment: what cargo and rustup set for their own compiler must not reach this one.
 fn clean(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     command.env_clear();

@@ -33,7 +33,7 @@ pub const CHIPS: &[&str] = &["sm_80"];
 /// The kernels of one family, compiled for one chip.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
-    /// The chip, one of [`CHIPS`].
+    /// The chip, such as `sm_80`.
     pub chip: String,
     /// The source file in `kernels/src` that the entries come from, without its extension.
     pub family: String,
@@ -70,6 +70,13 @@ pub fn images(root: &Path) -> Result<(Vec<Image>, Origin), Error> {
     }
     let images = build(&Compiler::find()?, root, &cache_folder(root))?;
     Ok((images, Origin::Built))
+}
+
+/// One hash for all of `images`.
+pub fn digest(images: &[Image]) -> String {
+    let lines =
+        images.iter().map(|image| format!("{} {}\n", image.file(), source::sha256(image.ptx.as_bytes())));
+    source::sha256(lines.collect::<String>().as_bytes())
 }
 
 /// Replaces the committed images and their manifest. Returns the folder they are in.

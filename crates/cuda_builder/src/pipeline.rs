@@ -108,7 +108,7 @@ impl Build<'_> {
         self.compile("core", &library.join("core/src/lib.rs"), library, &partial, &[])?;
         let stub = partial.join("compiler_builtins.rs");
         fs::write(&stub, COMPILER_BUILTINS).map_err(Error::io(&stub))?;
-        self.compile("compiler_builtins", &stub, &partial, &partial, &[])?;
+        self.compile("compiler_builtins", &stub, &partial, &partial, &[&partial])?;
         fs::rename(&partial, &folder).map_err(Error::io(&folder))?;
         Ok(folder)
     }
