@@ -1,0 +1,202 @@
+//! A real server on port 0, with a scripted engine behind it and a reader of its event streams before it.
+
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use runtime::ModelInfo;
+use runtime::engine::{EngineHandle, Job, JobQueue, Limits, Next, channel};
+use runtime::request::{Completion, Event, JobError, StopReason};
+use serde_json::{Value, json};
+use server::{Config, ServeError, Worker};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+/// What any single step of a test may take.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
+pub(crate) const LIMITS: Limits = Limits { queue_depth: 2, context: 4096, vocab: 256 };
+
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    pub(crate) engine: EngineHandle,
+    pub(crate) client: reqwest::Client,
+    stop: Option<oneshot::Sender<()>>,
+    task: JoinHandle<Result<(), ServeError>>,
+}
+
+/// Serves with `script` as the engine's thread. A token is a byte.
+pub(crate) async fn serve(config: Config, script: impl FnOnce(JobQueue) + Send + 'static) -> Server {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (engine, queue) = channel(LIMITS);
+    std::thread::spawn(move || script(queue));
+    let info = ModelInfo {
+        name: "tiny".to_owned(),
+        architecture: "llama".to_owned(),
+        quant_kind: "Q8_0".to_owned(),
+        tokenizer_kind: "bytes".to_owned(),
+        vocab_size: LIMITS.vocab,
+        context_length: LIMITS.context,
+        device: "cpu".to_owned(),
+        bytes_used: 1000,
+        bytes_total: 4000,
+    };
+    let encode = |text: &str| text.bytes().map(u32::from).collect();
+    let worker = Worker { engine: engine.clone(), encode: Box::new(encode), info };
+    let (stop, stopped) = oneshot::channel();
+    let task = tokio::spawn(server::run(listener, worker, config, async { stopped.await.unwrap_or(()) }));
+    Server { address, engine, client: reqwest::Client::new(), stop: Some(stop), task }
+}
+
+impl Server {
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> reqwest::Response {
+        let request = self.client.post(self.url(path)).body(body.to_string());
+        timeout(PATIENCE, request.send()).await.expect("the server answers").unwrap()
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> reqwest::Response {
+        let request = self.client.get(self.url(path));
+        timeout(PATIENCE, request.send()).await.expect("the server answers").unwrap()
+    }
+
+    /// Starts a job that must be accepted.
+    pub(crate) async fn execute(&self, job_id: &str) -> Events {
+        let answer = self.post("/execute", &json!({"job_id": job_id, "prompt": "hello"})).await;
+        assert_eq!(answer.status(), 200);
+        Events::of(answer)
+    }
+
+    /// Asks for a shutdown.
+    pub(crate) fn stop(&mut self) {
+        self.stop.take().expect("stopped once").send(()).unwrap();
+    }
+
+    /// Waits until the server has returned.
+    pub(crate) async fn stopped(self) {
+        timeout(PATIENCE, self.task).await.expect("the server returns").unwrap().unwrap();
+    }
+}
+
+/// Reads an event stream.
+pub(crate) struct Events {
+    response: reqwest::Response,
+    text: String,
+}
+
+impl Events {
+    pub(crate) fn of(response: reqwest::Response) -> Self {
+        Self { response, text: String::new() }
+    }
+
+    /// The next block of lines, `None` at the end of the stream.
+    pub(crate) async fn block(&mut self) -> Option<String> {
+        loop {
+            if let Some((block, rest)) = self.text.split_once("\n\n") {
+                let (block, rest) = (block.to_owned(), rest.to_owned());
+                self.text = rest;
+                return Some(block);
+            }
+            match timeout(PATIENCE, self.response.chunk()).await.expect("the stream goes on").unwrap() {
+                Some(chunk) => self.text.push_str(std::str::from_utf8(&chunk).unwrap()),
+                None => {
+                    assert_eq!(self.text, "", "the stream ends with a whole event");
+                    return None;
+                }
+            }
+        }
+    }
+
+    /// The next event's name and data.
+    pub(crate) async fn next(&mut self) -> Option<(String, Value)> {
+        let block = self.block().await?;
+        let (name, data) = block.split_once('\n').unwrap();
+        let name = name.strip_prefix("event: ").unwrap().to_owned();
+        Some((name, serde_json::from_str(data.strip_prefix("data: ").unwrap()).unwrap()))
+    }
+
+    pub(crate) async fn expect(&mut self, name: &str) -> Value {
+        let (found, data) = self.next().await.expect("another event");
+        assert_eq!(found, name, "{data}");
+        data
+    }
+
+    pub(crate) async fn rest(mut self) -> Vec<(String, Value)> {
+        let mut events = Vec::new();
+        while let Some(event) = self.next().await {
+            events.push(event);
+        }
+        events
+    }
+}
+
+/// The engine's next job; `None` at a shutdown.
+pub(crate) fn take(queue: &JobQueue) -> Option<Job> {
+    loop {
+        match queue.next(1, 0) {
+            Next::Work { jobs, .. } if jobs.is_empty() => {}
+            Next::Work { mut jobs, .. } => return jobs.pop(),
+            Next::Stop => return None,
+        }
+    }
+}
+
+/// Takes a job and sends it `Started`.
+pub(crate) fn begin(queue: &JobQueue) -> Job {
+    let mut job = take(queue).expect("a job");
+    job.sink.send(Event::Started).unwrap();
+    job
+}
+
+/// The engine waits, computing nothing, until its running job was cancelled.
+pub(crate) fn wait_for_cancel(queue: &JobQueue, job: &Job) {
+    for _ in 0..PATIENCE.as_millis() {
+        let Next::Work { cancelled, .. } = queue.next(0, 1) else { panic!("stopped while a job runs") };
+        if cancelled.contains(&job.request.job_id) {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    panic!("{} was never cancelled", job.request.job_id);
+}
+
+pub(crate) fn token(job: &mut Job, index: u32, text: &str) {
+    job.sink.send(Event::Token { index, text: text.to_owned() }).unwrap();
+}
+
+/// Frees the job's id, then ends it: in this order the client may use the id again at once.
+pub(crate) fn end(queue: &JobQueue, mut job: Job, tokens_out: u32) {
+    queue.finished(&job.request.job_id);
+    let completion = Completion {
+        tokens_in: job.request.prompt.len() as u32,
+        tokens_out,
+        decode_time: Duration::from_millis(7),
+        stop_reason: StopReason::MaxTokens,
+    };
+    // The reader may be gone.
+    let _ = job.sink.send(Event::End(completion));
+}
+
+pub(crate) fn fail(queue: &JobQueue, mut job: Job, error: JobError) {
+    queue.finished(&job.request.job_id);
+    let _ = job.sink.send(Event::Error(error));
+}
+
+/// An engine that answers each job with its own prompt, a token a byte, one job at a time.
+pub(crate) fn echo(queue: JobQueue) {
+    while let Some(mut job) = take(&queue) {
+        job.sink.send(Event::Started).unwrap();
+        let prompt = job.request.prompt.clone();
+        for (index, &id) in prompt.iter().enumerate() {
+            token(&mut job, index as u32, &char::from(id as u8).to_string());
+        }
+        end(&queue, job, prompt.len() as u32);
+    }
+}

@@ -1,0 +1,67 @@
+//! What a job leaves in the log.
+
+mod common;
+
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+
+use common::{echo, serve};
+use serde_json::{Value, json};
+use server::Config;
+
+#[derive(Clone, Default)]
+struct Buffer(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Buffer {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+// The only test of this file: the subscriber is the process's, because the engine's thread writes too.
+#[tokio::test]
+async fn a_job_is_logged_with_its_ids_and_without_its_prompt() {
+    let buffer = Buffer::default();
+    let writer = buffer.clone();
+    tracing_subscriber::fmt().json().flatten_event(true).with_writer(move || writer.clone()).init();
+
+    let server = serve(Config::default(), echo).await;
+    let send = async |body: Value| {
+        let request = server.client.post(server.url("/execute")).header("X-Correlation-ID", "c-1");
+        request.body(body.to_string()).send().await.unwrap().text().await.unwrap()
+    };
+    send(json!({"job_id": "a", "prompt": "s3cret"})).await;
+    send(json!({"job_id": "", "prompt": "s3cret", "promt": "s3cret"})).await;
+
+    let text = String::from_utf8(buffer.0.lock().unwrap().clone()).unwrap();
+    assert!(!text.contains("s3cret"), "{text}");
+    let lines: Vec<Value> = text.lines().map(|line| line.parse().unwrap()).collect();
+    let line = |event: &str| lines.iter().find(|line| line["event"] == event).unwrap();
+
+    let start = line("execute_start");
+    for (name, value) in [
+        ("job_id", json!("a")),
+        ("correlation_id", json!("c-1")),
+        ("model_ref", json!("tiny")),
+        ("device", json!("cpu")),
+        ("tokens_in", json!(6)),
+        ("prompt_chars", json!(6)),
+        ("prompt_sha256", json!("1ec1c26b50d5d3c58d9583181af8076655fe00756bf7285940ba3670f99fcba0")),
+    ] {
+        assert_eq!(start[name], value, "{name} in {start}");
+    }
+    let end = line("execute_end");
+    assert_eq!((&end["job_id"], &end["correlation_id"]), (&json!("a"), &json!("c-1")));
+    assert_eq!(
+        (&end["tokens_in"], &end["tokens_out"], &end["decode_time_ms"]),
+        (&json!(6), &json!(6), &json!(7))
+    );
+    assert!(end["first_token_ms"].is_u64() && end["vram_bytes"] == 1000, "{end}");
+    let error = line("error");
+    assert_eq!(error["code"], "INVALID_REQUEST");
+    assert_eq!(error["faults"], "job_id: non_empty, promt: known_field");
+}
