@@ -17,8 +17,10 @@ use crate::kv::PAGE;
 
 /// Tokens in a chunk: a lane each.
 pub const CHUNK: usize = 128;
-/// A head's elements at most: two for each lane.
-pub const MAX_HEAD_DIM: usize = 2 * CHUNK;
+/// A head's elements at most: one for each lane and part.
+pub const MAX_HEAD_DIM: usize = PARTS * CHUNK;
+/// Elements of a head that a lane may own.
+const PARTS: usize = 2;
 
 /// Arguments of [`F32`].
 #[derive(Clone, Copy)]
@@ -72,7 +74,7 @@ fn attention<B: Block>(block: &B, a: &Attention) {
     block.barrier();
 
     let (mut top, mut total) = (f32::NEG_INFINITY, 0.0f32);
-    let mut out = [block.per_lane(0.0f32); MAX_HEAD_DIM / CHUNK];
+    let mut out = [block.per_lane(0.0f32); PARTS];
     let mut first = 0;
     while first < seen {
         let len = CHUNK.min(seen - first);
@@ -104,11 +106,11 @@ fn attention<B: Block>(block: &B, a: &Attention) {
         block.barrier();
 
         // Values: an element of the head a lane.
-        let mut chunk_out = [block.per_lane(0.0f32); MAX_HEAD_DIM / CHUNK];
+        let mut chunk_out = [block.per_lane(0.0f32); PARTS];
         for s in 0..len {
             let values = page((first + s) / PAGE) + s % PAGE * head_dim;
-            block.each(head_dim, |lane, d| {
-                let sum = &mut chunk_out[d / CHUNK][lane];
+            each_element(block, head_dim, |lane, part, d| {
+                let sum = &mut chunk_out[part][lane];
                 *sum = mul_add(weights.get(lane, s), a.value_pages.get(values + d), *sum);
             });
         }
@@ -119,13 +121,22 @@ fn attention<B: Block>(block: &B, a: &Attention) {
         let (keep, add) = (exp(top - new_top), exp(chunk_top - new_top));
         top = new_top;
         total = mul_add(chunk_total, add, total * keep);
-        block.each(head_dim, |lane, d| {
-            let sum = &mut out[d / CHUNK][lane];
-            *sum = mul_add(chunk_out[d / CHUNK][lane], add, *sum * keep);
+        each_element(block, head_dim, |lane, part, _| {
+            let sum = &mut out[part][lane];
+            *sum = mul_add(chunk_out[part][lane], add, *sum * keep);
         });
         first += CHUNK;
     }
-    block.each(head_dim, |lane, d| a.out.set(q + d, out[d / CHUNK][lane] / total));
+    each_element(block, head_dim, |lane, part, d| a.out.set(q + d, out[part][lane] / total));
+}
+
+/// `f(lane, part, d)` for each element `d` of a head; a lane has one in each part.
+#[inline(always)]
+fn each_element<B: Block>(block: &B, head_dim: usize, mut f: impl FnMut(usize, usize, usize)) {
+    for part in 0..PARTS {
+        let first = part * CHUNK;
+        block.each(CHUNK.min(head_dim.saturating_sub(first)), |lane, i| f(lane, part, first + i));
+    }
 }
 
 kernel! {

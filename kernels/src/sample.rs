@@ -6,7 +6,7 @@
 //! sort. The draw takes a random 64-bit number to a place in the running sum of weights by id.
 
 use cuda_std::math::{exp, ordered_bits};
-use cuda_std::{Block, Geometry, In, Out, kernel};
+use cuda_std::{Block, Geometry, In, Out, Value, kernel};
 
 /// How one row's token is chosen.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -23,6 +23,9 @@ pub struct Choice {
     /// Keep so many tokens; 0 keeps all.
     pub top_k: u32,
 }
+
+// SAFETY: numbers, 24 bytes without a gap.
+unsafe impl Value for Choice {}
 
 /// Arguments of [`TOKEN`].
 #[derive(Clone, Copy)]

@@ -1,5 +1,6 @@
 //! Everything below HTTP: device, memory, weights, tokenizer, model, scheduler, engine. No async, no HTTP.
 
+pub mod device;
 pub mod engine;
 pub mod gguf;
 pub mod request;

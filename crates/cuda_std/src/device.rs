@@ -9,6 +9,7 @@ use crate::{Block, In, MmaInput, Scratch, Team, Warp};
 /// `device.ll`.
 unsafe extern "C" {
     fn shared_memory() -> *mut u8;
+    pub(crate) fn global_memory(p: *const u8) -> *const u8;
     fn block_barrier();
     fn warp_barrier(mask: u32);
     fn shuffle_xor(mask: u32, value: u32, lanes: u32) -> u32;

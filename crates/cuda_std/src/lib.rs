@@ -39,7 +39,7 @@ pub use kernel::Geometry;
 #[cfg(not(target_arch = "nvptx64"))]
 pub use kernel::{HostEntry, Kernel};
 pub use team::{Block, MmaInput, Scratch, Team, Warp};
-pub use view::{In, Out};
+pub use view::{In, Out, Value};
 
 #[cfg(not(target_arch = "nvptx64"))]
 pub use check::{CheckBlock, CheckState};

@@ -1,5 +1,20 @@
 //! Views of device memory, as kernels receive them.
 
+/// A value that may lie in device memory: any bits are a valid one, and it has no padding.
+///
+/// # Safety
+/// Both must be true.
+pub unsafe trait Value: Copy + Send + Sync + 'static {}
+
+macro_rules! values {
+    ($($type:ty),*) => {$(
+        // SAFETY: numbers have no invalid bits and no padding.
+        unsafe impl Value for $type {}
+    )*};
+}
+
+values!(u8, u16, u32, u64, f32, crate::F16, crate::Bf16);
+
 /// `len` values in device memory that a kernel reads.
 #[repr(C)]
 pub struct In<V> {
@@ -65,7 +80,7 @@ impl<V: Copy> In<V> {
     pub fn get(&self, i: usize) -> V {
         debug_assert!(i < self.len(), "read at {i} of {}", self.len());
         // SAFETY: in range by the promise given to `new`.
-        unsafe { self.pointer.add(i).read() }
+        unsafe { global(self.pointer).add(i).read() }
     }
 
     /// The address of the value at `i`, for an asynchronous copy of `n` values from there.
@@ -83,7 +98,7 @@ impl In<u8> {
         debug_assert!(i + size_of::<V>() <= self.len(), "read at byte {i} of {}", self.len());
         debug_assert!((self.pointer as usize + i).is_multiple_of(align_of::<V>()), "misaligned read at byte {i}");
         // SAFETY: in range and aligned by the promise given to `new`.
-        unsafe { self.pointer.add(i).cast::<V>().read() }
+        unsafe { global(self.pointer).add(i).cast::<V>().read() }
     }
 }
 
@@ -114,7 +129,7 @@ impl<V: Copy> Out<V> {
     pub fn get(&self, i: usize) -> V {
         debug_assert!(i < self.len(), "read at {i} of {}", self.len());
         // SAFETY: in range by the promise given to `new`.
-        unsafe { self.pointer.add(i).read() }
+        unsafe { global(self.pointer).add(i).read() }
     }
 
     /// Writes the value at `i`.
@@ -122,6 +137,20 @@ impl<V: Copy> Out<V> {
     pub fn set(&self, i: usize, value: V) {
         debug_assert!(i < self.len(), "write at {i} of {}", self.len());
         // SAFETY: in range and this launch's alone, by the promise given to `new`.
-        unsafe { self.pointer.add(i).write(value) }
+        unsafe { global(self.pointer).cast_mut().add(i).write(value) }
+    }
+}
+
+/// Tells the device's compiler that a pointer is to global memory: its loads need not ask which memory is meant.
+#[inline(always)]
+fn global<V>(pointer: *const V) -> *const V {
+    #[cfg(target_arch = "nvptx64")]
+    {
+        // SAFETY: a view's pointer came from the host, which knows no other memory.
+        unsafe { crate::device::global_memory(pointer.cast()).cast() }
+    }
+    #[cfg(not(target_arch = "nvptx64"))]
+    {
+        pointer
     }
 }

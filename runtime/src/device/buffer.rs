@@ -1,0 +1,85 @@
+//! Memory on a device, with its only owner.
+
+use std::marker::PhantomData;
+
+use cuda_std::{In, Out, Value};
+
+use super::cpu::HostMemory;
+use super::cuda::CudaMemory;
+use super::ledger::{Entry, Purpose};
+
+/// `len` values on a device; freed when dropped.
+pub struct Buffer<V> {
+    storage: Storage,
+    len: usize,
+    entry: Entry,
+    values: PhantomData<V>,
+}
+
+pub(crate) enum Storage {
+    Host(HostMemory),
+    Cuda(CudaMemory),
+}
+
+impl<V: Value> Buffer<V> {
+    pub(crate) fn new(storage: Storage, len: usize, entry: Entry) -> Self {
+        Self { storage, len, entry, values: PhantomData }
+    }
+
+    /// Number of values.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there is no value.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// What the memory is for.
+    pub fn purpose(&self) -> Purpose {
+        self.entry.purpose()
+    }
+
+    pub(crate) fn storage(&self) -> &Storage {
+        &self.storage
+    }
+
+    pub(crate) fn storage_mut(&mut self) -> &mut Storage {
+        &mut self.storage
+    }
+
+    fn address(&self) -> usize {
+        match &self.storage {
+            Storage::Host(memory) => memory.address(),
+            Storage::Cuda(memory) => memory.address(),
+        }
+    }
+
+    /// A kernel's view of `len` values from `at` on, to read.
+    ///
+    /// # Panics
+    /// If the range is outside of the buffer.
+    ///
+    /// # Safety
+    /// See [`In::new`].
+    pub unsafe fn view(&self, at: usize, len: usize) -> In<V> {
+        assert!(at.checked_add(len).is_some_and(|end| end <= self.len), "view past the buffer's end");
+        // SAFETY: inside of this buffer; the rest is the caller's promise.
+        unsafe { In::new((self.address() as *const V).wrapping_add(at), len) }
+    }
+
+    /// A kernel's view of `len` values from `at` on, to write. Takes a shared reference, since several kernels of a step
+    /// write to parts of one buffer; that no two do at once is the caller's promise.
+    ///
+    /// # Panics
+    /// If the range is outside of the buffer.
+    ///
+    /// # Safety
+    /// See [`Out::new`].
+    pub unsafe fn view_mut(&self, at: usize, len: usize) -> Out<V> {
+        assert!(at.checked_add(len).is_some_and(|end| end <= self.len), "view past the buffer's end");
+        // SAFETY: inside of this buffer; the rest is the caller's promise.
+        unsafe { Out::new((self.address() as *mut V).wrapping_add(at), len) }
+    }
+}

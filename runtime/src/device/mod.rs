@@ -1,0 +1,229 @@
+//! Where a model runs: memory by purpose, and kernels launched in order.
+//!
+//! Every operation is asynchronous on a GPU and done at once on the CPU; [`Device::download`] waits for what came before.
+//! A device and its buffers belong to one thread at a time.
+
+mod buffer;
+mod cpu;
+mod cuda;
+mod image;
+mod ledger;
+mod pool;
+
+use cuda_std::{Kernel, Value};
+
+pub use buffer::Buffer;
+use buffer::Storage;
+pub use cpu::{Cpu, Simd};
+pub use cuda::Cuda;
+pub use image::Image;
+use ledger::Ledger;
+pub use ledger::{Purpose, Usage};
+
+/// A device: the CPU, or a CUDA GPU.
+pub struct Device {
+    kind: Kind,
+    ledger: Ledger,
+}
+
+enum Kind {
+    Cpu(Cpu),
+    Cuda(Cuda),
+}
+
+/// What went wrong on a device.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DeviceError {
+    /// No driver, or none that answers.
+    #[error("{0}")]
+    NoDriver(String),
+    /// There are fewer GPUs.
+    #[error("there is no device cuda:{ordinal}: the driver knows {count} (`worker-orcd doctor` lists them)")]
+    NoDevice {
+        /// The one asked for.
+        ordinal: u32,
+        /// How many there are.
+        count: u32,
+    },
+    /// The GPU cannot run this program's kernels.
+    #[error("{name} has compute capability {major}.{minor}, the kernels need 8.0 or newer")]
+    TooOld {
+        /// The GPU.
+        name: String,
+        /// Its compute capability.
+        major: i32,
+        /// Its compute capability.
+        minor: i32,
+    },
+    /// Memory ran out.
+    #[error("out of memory on {device}: {needed} bytes needed for {purpose}, {free} free; in use: {usage}")]
+    OutOfMemory {
+        /// The device.
+        device: String,
+        /// Bytes asked for.
+        needed: u64,
+        /// What for.
+        purpose: Purpose,
+        /// Bytes that were free.
+        free: u64,
+        /// Bytes in use by purpose.
+        usage: Usage,
+    },
+    /// A call of the driver failed.
+    #[error("{call}: {error}")]
+    Driver {
+        /// What was called.
+        call: String,
+        /// The driver's name of the error.
+        error: String,
+    },
+    /// No image of the kernels suits the GPU.
+    #[error("no PTX image of the {family} kernels for compute capability {major}.{minor}")]
+    NoImage {
+        /// The kernel's family.
+        family: String,
+        /// The GPU's compute capability.
+        major: i32,
+        /// The GPU's compute capability.
+        minor: i32,
+    },
+}
+
+impl Device {
+    /// The CPU with `threads` threads; all cores when 0.
+    pub fn cpu(threads: usize) -> Self {
+        Self { kind: Kind::Cpu(Cpu::new(threads)), ledger: Ledger::default() }
+    }
+
+    /// The GPU `ordinal`, with these PTX images for its kernels. Belongs to the calling thread.
+    ///
+    /// # Errors
+    /// No driver, no such GPU, one that is too old, or a failing driver.
+    pub fn cuda(ordinal: u32, images: &'static [Image]) -> Result<Self, DeviceError> {
+        Ok(Self { kind: Kind::Cuda(Cuda::new(ordinal, images)?), ledger: Ledger::default() })
+    }
+
+    /// `cpu` or `cuda:0`.
+    pub fn name(&self) -> String {
+        match &self.kind {
+            Kind::Cpu(_) => "cpu".to_owned(),
+            Kind::Cuda(cuda) => format!("cuda:{}", cuda.ordinal()),
+        }
+    }
+
+    /// What it is: the processor features in use, or the GPU's name and driver.
+    pub fn description(&self) -> String {
+        match &self.kind {
+            Kind::Cpu(cpu) => cpu.description(),
+            Kind::Cuda(cuda) => cuda.description().to_owned(),
+        }
+    }
+
+    /// Bytes in use by purpose.
+    pub fn usage(&self) -> Usage {
+        self.ledger.usage()
+    }
+
+    /// Bytes the device has, and how many are free.
+    ///
+    /// # Errors
+    /// A failing driver.
+    pub fn memory(&self) -> Result<(u64, u64), DeviceError> {
+        match &self.kind {
+            Kind::Cpu(cpu) => Ok(cpu.memory()),
+            Kind::Cuda(cuda) => cuda.memory(),
+        }
+    }
+
+    /// `len` zeros.
+    ///
+    /// # Errors
+    /// [`DeviceError::OutOfMemory`], or a failing driver.
+    pub fn alloc<V: Value>(&self, purpose: Purpose, len: usize) -> Result<Buffer<V>, DeviceError> {
+        let bytes = len.checked_mul(size_of::<V>()).filter(|&bytes| bytes <= isize::MAX as usize);
+        let out_of_memory = |free| DeviceError::OutOfMemory {
+            device: self.name(),
+            needed: bytes.map_or(u64::MAX, |bytes| bytes as u64),
+            purpose,
+            free,
+            usage: self.usage(),
+        };
+        let Some(bytes) = bytes else { return Err(out_of_memory(self.memory()?.1)) };
+        let storage = match &self.kind {
+            Kind::Cpu(cpu) => cpu.alloc(bytes).map(Storage::Host),
+            Kind::Cuda(cuda) => cuda.alloc(bytes)?.map(Storage::Cuda),
+        };
+        let storage = storage.map_err(out_of_memory)?;
+        Ok(Buffer::new(storage, len, self.ledger.entry(purpose, bytes as u64)))
+    }
+
+    /// Copies `values` to the buffer, from its value `at` on.
+    ///
+    /// # Errors
+    /// A failing driver.
+    ///
+    /// # Panics
+    /// If they do not fit.
+    pub fn upload<V: Value>(&self, buffer: &mut Buffer<V>, at: usize, values: &[V]) -> Result<(), DeviceError> {
+        assert!(at.checked_add(values.len()).is_some_and(|end| end <= buffer.len()), "upload past the buffer's end");
+        // SAFETY: a `Value` has no padding, so all its bytes are initialised.
+        let bytes = unsafe { std::slice::from_raw_parts(values.as_ptr().cast::<u8>(), size_of_val(values)) };
+        match (&self.kind, buffer.storage_mut()) {
+            (Kind::Cpu(_), Storage::Host(memory)) => memory.write(at * size_of::<V>(), bytes),
+            (Kind::Cuda(cuda), Storage::Cuda(memory)) => cuda.upload(memory, at * size_of::<V>(), bytes)?,
+            _ => unreachable!("a buffer is used on the device that made it"),
+        }
+        Ok(())
+    }
+
+    /// `len` values of the buffer from `at` on, once all launches before have finished.
+    ///
+    /// # Errors
+    /// A failing driver, launches before included.
+    ///
+    /// # Panics
+    /// If the range is outside of the buffer.
+    pub fn download<V: Value>(&self, buffer: &Buffer<V>, at: usize, len: usize) -> Result<Vec<V>, DeviceError> {
+        assert!(at.checked_add(len).is_some_and(|end| end <= buffer.len()), "download past the buffer's end");
+        let mut values: Vec<V> = Vec::with_capacity(len);
+        // SAFETY: the bytes are written before anyone reads them, by one of the branches.
+        let bytes = unsafe { std::slice::from_raw_parts_mut(values.as_mut_ptr().cast::<u8>(), len * size_of::<V>()) };
+        match (&self.kind, buffer.storage()) {
+            (Kind::Cpu(_), Storage::Host(memory)) => memory.read(at * size_of::<V>(), bytes),
+            (Kind::Cuda(cuda), Storage::Cuda(memory)) => cuda.download(memory, at * size_of::<V>(), bytes)?,
+            _ => unreachable!("a buffer is used on the device that made it"),
+        }
+        // SAFETY: all bytes were just written, and any bytes are a `Value`.
+        unsafe { values.set_len(len) };
+        Ok(values)
+    }
+
+    /// Runs a kernel after what was launched before.
+    ///
+    /// # Errors
+    /// A failing driver; a fault inside the kernel may show later, in [`download`](Self::download).
+    ///
+    /// # Safety
+    /// The arguments' views are of this device's memory, stay valid until the kernel has run, and meet the promises of
+    /// [`cuda_std::In::new`] and [`cuda_std::Out::new`] for the shapes the kernel documents.
+    pub unsafe fn launch<A: Copy + Sync>(&self, kernel: &'static Kernel<A>, args: &A) -> Result<(), DeviceError> {
+        match &self.kind {
+            // SAFETY: the caller's promise.
+            Kind::Cpu(cpu) => unsafe { cpu.launch(kernel, args) },
+            // SAFETY: the caller's promise.
+            Kind::Cuda(cuda) => unsafe { cuda.launch(kernel, args)? },
+        }
+        Ok(())
+    }
+
+    /// Waits until everything launched has finished.
+    ///
+    /// # Errors
+    /// A failing driver, or a fault of a kernel.
+    pub fn synchronize(&self) -> Result<(), DeviceError> {
+        match &self.kind {
+            Kind::Cpu(_) => Ok(()),
+            Kind::Cuda(cuda) => cuda.synchronize(),
+        }
+    }
+}
