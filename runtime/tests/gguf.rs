@@ -19,7 +19,7 @@ fn refused(draft: Draft, words: &[&str]) {
 fn a_model_has_its_metadata_and_tensors() {
     let gguf = Gguf::open(&golden("llama-q4_1.gguf")).unwrap();
     assert_eq!(gguf.str("general.architecture").unwrap(), "llama");
-    assert_eq!(gguf.u32("llama.embedding_length").unwrap(), 64);
+    assert_eq!(gguf.u32("llama.embedding_length").unwrap(), 128);
     assert_eq!(gguf.f32("llama.rope.freq_base").unwrap(), 10000.0);
     assert!(!gguf.bool("tokenizer.ggml.add_bos_token").unwrap());
     let tokens = gguf.strings("tokenizer.ggml.tokens").unwrap();

@@ -7,13 +7,13 @@ use runtime::gguf::Gguf;
 use tempfile::NamedTempFile;
 
 /// A file of `tests/golden`.
-pub fn golden(name: &str) -> PathBuf {
+pub(crate) fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden").join(name)
 }
 
 /// A GGUF file in the making. Nothing is checked.
 #[derive(Clone, Default)]
-pub struct Draft {
+pub(crate) struct Draft {
     keys: Vec<Vec<u8>>,
     tensors: Vec<Vec<u8>>,
     data: usize,
@@ -21,29 +21,29 @@ pub struct Draft {
 
 impl Draft {
     /// A key with the number of its value's type and the value's bytes.
-    pub fn key(mut self, key: &str, ty: u32, value: impl AsRef<[u8]>) -> Draft {
+    pub(crate) fn key(mut self, key: &str, ty: u32, value: impl AsRef<[u8]>) -> Draft {
         self.keys.push([&string(key), &ty.to_le_bytes()[..], value.as_ref()].concat());
         self
     }
 
     /// A key with text.
-    pub fn text(self, key: &str, value: &str) -> Draft {
+    pub(crate) fn text(self, key: &str, value: &str) -> Draft {
         self.key(key, 8, string(value))
     }
 
     /// A key with a u32.
-    pub fn u32(self, key: &str, value: u32) -> Draft {
+    pub(crate) fn u32(self, key: &str, value: u32) -> Draft {
         self.key(key, 4, value.to_le_bytes())
     }
 
     /// A key with an array: the number of the elements' type, and each element's bytes.
-    pub fn array(self, key: &str, element: u32, elements: &[Vec<u8>]) -> Draft {
+    pub(crate) fn array(self, key: &str, element: u32, elements: &[Vec<u8>]) -> Draft {
         let head = [&element.to_le_bytes()[..], &(elements.len() as u64).to_le_bytes()].concat();
         self.key(key, 9, [head, elements.concat()].concat())
     }
 
     /// A tensor's entry.
-    pub fn tensor(mut self, name: &str, dims: &[u64], ty: u32, offset: u64) -> Draft {
+    pub(crate) fn tensor(mut self, name: &str, dims: &[u64], ty: u32, offset: u64) -> Draft {
         let dim_bytes = dims.iter().flat_map(|dim| dim.to_le_bytes()).collect::<Vec<u8>>();
         let count = (dims.len() as u32).to_le_bytes();
         self.tensors
@@ -52,13 +52,13 @@ impl Draft {
     }
 
     /// So many bytes of tensor data, after padding to 32.
-    pub fn data(mut self, bytes: usize) -> Draft {
+    pub(crate) fn data(mut self, bytes: usize) -> Draft {
         self.data = bytes;
         self
     }
 
     /// The file's bytes.
-    pub fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         let counts = [self.tensors.len() as u64, self.keys.len() as u64].map(u64::to_le_bytes).concat();
         let mut file =
             [b"GGUF", &3u32.to_le_bytes()[..], &counts, &self.keys.concat(), &self.tensors.concat()].concat();
@@ -67,18 +67,18 @@ impl Draft {
     }
 
     /// Writes and opens it.
-    pub fn open(&self) -> Result<Gguf, String> {
+    pub(crate) fn open(&self) -> Result<Gguf, String> {
         open(&self.bytes())
     }
 }
 
 /// A string as the format has it.
-pub fn string(text: &str) -> Vec<u8> {
+pub(crate) fn string(text: &str) -> Vec<u8> {
     [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat()
 }
 
 /// Opens a file of these bytes; an error as its one line of text.
-pub fn open(bytes: &[u8]) -> Result<Gguf, String> {
+pub(crate) fn open(bytes: &[u8]) -> Result<Gguf, String> {
     let mut file = NamedTempFile::new().expect("a temporary file");
     file.write_all(bytes).expect("room for a temporary file");
     // The map outlives the file's name.

@@ -1,0 +1,30 @@
+#!/bin/sh
+# Fetches real vocabularies with texts and their token ids, llama.cpp's own test vectors, for the tests in
+# runtime/tests/tokenizer.rs. They come from the source package of llama-cpp-python, which carries llama.cpp.
+#
+# usage: scripts/fetch-tokenizer-vectors.sh [FOLDER]
+# FOLDER is by default where the tests look; elsewhere, name it to them in WORKER_ORCD_TOKENIZER_VECTORS.
+set -eu
+
+version=0.3.36
+sha256=832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e
+families="gpt-2 llama-bpe qwen2 refact starcoder command-r mpt"
+
+folder=${1:-${XDG_CACHE_HOME:-$HOME/.cache}/worker-orcd/tokenizer-vectors}
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+
+python3 -m pip download --quiet --no-deps --no-binary llama-cpp-python \
+    --dest "$scratch" "llama-cpp-python==$version"
+archive=$scratch/llama_cpp_python-$version.tar.gz
+echo "$sha256  $archive" | sha256sum --check --quiet
+
+set --
+for family in $families; do
+    for extension in "" .inp .out; do
+        set -- "$@" "llama_cpp_python-$version/vendor/llama.cpp/models/ggml-vocab-$family.gguf$extension"
+    done
+done
+mkdir -p "$folder"
+tar -xzf "$archive" -C "$folder" --strip-components=4 "$@"
+echo "tokenizer vectors of: $families, in $folder"
