@@ -1,0 +1,82 @@
+//! The command line. A subcommand is a module with `Args` and `run`, and an arm in [`Command`].
+
+use std::io;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::{doctor, logging, pull};
+
+/// Reads the command line and does what it says. Every failure, one of usage too, is one line on stderr and exit
+/// code 1.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if error.use_stderr() => return fail(&one_line(&error)),
+        Err(help) => return help.print().map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS),
+    };
+    logging::init();
+    match cli.command.run() {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever read the output has had enough of it.
+        Err(Error::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => fail(&format!("error: {error}")),
+    }
+}
+
+/// Runs large language models from Rust kernels, and serves them over HTTP.
+#[derive(Debug, Parser)]
+#[command(name = "worker-orcd", version, arg_required_else_help = false)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Pull(pull::Args),
+    Doctor(doctor::Args),
+}
+
+impl Command {
+    fn run(self) -> Result<(), Error> {
+        match self {
+            Command::Pull(args) => pull::run(args),
+            Command::Doctor(args) => doctor::run(args),
+        }
+    }
+}
+
+/// Why a subcommand failed; says what to do about it, in one line.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No such model.
+    #[error(transparent)]
+    Model(#[from] crate::cache::ResolveError),
+    /// The model could not be fetched.
+    #[error(transparent)]
+    Pull(#[from] pull::PullError),
+    /// The cache of models cannot be used.
+    #[error(transparent)]
+    Cache(#[from] crate::cache::CacheError),
+    /// Standard output is closed or full.
+    #[error("standard output: {0}")]
+    Output(#[from] io::Error),
+}
+
+fn fail(line: &str) -> ExitCode {
+    eprintln!("{line}");
+    ExitCode::FAILURE
+}
+
+/// clap's message without the usage that it repeats, in one line.
+fn one_line(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let told: Vec<&str> = text
+        .lines()
+        .map(str::trim)
+        .take_while(|line| !line.starts_with("Usage:"))
+        .filter(|line| !line.is_empty())
+        .collect();
+    format!("{}; see worker-orcd --help", told.join(" "))
+}

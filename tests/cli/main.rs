@@ -1,0 +1,48 @@
+//! The real executable, called as a user calls it. Sources are stood in for by a server on this machine and by a
+//! made-up pip, except where a test says that it fetches.
+
+mod hub;
+mod pip;
+mod pull;
+mod usage;
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use libtest_mimic::{Arguments, Trial};
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let mut trials = usage::trials();
+    trials.extend(pull::trials());
+    trials.extend(pull::trials_with_the_model(!arguments.list));
+    libtest_mimic::run(&arguments, trials).exit();
+}
+
+/// The executable, with a cache of its own and a hub that refuses connections.
+fn worker(cache: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_worker-orcd"));
+    // Nothing listens on port 1.
+    command.env("WORKER_ORCD_CACHE", cache).env("HF_ENDPOINT", "http://127.0.0.1:1");
+    command
+}
+
+fn stdout(output: &Output) -> &str {
+    std::str::from_utf8(&output.stdout).expect("output is UTF-8")
+}
+
+fn stderr(output: &Output) -> &str {
+    std::str::from_utf8(&output.stderr).expect("errors are UTF-8")
+}
+
+/// Asserts a failure as users know it: exit code 1, nothing on stdout, and a last line that has all the `parts`.
+#[track_caller]
+fn expect_failure(output: &Output, parts: &[&str]) {
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert_eq!(stdout(output), "");
+    let last = stderr(output).lines().last().unwrap_or_default();
+    assert!(last.starts_with("error: "), "{}", stderr(output));
+    for part in parts {
+        assert!(last.contains(part), "no {part:?} in: {last}");
+    }
+}
