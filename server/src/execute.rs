@@ -14,7 +14,8 @@ use crate::sink::JobSink;
 use crate::sse::JobStream;
 use crate::{body, log, validate};
 
-/// `POST /execute`: the answer's headers leave as soon as the job is in the queue, its events as they happen.
+/// `POST /execute`: the answer's headers leave as soon as the job is in the queue, `started` when it leaves the
+/// queue, so that `started_at` means what it says, and every other event when it happens.
 pub(crate) async fn execute(
     state: Arc<State>,
     correlation: CorrelationId,
@@ -35,9 +36,10 @@ async fn submit(
         let (state, correlation) = (state.clone(), correlation.clone());
         move || prepare(state, correlation, &body)
     };
-    let (request, log) = tokio::task::spawn_blocking(prepare)
-        .await
-        .map_err(|error| ApiError::Job(JobError::Internal(error.to_string())))??;
+    let (request, log) = tokio::task::spawn_blocking(prepare).await.map_err(|_| {
+        // Not the panic's own message: it may quote the prompt.
+        ApiError::Job(JobError::Internal("the request could not be prepared".to_owned()))
+    })??;
 
     let seed = request.sampling.seed;
     let job_id = request.job_id.clone();

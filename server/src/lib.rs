@@ -38,7 +38,7 @@ pub struct Worker {
     pub info: ModelInfo,
 }
 
-/// The tokenizer's forward half: a text's token ids.
+/// The tokenizer's forward half: a text's token ids as the model wants them, special tokens around it included.
 pub type Encode = Box<dyn Fn(&str) -> Vec<u32> + Send + Sync>;
 
 /// Limits of the server.
@@ -50,7 +50,8 @@ pub struct Config {
     pub max_connections: usize,
     /// What a request's head may take to arrive, and then its body; also how long an unused connection is kept.
     pub read_timeout: Duration,
-    /// A stream that was silent for so long gets a comment, so that nobody on the way takes it for dead.
+    /// A stream that was silent for so long gets a comment, so that nobody on the way takes it for dead; not
+    /// zero.
     pub keep_alive: Duration,
     /// What running jobs may take to finish after a shutdown was asked for.
     pub drain_timeout: Duration,

@@ -42,8 +42,10 @@ pub(crate) fn execute(
     let repetition_penalty = fields.real("repetition_penalty", Bounds { min: 0.0, max: 2.0, open: true });
     let seed = fields.integer("seed", 0..=u64::MAX);
     let stop = fields.texts("stop", STOPS, STOP_CHARS);
+    // Some tokenizers put tokens around every text; a stop string is matched without them.
+    let around = encode("").len();
     for (index, text) in stop.iter().enumerate() {
-        let tokens = encode(text).len();
+        let tokens = encode(text).len().saturating_sub(around);
         if tokens > STOP_TOKENS {
             let message = format!("stop[{index}] has {tokens} tokens; at most {STOP_TOKENS} are allowed");
             fields.fault(Fault::new(format!("stop[{index}]"), format!("tokens(1..={STOP_TOKENS})"), message));
@@ -173,6 +175,14 @@ mod tests {
             faults.iter().map(|(field, _)| field.as_str()).collect::<Vec<_>>(),
             ["stop[0]", "stop[2]"]
         );
+    }
+
+    #[test]
+    fn tokens_around_a_text_do_not_count_against_stop_strings() {
+        let marked = |text: &str| [0].into_iter().chain(text.chars().map(u32::from)).collect();
+        let body = |length| with("stop", json!(["x".repeat(length)])).to_string();
+        assert!(execute(body(32).as_bytes(), VOCAB, marked).is_ok());
+        assert!(execute(body(33).as_bytes(), VOCAB, marked).is_err());
     }
 
     #[test]

@@ -181,6 +181,26 @@ async fn a_failed_engine_refuses_work_and_is_not_ready() {
 }
 
 #[tokio::test]
+async fn a_tokenizer_that_panics_is_an_error_without_the_prompt() {
+    let server = common::serve_with(Config::default(), |text| panic!("cannot encode {text}"), echo).await;
+    let answer = server.post("/execute", &json!({"job_id": "a", "prompt": "s3cret", "stop": ["x"]})).await;
+    let message = expect_error(answer, 500, "INTERNAL", false).await;
+    assert!(!message.contains("s3cret"), "{message}");
+}
+
+#[tokio::test]
+async fn a_prompt_of_no_tokens_is_a_fault_of_the_prompt() {
+    let server = common::serve_with(Config::default(), |_| Vec::new(), echo).await;
+    let answer = server.post("/execute", &json!({"job_id": "a", "prompt": "?"})).await;
+    assert_eq!(answer.status(), 400);
+    let told: Value = answer.text().await.unwrap().parse().unwrap();
+    assert_eq!(
+        (&told["errors"][0]["field"], &told["errors"][0]["constraint"]),
+        (&json!("prompt"), &json!("non_empty"))
+    );
+}
+
+#[tokio::test]
 async fn other_paths_and_methods_are_json_errors() {
     let server = serve(Config::default(), echo).await;
     expect_error(server.get("/nowhere").await, 404, "NOT_FOUND", false).await;

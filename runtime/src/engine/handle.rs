@@ -60,6 +60,9 @@ pub struct Limits {
 /// Tokens generated at most where a request names no number.
 pub const DEFAULT_MAX_TOKENS: u32 = 2048;
 
+/// Keeps the end of a drain within what the clock can say.
+const LONGEST_DRAIN: Duration = Duration::from_hours(24);
+
 /// Submits and cancels jobs and reads the engine's cached state.
 #[derive(Clone)]
 pub struct EngineHandle {
@@ -184,7 +187,7 @@ impl EngineHandle {
     /// Refuses new jobs from now on; running ones may finish until `timeout` has passed, then they are cancelled.
     pub fn shutdown(&self, timeout: Duration) {
         let mut inner = self.shared.lock();
-        let until = Instant::now() + timeout;
+        let until = Instant::now() + timeout.min(LONGEST_DRAIN);
         inner.drain_until = Some(inner.drain_until.map_or(until, |earlier| earlier.min(until)));
         self.shared.wake.notify_all();
     }
@@ -221,9 +224,9 @@ impl EngineHandle {
 pub enum Next {
     /// Go on with what runs, after taking in `jobs` and dropping the `cancelled`.
     Work {
-        /// New jobs, oldest first.
+        /// New jobs: those cancelled while they waited, then up to `room` others, each oldest first.
         jobs: Vec<Job>,
-        /// Ids of running jobs that were cancelled.
+        /// Ids that were cancelled, of running jobs and of `jobs`.
         cancelled: Vec<String>,
     },
     /// Nothing is left and a shutdown was asked for.
@@ -231,8 +234,8 @@ pub enum Next {
 }
 
 impl JobQueue {
-    /// Takes up to `room` waiting jobs. Blocks while there is nothing to do: no job waits, none was cancelled, and
-    /// `running` is 0.
+    /// Takes up to `room` waiting jobs, and those that were cancelled while they waited. Blocks while there is
+    /// nothing to do: no job can be taken, none was cancelled, and `running` is 0.
     pub fn next(&self, room: usize, running: usize) -> Next {
         let mut inner = self.shared.lock();
         loop {
@@ -242,12 +245,12 @@ impl JobQueue {
             }
             let cancelled: Vec<String> = inner.cancelled.drain().collect();
             // A job cancelled while it waits is taken all the same: the engine tells its sink.
-            let forced = inner.waiting.iter().filter(|job| cancelled.contains(&job.request.job_id)).count();
             let mut jobs: Vec<Job> = Vec::new();
-            if forced > 0 {
-                let (out, rest): (Vec<Job>, Vec<Job>) = inner.waiting.drain(..).partition(|job| cancelled.contains(&job.request.job_id));
-                jobs = out;
-                inner.waiting = VecDeque::from(rest);
+            if !cancelled.is_empty() {
+                let is_cancelled = |job: &Job| cancelled.contains(&job.request.job_id);
+                let (taken, rest): (Vec<Job>, Vec<Job>) = inner.waiting.drain(..).partition(is_cancelled);
+                jobs = taken;
+                inner.waiting = rest.into();
             }
             let take = room.min(inner.waiting.len());
             jobs.extend(inner.waiting.drain(..take));
@@ -298,3 +301,6 @@ impl Drop for JobQueue {
         self.shared.wake.notify_all();
     }
 }
+
+#[cfg(test)]
+mod tests;

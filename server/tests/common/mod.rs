@@ -30,6 +30,15 @@ pub(crate) struct Server {
 
 /// Serves with `script` as the engine's thread. A token is a byte.
 pub(crate) async fn serve(config: Config, script: impl FnOnce(JobQueue) + Send + 'static) -> Server {
+    serve_with(config, |text| text.bytes().map(u32::from).collect(), script).await
+}
+
+/// The same, with a tokenizer of its own.
+pub(crate) async fn serve_with(
+    config: Config,
+    encode: fn(&str) -> Vec<u32>,
+    script: impl FnOnce(JobQueue) + Send + 'static,
+) -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (engine, queue) = channel(LIMITS);
@@ -45,7 +54,6 @@ pub(crate) async fn serve(config: Config, script: impl FnOnce(JobQueue) + Send +
         bytes_used: 1000,
         bytes_total: 4000,
     };
-    let encode = |text: &str| text.bytes().map(u32::from).collect();
     let worker = Worker { engine: engine.clone(), encode: Box::new(encode), info };
     let (stop, stopped) = oneshot::channel();
     let task = tokio::spawn(server::run(listener, worker, config, async { stopped.await.unwrap_or(()) }));

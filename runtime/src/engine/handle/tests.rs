@@ -1,0 +1,190 @@
+use std::sync::mpsc;
+
+use super::*;
+use crate::request::{Disconnected, Event, Sampling};
+
+const LIMITS: Limits = Limits { queue_depth: 2, context: 10, vocab: 100 };
+
+fn request(job_id: &str) -> Request {
+    Request {
+        job_id: job_id.to_owned(),
+        correlation_id: String::new(),
+        prompt: vec![1, 2, 3],
+        max_tokens: None,
+        sampling: Sampling::GREEDY,
+        stop: Vec::new(),
+    }
+}
+
+fn submit(engine: &EngineHandle, request: Request) -> Result<(), SubmitError> {
+    engine.submit(request, Box::new(|_: Event| Ok::<(), Disconnected>(())))
+}
+
+/// Ids of the jobs that `next` gives, and of the cancelled ones, sorted.
+fn next(queue: &JobQueue, room: usize, running: usize) -> (Vec<String>, Vec<String>) {
+    match queue.next(room, running) {
+        Next::Work { jobs, mut cancelled } => {
+            cancelled.sort();
+            (jobs.into_iter().map(|job| job.request.job_id).collect(), cancelled)
+        }
+        Next::Stop => panic!("told to stop"),
+    }
+}
+
+fn ids<const N: usize>(ids: [&str; N]) -> Vec<String> {
+    ids.map(str::to_owned).into()
+}
+
+#[test]
+fn jobs_come_oldest_first_and_no_more_than_there_is_room() {
+    let (engine, queue) = channel(LIMITS);
+    submit(&engine, request("a")).unwrap();
+    submit(&engine, request("b")).unwrap();
+    assert_eq!(next(&queue, 1, 0), (ids(["a"]), vec![]));
+    assert_eq!(next(&queue, 0, 1), (vec![], vec![]));
+    submit(&engine, request("c")).unwrap();
+    assert_eq!(next(&queue, 9, 1), (ids(["b", "c"]), vec![]));
+}
+
+#[test]
+fn only_waiting_jobs_fill_the_queue() {
+    let (engine, queue) = channel(LIMITS);
+    submit(&engine, request("a")).unwrap();
+    submit(&engine, request("b")).unwrap();
+    assert_eq!(submit(&engine, request("c")), Err(SubmitError::QueueFull { depth: 2 }));
+    next(&queue, 1, 0);
+    assert_eq!(submit(&engine, request("c")), Ok(()), "the refused job left no trace");
+}
+
+#[test]
+fn an_id_is_taken_until_its_job_has_finished() {
+    let (engine, queue) = channel(LIMITS);
+    let duplicate = Err(SubmitError::DuplicateJob("a".to_owned()));
+    submit(&engine, request("a")).unwrap();
+    assert_eq!(submit(&engine, request("a")), duplicate, "while it waits");
+    next(&queue, 1, 0);
+    assert_eq!(submit(&engine, request("a")), duplicate, "while it runs");
+    queue.finished("a");
+    assert_eq!(submit(&engine, request("a")), Ok(()));
+}
+
+#[test]
+fn a_job_that_breaks_a_limit_is_refused() {
+    let (engine, _queue) = channel(LIMITS);
+    let with = |prompt: Vec<u32>, max_tokens| submit(&engine, Request { prompt, max_tokens, ..request("a") });
+    let overflow = |prompt, max_tokens| Err(SubmitError::ContextOverflow { prompt, max_tokens, context: 10 });
+    assert_eq!(with(vec![], None), Err(SubmitError::EmptyPrompt));
+    assert_eq!(
+        with(vec![1, 100], None),
+        Err(SubmitError::TokenOutOfRange { position: 1, id: 100, vocab: 100 })
+    );
+    assert_eq!(with(vec![1; 10], None), overflow(10, 1));
+    assert_eq!(with(vec![1; 7], Some(4)), overflow(7, 4));
+    assert_eq!(with(vec![1; 7], Some(u32::MAX)), overflow(7, u32::MAX));
+    assert_eq!(with(vec![1; 7], Some(3)), Ok(()));
+}
+
+#[test]
+fn a_cancelled_job_is_named_once_wherever_it_is() {
+    let (engine, queue) = channel(LIMITS);
+    submit(&engine, request("runs")).unwrap();
+    next(&queue, 1, 0);
+    submit(&engine, request("first")).unwrap();
+    submit(&engine, request("second")).unwrap();
+    for id in ["runs", "second", "second", "unknown"] {
+        engine.cancel(id);
+    }
+    assert_eq!(next(&queue, 0, 1), (ids(["second"]), ids(["runs", "second"])));
+    assert_eq!(next(&queue, 0, 1), (vec![], vec![]));
+}
+
+#[test]
+fn a_cancelled_job_that_finishes_first_does_not_cancel_its_successor() {
+    let (engine, queue) = channel(LIMITS);
+    submit(&engine, request("a")).unwrap();
+    next(&queue, 1, 0);
+    engine.cancel("a");
+    queue.finished("a");
+    engine.cancel("a");
+    submit(&engine, request("a")).unwrap();
+    assert_eq!(next(&queue, 1, 0), (ids(["a"]), vec![]));
+}
+
+#[test]
+fn an_idle_engine_sleeps_until_a_job_comes() {
+    let (engine, queue) = channel(LIMITS);
+    let (sender, woken) = mpsc::channel();
+    let thread = std::thread::spawn(move || sender.send(next(&queue, 1, 0)).unwrap());
+    assert!(woken.recv_timeout(Duration::from_millis(50)).is_err());
+    submit(&engine, request("a")).unwrap();
+    assert_eq!(woken.recv().unwrap().0, ids(["a"]));
+    thread.join().unwrap();
+}
+
+#[test]
+fn a_shutdown_lets_accepted_jobs_finish_and_then_stops() {
+    let (engine, queue) = channel(LIMITS);
+    submit(&engine, request("runs")).unwrap();
+    submit(&engine, request("waits")).unwrap();
+    next(&queue, 1, 0);
+    engine.shutdown(Duration::MAX);
+    assert_eq!(submit(&engine, request("late")), Err(SubmitError::Draining));
+    assert_eq!(engine.status().state, EngineState::Draining);
+    queue.finished("runs");
+    assert_eq!(next(&queue, 1, 0), (ids(["waits"]), vec![]));
+    queue.finished("waits");
+    assert!(matches!(queue.next(1, 0), Next::Stop));
+    drop(queue);
+    assert_eq!(engine.status().state, EngineState::Stopped);
+    engine.wait_until_ended();
+}
+
+#[test]
+fn a_drain_that_is_over_cancels_what_is_left() {
+    let (engine, queue) = channel(LIMITS);
+    submit(&engine, request("runs")).unwrap();
+    submit(&engine, request("waits")).unwrap();
+    next(&queue, 1, 0);
+    engine.shutdown(Duration::MAX);
+    // The earlier end holds.
+    engine.shutdown(Duration::ZERO);
+    assert_eq!(next(&queue, 0, 1), (ids(["waits"]), ids(["runs", "waits"])));
+}
+
+#[test]
+fn the_status_counts_jobs_and_tells_what_the_engine_does() {
+    let (engine, queue) = channel(LIMITS);
+    assert_eq!(engine.status().state, EngineState::Idle);
+    submit(&engine, request("a")).unwrap();
+    submit(&engine, request("b")).unwrap();
+    next(&queue, 1, 0);
+    queue.publish_pages(3, 8);
+    let expected =
+        Status { state: EngineState::Busy, waiting: 1, running: 1, kv_pages_used: 3, kv_pages_total: 8 };
+    assert_eq!(engine.status(), expected);
+}
+
+#[test]
+fn waiting_jobs_are_dropped_with_the_engine_and_new_ones_refused() {
+    let (engine, queue) = channel(LIMITS);
+    let (sender, events) = mpsc::channel();
+    let sink = move |event| sender.send(event).map_err(|_| Disconnected);
+    engine.submit(request("a"), Box::new(sink)).unwrap();
+    queue.fail("ILLEGAL_ADDRESS".to_owned());
+    assert!(events.recv().is_err(), "the sink is gone");
+    assert_eq!(engine.status().state, EngineState::Failed);
+    assert_eq!(submit(&engine, request("b")), Err(SubmitError::Failed("ILLEGAL_ADDRESS".to_owned())));
+    engine.wait_until_ended();
+}
+
+#[test]
+fn an_engine_that_panicked_has_failed() {
+    let (engine, queue) = channel(LIMITS);
+    let thread = std::thread::spawn(move || {
+        let _queue = queue;
+        panic!("on purpose");
+    });
+    thread.join().unwrap_err();
+    assert_eq!(engine.status().state, EngineState::Failed);
+    assert!(matches!(submit(&engine, request("a")), Err(SubmitError::Failed(_))));
+}
