@@ -10,7 +10,6 @@ pub struct GgufError {
     /// The file.
     pub path: PathBuf,
     /// What is wrong with it.
-    #[source]
     pub problem: Problem,
 }
 
@@ -19,7 +18,7 @@ pub struct GgufError {
 pub enum Problem {
     /// The operating system refused.
     #[error("cannot be read: {0}")]
-    Io(#[source] io::Error),
+    Io(io::Error),
     /// Some other kind of file.
     #[error("not a GGUF file: it begins with {0:?}, not with \"GGUF\"")]
     Magic(String),

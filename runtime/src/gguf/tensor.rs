@@ -21,13 +21,8 @@ pub struct Tensor {
 
 impl Tensor {
     /// Number of values.
-    pub fn len(&self) -> usize {
+    pub fn values(&self) -> usize {
         self.dims.iter().product()
-    }
-
-    /// Never: a dimension of 0 is refused.
-    pub fn is_empty(&self) -> bool {
-        false
     }
 
     /// Reads a tensor's entry, whose bytes are then relative to the beginning of the data.
@@ -61,7 +56,7 @@ impl Tensor {
         let start = reader.u64("its offset")?;
         let blocks = dims[1..].iter().try_fold(dims[0] / ty.block_values(), |n, &dim| n.checked_mul(dim));
         let size = blocks.and_then(|blocks| blocks.checked_mul(ty.block_bytes()));
-        // The number of values must fit too, as `len` multiplies without a check.
+        // The number of values must fit too, as `values` multiplies without a check.
         let values = blocks.and_then(|blocks| blocks.checked_mul(ty.block_values()));
         let start = usize::try_from(start).ok();
         let bytes = match (start, size, values) {
