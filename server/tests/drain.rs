@@ -74,7 +74,7 @@ async fn neither_a_stuck_engine_nor_a_stuck_reader_holds_up_the_exit() {
     let mut server = serve(config, |queue| {
         let mut job = begin(&queue);
         for index in 0..2000 {
-            token(&mut job, index, &"x".repeat(4096));
+            token(&mut job, index, &"x".repeat(16384));
         }
         std::thread::sleep(PATIENCE * 2);
     })

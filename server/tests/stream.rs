@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use common::{Events, PATIENCE, begin, echo, end, fail, serve, take, token, wait_for_cancel};
-use runtime::engine::EngineState;
+use runtime::engine::{EngineState, Next, Status};
 use runtime::request::{Completion, Event, JobError, StopReason};
 use serde_json::json;
 use server::Config;
@@ -111,7 +111,7 @@ async fn an_idle_stream_is_kept_alive_by_comments() {
 #[tokio::test]
 async fn a_slow_reader_loses_nothing_and_does_not_hold_up_the_engine() {
     let (done, is_done) = tokio::sync::oneshot::channel();
-    let long = "x".repeat(4096);
+    let long = "x".repeat(16384);
     let server = serve(Config::default(), {
         let long = long.clone();
         move |queue| {
@@ -124,7 +124,7 @@ async fn a_slow_reader_loses_nothing_and_does_not_hold_up_the_engine() {
         }
     })
     .await;
-    // 8 MB, more than the sockets hold: nothing is read until the engine has done all its work.
+    // 32 MB, more than the sockets hold: nothing is read until the engine has done all its work.
     let mut events = server.execute("a").await;
     tokio::time::timeout(PATIENCE, is_done).await.expect("the engine does not wait").unwrap();
     events.expect("started").await;
@@ -180,7 +180,7 @@ async fn a_stream_read_to_its_end_cancels_nothing() {
         // The same id again, and the first stream is dropped meanwhile.
         let job = begin(&queue);
         for _ in 0..50 {
-            let runtime::engine::Next::Work { cancelled, .. } = queue.next(0, 1) else { panic!("stopped") };
+            let Next::Work { cancelled, .. } = queue.next(0, 1) else { panic!("stopped") };
             assert_eq!(cancelled, [] as [String; 0]);
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -200,13 +200,13 @@ async fn a_finished_job_whose_stream_was_not_read_does_not_cancel_its_successor(
         let mut job = begin(&queue);
         // More than the sockets hold, so that the end stays unread.
         for index in 0..2046 {
-            token(&mut job, index, &"x".repeat(4096));
+            token(&mut job, index, &"x".repeat(16384));
         }
         end(&queue, job, 2046);
         let job = begin(&queue);
         was_dropped.recv_timeout(PATIENCE).unwrap();
         for _ in 0..50 {
-            let runtime::engine::Next::Work { cancelled, .. } = queue.next(0, 1) else { panic!("stopped") };
+            let Next::Work { cancelled, .. } = queue.next(0, 1) else { panic!("stopped") };
             assert_eq!(cancelled, [] as [String; 0]);
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -214,7 +214,8 @@ async fn a_finished_job_whose_stream_was_not_read_does_not_cancel_its_successor(
     })
     .await;
     let first = server.execute("a").await;
-    while server.engine.status().running > 0 {
+    let unfinished = |status: Status| status.waiting + status.running > 0;
+    while unfinished(server.engine.status()) {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     let second = server.execute("a").await;
