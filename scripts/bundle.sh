@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# Collects stripped test, bench and server executables and what they read into dist/worker-orcd-bundle/ and a
+# .tar.gz beside it: unpacked on a machine with a GPU and no Rust, its run.sh runs the whole suite.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+bundle=dist/worker-orcd-bundle
+rm -rf "$bundle"
+mkdir -p "$bundle/tests" "$bundle/benches"
+
+# Copies what cargo's messages name to $bundle/$1 as PACKAGE-KIND-TARGET: executables of the test harness, of the
+# kinds that the pattern $2 matches. What tests the source tree stays at home: cuda_builder and tests/ptx.rs.
+collect() {
+    local package kind target executable
+    grep '"test":true},"features"' |
+        sed -n 's/.*"manifest_path":"\([^"]*\)\/Cargo.toml".*"kind":\["\([^"]*\)"\].*"name":"\([^"]*\)","src_path".*"executable":"\([^"]*\)".*/\1 \2 \3 \4/p' |
+        while read -r package kind target executable; do
+            package=${package#"$PWD"} package=${package##*/} package=${package:-worker-orcd}
+            case "$package-$kind-$target" in
+            cuda_builder-* | worker-orcd-test-ptx) ;;
+            *-$2-*) strip -o "$bundle/$1/$package-$kind-$target" "$executable" ;;
+            esac
+        done
+}
+
+cargo test --release --workspace --no-run --message-format=json | collect tests '*'
+cargo bench --workspace --no-run --message-format=json | collect benches bench
+cargo build --release
+strip -o "$bundle/worker-orcd" "${CARGO_TARGET_DIR:-target}/release/worker-orcd"
+
+cp -r tests/golden "$bundle/golden"
+git describe --always --dirty >"$bundle/COMMIT"
+cp scripts/bundle-run.sh "$bundle/run.sh"
+tar -C dist -czf dist/worker-orcd-bundle.tar.gz worker-orcd-bundle
+du -sh "$bundle" dist/worker-orcd-bundle.tar.gz
