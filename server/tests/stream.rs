@@ -218,7 +218,8 @@ async fn a_finished_job_whose_stream_was_not_read_does_not_cancel_its_successor(
     while unfinished(server.engine.status()) {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    let second = server.execute("a").await;
+    let mut second = server.execute("a").await;
+    second.expect("started").await;
     drop(first);
     dropped.send(()).unwrap();
     assert_eq!(second.rest().await.last().unwrap().0, "end");
