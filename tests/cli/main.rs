@@ -9,7 +9,7 @@ mod usage;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::Arguments;
 
 fn main() {
     let arguments = Arguments::from_args();
