@@ -33,6 +33,7 @@ fn main() {
         Trial::test("bos_and_eos_are_added_as_the_metadata_say", bos_and_eos_are_added_as_the_metadata_say),
         Trial::test("the_longest_special_token_wins", the_longest_special_token_wins),
         Trial::test("a_whole_word_in_the_vocabulary_needs_no_merges_in_llama_bpe", whole_words),
+        Trial::test("a_pair_listed_twice_keeps_its_first_rank", a_pair_listed_twice_keeps_its_first_rank),
         Trial::test("end_tokens_come_from_ids_and_texts", end_tokens_come_from_ids_and_texts),
         Trial::test("bytes_that_cannot_become_a_character_are_replaced_at_once", invalid_bytes),
         Trial::test("damaged_metadata_are_refused_by_name", damaged_metadata_are_refused_by_name),
@@ -228,6 +229,13 @@ fn whole_words() -> Result<(), Failed> {
     let bos = |pre| vocabulary(pre, &tokens, &["b c"]).u32("tokenizer.ggml.bos_token_id", 0);
     assert_eq!(build(&bos("llama-bpe"))?.encode_with("abc", PLAIN), [4]);
     assert_eq!(build(&bos("gpt-2"))?.encode_with("abc", PLAIN), [0, 3]);
+    Ok(())
+}
+
+fn a_pair_listed_twice_keeps_its_first_rank() -> Result<(), Failed> {
+    let tokens = [("a", NORMAL), ("b", NORMAL), ("c", NORMAL), ("ab", NORMAL), ("bc", NORMAL)];
+    let tokenizer = build(&vocabulary("gpt-2", &tokens, &["b c", "a b", "b c"]))?;
+    assert_eq!(tokenizer.encode("abc"), [0, 4]);
     Ok(())
 }
 
