@@ -43,9 +43,10 @@ fn write(images: &[Image], out: &Path) -> io::Result<()> {
     fs::write(out.join("images.rs"), list)
 }
 
+/// Such a line fails the build; a failing exit code would add the script's whole output to it.
 fn fail(message: &str) -> ! {
     for line in message.lines() {
         println!("cargo::error={line}");
     }
-    process::exit(1)
+    process::exit(0)
 }
