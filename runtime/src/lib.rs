@@ -1,10 +1,15 @@
 //! Everything below HTTP: device, memory, weights, tokenizer, model, scheduler, engine. No async, no HTTP.
 
+pub mod batch;
 pub mod device;
 pub mod engine;
 pub mod gguf;
+pub mod kv_cache;
+pub mod model;
+pub mod ops;
 pub mod request;
 pub mod tokenizer;
+pub mod trace;
 
 /// What the outside may know about the loaded model and the device it is on.
 #[derive(Debug, Clone, PartialEq, Eq)]

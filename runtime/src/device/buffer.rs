@@ -69,6 +69,19 @@ impl<V: Value> Buffer<V> {
         unsafe { In::new((self.address() as *const V).wrapping_add(at), len) }
     }
 
+    /// A kernel's view of the bytes of `len` values from `at` on, to read.
+    ///
+    /// # Panics
+    /// If the range is outside of the buffer.
+    ///
+    /// # Safety
+    /// See [`In::new`].
+    pub unsafe fn view_bytes(&self, at: usize, len: usize) -> In<u8> {
+        assert!(at.checked_add(len).is_some_and(|end| end <= self.len), "view past the buffer's end");
+        // SAFETY: inside of this buffer; the rest is the caller's promise.
+        unsafe { In::new((self.address() as *const V).wrapping_add(at).cast(), len * size_of::<V>()) }
+    }
+
     /// A kernel's view of `len` values from `at` on, to write. Takes a shared reference, since several kernels of a step
     /// write to parts of one buffer; that no two do at once is the caller's promise.
     ///

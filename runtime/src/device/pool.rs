@@ -2,11 +2,11 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 
 /// How often a waiting thread looks before it sleeps: some tens of microseconds.
-const SPINS: usize = 20_000;
+const SPINS: usize = 1000;
 
 /// A fixed set of threads; the caller's is one of them.
 pub(crate) struct Pool {
@@ -19,15 +19,18 @@ pub(crate) struct Pool {
 struct Shared {
     /// Counts tasks; a change wakes the workers.
     round: AtomicU64,
-    /// Valid from the change of `round` until `busy` is zero.
+    /// Valid while the round is open or a worker is inside.
     task: Mutex<Option<Task>>,
-    /// Workers that have not finished the round.
-    busy: AtomicUsize,
+    /// Workers inside the round, and [`CLOSED`].
+    inside: AtomicUsize,
     panicked: AtomicBool,
     stop: AtomicBool,
     asleep: Mutex<()>,
     wake: Condvar,
 }
+
+/// Set in `inside` when no worker may enter any more.
+const CLOSED: usize = 1 << (usize::BITS - 1);
 
 /// A borrowed task, its lifetime erased: `run` does not return before all workers are done with it.
 #[derive(Clone, Copy)]
@@ -42,7 +45,7 @@ impl Pool {
         let shared = Arc::new(Shared {
             round: AtomicU64::new(0),
             task: Mutex::new(None),
-            busy: AtomicUsize::new(0),
+            inside: AtomicUsize::new(CLOSED),
             panicked: AtomicBool::new(false),
             stop: AtomicBool::new(false),
             asleep: Mutex::new(()),
@@ -63,27 +66,24 @@ impl Pool {
         self.workers.len() + 1
     }
 
-    /// Runs `task` on every thread at once and returns when all have finished.
+    /// Runs `task` on this thread, and on every other that comes in time: the task shares out its work by itself, and
+    /// is done when one run of it has returned. So nobody waits for a thread that the system holds up elsewhere.
     ///
     /// # Panics
-    /// If the task panics on any.
+    /// If the task panics on any thread.
     pub(crate) fn run(&self, task: &(dyn Fn() + Sync)) {
-        let _turn = self.turn.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let _turn = lock(&self.turn);
         let shared = &*self.shared;
         // SAFETY: only the lifetime changes; this function waits below until no worker uses the task.
         let erased = Task(unsafe { std::mem::transmute::<*const (dyn Fn() + Sync), *const (dyn Fn() + Sync)>(task) });
-        *shared.task.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(erased);
-        shared.busy.store(self.workers.len(), Ordering::Relaxed);
-        {
-            // Under the lock, so that a worker on its way to sleep does not miss it.
-            let _asleep = shared.asleep.lock();
-            shared.round.fetch_add(1, Ordering::Release);
-        }
-        shared.wake.notify_all();
+        *lock(&shared.task) = Some(erased);
+        shared.inside.store(0, Ordering::Release);
+        shared.next_round();
 
         let own = catch_unwind(AssertUnwindSafe(task));
+        shared.inside.fetch_or(CLOSED, Ordering::AcqRel);
         let mut spins = 0;
-        while shared.busy.load(Ordering::Acquire) > 0 {
+        while shared.inside.load(Ordering::Acquire) != CLOSED {
             spins += 1;
             if spins < SPINS { std::hint::spin_loop() } else { std::thread::yield_now() }
         }
@@ -95,45 +95,68 @@ impl Pool {
 }
 
 impl Shared {
+    fn next_round(&self) {
+        {
+            // Under the lock, so that a worker on its way to sleep does not miss it.
+            let _asleep = lock(&self.asleep);
+            self.round.fetch_add(1, Ordering::Release);
+        }
+        self.wake.notify_all();
+    }
+
+    /// Waits for another round than `seen`.
+    fn wait(&self, seen: u64) -> u64 {
+        for _ in 0..SPINS {
+            let round = self.round.load(Ordering::Acquire);
+            if round != seen {
+                return round;
+            }
+            std::hint::spin_loop();
+        }
+        let guard = lock(&self.asleep);
+        let waiting = |_: &mut ()| self.round.load(Ordering::Acquire) == seen;
+        drop(self.wake.wait_while(guard, waiting));
+        self.round.load(Ordering::Acquire)
+    }
+
+    /// Enters the round, unless it is closed.
+    fn enter(&self) -> bool {
+        let one_more = |inside: usize| (inside & CLOSED == 0).then_some(inside + 1);
+        self.inside.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more).is_ok()
+    }
+
     fn work(&self) {
         let mut seen = 0;
         loop {
-            let mut spins = 0;
-            while self.round.load(Ordering::Acquire) == seen {
-                spins += 1;
-                if spins < SPINS {
-                    std::hint::spin_loop();
-                    continue;
-                }
-                let guard = self.asleep.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-                let waiting = |_: &mut ()| self.round.load(Ordering::Acquire) == seen;
-                drop(self.wake.wait_while(guard, waiting));
-            }
-            seen = self.round.load(Ordering::Acquire);
+            seen = self.wait(seen);
             if self.stop.load(Ordering::Relaxed) {
                 return;
             }
-            let task = *self.task.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            if !self.enter() {
+                continue;
+            }
+            let task = *lock(&self.task);
             if let Some(Task(task)) = task {
-                // SAFETY: valid until `busy` is zero, which it is not before the line after.
+                // SAFETY: valid while this worker is inside.
                 let outcome = catch_unwind(AssertUnwindSafe(|| unsafe { (*task)() }));
                 if outcome.is_err() {
                     self.panicked.store(true, Ordering::Relaxed);
                 }
             }
-            self.busy.fetch_sub(1, Ordering::Release);
+            self.inside.fetch_sub(1, Ordering::Release);
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing here panics while it holds a lock.
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 impl Drop for Pool {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Relaxed);
-        {
-            let _asleep = self.shared.asleep.lock();
-            self.shared.round.fetch_add(1, Ordering::Release);
-        }
-        self.shared.wake.notify_all();
+        self.shared.next_round();
         for worker in self.workers.drain(..) {
             // A worker's panics were caught; there is nothing left to learn.
             let _ = worker.join();
@@ -144,24 +167,26 @@ impl Drop for Pool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     #[test]
-    fn every_thread_runs_every_task_once() {
+    fn the_work_is_shared_out_and_done_once() {
         let pool = Pool::new(3);
-        let count = AtomicUsize::new(0);
         for _ in 0..1000 {
+            let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
             pool.run(&|| {
-                count.fetch_add(1, Ordering::Relaxed);
+                while next.fetch_add(1, Ordering::Relaxed) < 50 {
+                    done.fetch_add(1, Ordering::Relaxed);
+                }
             });
+            assert_eq!(done.into_inner(), 50);
         }
-        assert_eq!(count.into_inner(), 3000);
     }
 
     #[test]
     fn a_panic_reaches_the_caller_and_the_pool_lives() {
         let pool = Pool::new(2);
-        let first = AtomicBool::new(true);
-        let task = || assert!(!first.swap(false, Ordering::Relaxed), "on purpose");
+        let task = || panic!("on purpose");
         assert!(catch_unwind(AssertUnwindSafe(|| pool.run(&task))).is_err());
         pool.run(&|| ());
     }
@@ -169,10 +194,14 @@ mod tests {
     #[test]
     fn sleeping_threads_wake() {
         let pool = Pool::new(2);
-        std::thread::sleep(std::time::Duration::from_millis(50));
+        std::thread::sleep(Duration::from_millis(50));
         let count = AtomicUsize::new(0);
         pool.run(&|| {
             count.fetch_add(1, Ordering::Relaxed);
+            // The caller waits inside for the other, so both must come.
+            while count.load(Ordering::Relaxed) < 2 {
+                std::thread::yield_now();
+            }
         });
         assert_eq!(count.into_inner(), 2);
     }
