@@ -149,10 +149,11 @@ fn sample<B: Block>(block: &B, a: &Sample) {
         return answer(best_id);
     }
 
-    let top = logit(best_id as usize) / choice.temperature;
+    // The difference first: it may be infinite, but unlike a quotient of two it is never NaN.
+    let top = logit(best_id as usize);
     let weight = |id: usize| a.weights.get(row * vocab + id);
     block.each(vocab, |_, id| {
-        let share = exp(logit(id) / choice.temperature - top);
+        let share = exp((logit(id) - top) / choice.temperature);
         a.weights.set(row * vocab + id, (share * ONE) as u64);
     });
     block.barrier();

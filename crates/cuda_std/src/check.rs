@@ -229,14 +229,16 @@ impl<V: Copy> Scratch<V> for CheckedCells<'_, V> {
     fn copy_async(&self, lane: usize, to: usize, source: &In<V>, from: usize, valid: bool) {
         let n = 16 / size_of::<V>();
         self.at(to + n - 1);
-        let address = source.address(from, n);
-        assert!(self.at(to) % 16 == 0 && (!valid || address as usize % 16 == 0), "16 bytes are copied at once");
+        // Where nothing is read the source may end before.
+        let address = valid.then(|| source.address(from, n));
+        let aligned = |address: *const V| address as usize % 16 == 0;
+        assert!(self.at(to) % 16 == 0 && address.is_none_or(aligned), "16 bytes are copied at once");
         for i in to..to + n {
             self.state.write(lane, self.at(i), i);
             self.state.cells.borrow_mut()[self.at(i)].in_flight = true;
         }
         let mut bytes = [0; 16];
-        if valid {
+        if let Some(address) = address {
             // SAFETY: `address` checked the bounds in this debug or test build; see `In::new`.
             unsafe { address.cast::<u8>().copy_to_nonoverlapping(bytes.as_mut_ptr(), 16) };
         }
