@@ -182,7 +182,7 @@ fn agree(one: &[Image], other: &[Image]) -> Result<(), Failed> {
 
 /// The images that the program embeds.
 fn embedded() -> impl Iterator<Item = Image> {
-    let owned = |image: &worker_orcd::images::Image| Image {
+    let owned = |image: &runtime::device::Image| Image {
         chip: image.chip.to_owned(),
         family: image.family.to_owned(),
         ptx: image.ptx.to_owned(),

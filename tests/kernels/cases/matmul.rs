@@ -1,0 +1,144 @@
+//! Matrix x few rows on the tensor core.
+//!
+//! Two oracles. The bits: a chain of the tensor core's exact model over `k`. The value: f64, where each step of 16 cuts
+//! seventeen terms off at `2^-25` of the greatest and the sum at `2^-23`.
+
+use cuda_std::{Bf16, F16, MmaInput, tensor_core};
+use half::{bf16, f16};
+use kernels::matmul::{self, MatMul};
+
+use super::random::Random;
+use super::{Case, Expect, Launch, Scale, Stage};
+
+/// The type of weights and inputs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Input {
+    Bf16,
+    F16,
+}
+
+impl Input {
+    fn bits(self, value: f32) -> u16 {
+        match self {
+            Input::Bf16 => bf16::from_f32(value).to_bits(),
+            Input::F16 => f16::from_f32(value).to_bits(),
+        }
+    }
+
+    fn value(self, bits: u16) -> f64 {
+        match self {
+            Input::Bf16 => bf16::from_bits(bits).to_f64(),
+            Input::F16 => f16::from_bits(bits).to_f64(),
+        }
+    }
+}
+
+/// Weights and rows, as bits.
+pub(crate) struct Product {
+    input: Input,
+    n: usize,
+    k: usize,
+    m: usize,
+    w: Vec<u16>,
+    x: Vec<u16>,
+}
+
+impl Product {
+    /// Random values with exponents in `-spread..=spread`. In every third row of the weights neighbours cancel but for
+    /// their last bit; the last row of `x`, if there are several, is zeros.
+    pub(crate) fn new(input: Input, n: usize, k: usize, m: usize, spread: i32) -> Self {
+        let mut random = Random::new((n * k + m) as u64 + spread as u64);
+        let mut bits = |n: usize| (0..n).map(|_| input.bits(random.wide(spread))).collect::<Vec<_>>();
+        let (mut w, mut x) = (bits(n * k), bits(m * k));
+        for row in w.chunks_exact_mut(k).step_by(3) {
+            row.as_chunks_mut::<2>().0.iter_mut().for_each(|[a, b]| *b = *a ^ 0x8001);
+        }
+        for row in x.chunks_exact_mut(k) {
+            row.as_chunks_mut::<2>().0.iter_mut().step_by(2).for_each(|[a, b]| *b = *a);
+        }
+        if m > 1 {
+            x[(m - 1) * k..].fill(0);
+        }
+        Self { input, n, k, m, w, x }
+    }
+
+    /// `y` by a chain of steps over 16 columns each, for 16 rows of weights and 8 of `x` at once.
+    fn chain<I: MmaInput>(&self) -> Vec<f32> {
+        let mut y = vec![0.0; self.m * self.n];
+        let at = |data: &[u16], rows: usize, row: usize, column: usize| {
+            if row < rows && column < self.k { data[row * self.k + column] } else { 0 }
+        };
+        for row in (0..self.n).step_by(16) {
+            for token in (0..self.m).step_by(8) {
+                let mut sums = [[0.0; 8]; 16];
+                for step in (0..self.k).step_by(16) {
+                    let w = core::array::from_fn(|i| {
+                        core::array::from_fn(|k| at(&self.w, self.n, row + i, step + k))
+                    });
+                    let x = core::array::from_fn(|i| {
+                        core::array::from_fn(|k| at(&self.x, self.m, token + i, step + k))
+                    });
+                    tensor_core::step::<I>(&w, &x, &mut sums);
+                }
+                for i in 0..16.min(self.n - row) {
+                    for j in 0..8.min(self.m - token) {
+                        y[(token + j) * self.n + row + i] = sums[i][j];
+                    }
+                }
+            }
+        }
+        y
+    }
+}
+
+pub(crate) fn cases(input: Input, scale: Scale) -> Vec<Box<dyn Case>> {
+    // f16 has exponents from -24 to 15, and products of two must not leave it: the input's, not the sum's, range.
+    let wide = if input == Input::Bf16 { 30 } else { 12 };
+    let mut shapes = vec![(1, 8, 1, 1), (15, 24, 2, wide), (16, 64, 8, 1), (33, 72, 9, wide)];
+    if scale == Scale::Full {
+        for m in 1..=17 {
+            let (n, k) = ([1, 15, 16, 33][m % 4], [8, 24, 64, 576][m / 4 % 4]);
+            shapes.extend([(n, k, m, 1), (n, k, m, wide)]);
+        }
+        shapes.extend([(33, 1536, 17, 1), (16, 1536, 3, wide), (200, 576, 1, 4)]);
+    }
+    shapes.into_iter().map(|(n, k, m, spread)| Box::new(Product::new(input, n, k, m, spread)) as _).collect()
+}
+
+impl Case for Product {
+    fn label(&self) -> String {
+        format!("n={} k={} m={}", self.n, self.k, self.m)
+    }
+
+    fn bytes(&self) -> u64 {
+        (2 * (self.w.len() + self.x.len()) + 4 * self.m * self.n) as u64
+    }
+
+    fn stage(&self, stage: &mut Stage) -> Launch {
+        let args = MatMul {
+            w: stage.input(&self.w),
+            x: stage.input(&self.x),
+            y: stage.output(self.m * self.n),
+            k: self.k as u32,
+            n: self.n as u32,
+            m: self.m as u32,
+        };
+        Launch::new(if self.input == Input::Bf16 { &matmul::BF16 } else { &matmul::F16_ }, args)
+    }
+
+    fn oracle(&self) -> Vec<Expect> {
+        let bound = self.k.div_ceil(16) as f64 * (17.0 * 2f64.powi(-25) + 2f64.powi(-23));
+        let rows = |data: &[u16]| data.iter().map(|&bits| self.input.value(bits)).collect::<Vec<f64>>();
+        let (w, x) = (rows(&self.w), rows(&self.x));
+        let products = x.chunks_exact(self.k).flat_map(|x| w.chunks_exact(self.k).map(move |w| (w, x)));
+        let near = Expect::near(products.map(|(w, x)| {
+            let terms = || w.iter().zip(x).map(|(w, x)| w * x);
+            (terms().sum(), terms().map(f64::abs).sum::<f64>() * bound)
+        }));
+        let chain = match self.input {
+            Input::Bf16 => self.chain::<Bf16>(),
+            Input::F16 => self.chain::<F16>(),
+        };
+        vec![Expect::All(vec![near, Expect::bits(&chain)])]
+    }
+}
