@@ -1,5 +1,11 @@
 //! The engine: one thread that owns the device.
 
+#[allow(clippy::module_inception, reason = "the engine is what this module is about")]
+mod engine;
 mod handle;
+mod sampler;
+mod sequence;
+mod stop;
 
+pub(crate) use engine::Engine;
 pub use handle::{DEFAULT_MAX_TOKENS, EngineHandle, EngineState, Job, JobQueue, Limits, Next, Status, channel};

@@ -1,0 +1,180 @@
+//! A running job: its tokens, its pages, its text so far.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kernels::sample::Choice;
+use rand_core::{Rng, SeedableRng};
+use rand_pcg::Pcg64;
+
+use crate::batch::Chunk;
+use crate::engine::Job;
+use crate::engine::stop::{Decided, StopMatcher};
+use crate::kv_cache::Pages;
+use crate::request::{Completion, Disconnected, Event, EventSink, Sampling, StopReason};
+use crate::tokenizer::{Detokenizer, Tokenizer};
+
+/// A job that is being computed.
+pub(crate) struct Sequence {
+    pub(crate) job_id: String,
+    pub(crate) pages: Pages,
+    pub(crate) started: Instant,
+    sink: Box<dyn EventSink>,
+    sampling: Sampling,
+    /// Prompt and generated tokens.
+    tokens: Vec<u32>,
+    prompt: usize,
+    max_tokens: usize,
+    /// Tokens whose keys and values are in the pages.
+    computed: usize,
+    /// The distinct tokens, in the order they came; kept only where a penalty needs them.
+    seen: Vec<u32>,
+    seen_set: HashSet<u32>,
+    /// Of the current token: the request's random numbers are its own.
+    random: Pcg64,
+    detokenizer: Detokenizer,
+    stop: StopMatcher,
+    /// Token events sent.
+    sent: u32,
+    first_token: Option<Instant>,
+}
+
+/// What a generated token led to.
+pub(crate) enum Outcome {
+    /// More to come.
+    Goes,
+    /// The completion is whole.
+    Ended(StopReason),
+    /// Nobody listens.
+    Disconnected,
+}
+
+impl Sequence {
+    pub(crate) fn new(job: Job, max_tokens: usize, pages: Pages, tokenizer: &Arc<Tokenizer>) -> Self {
+        let Job { request, sink } = job;
+        let mut sequence = Self {
+            job_id: request.job_id,
+            pages,
+            started: Instant::now(),
+            sink,
+            sampling: request.sampling,
+            prompt: request.prompt.len(),
+            tokens: request.prompt,
+            max_tokens,
+            computed: 0,
+            seen: Vec::new(),
+            seen_set: HashSet::new(),
+            random: Pcg64::seed_from_u64(request.sampling.seed),
+            detokenizer: Detokenizer::new(tokenizer.clone()),
+            stop: StopMatcher::new(request.stop),
+            sent: 0,
+            first_token: None,
+        };
+        for i in 0..sequence.tokens.len() {
+            sequence.see(sequence.tokens[i]);
+        }
+        sequence
+    }
+
+    /// Tokens that have not been computed; at least one.
+    pub(crate) fn pending(&self) -> usize {
+        self.tokens.len() - self.computed
+    }
+
+    /// The next tokens to compute, `budget` at most.
+    pub(crate) fn chunk(&self, budget: usize) -> Chunk<'_> {
+        let count = self.pending().min(budget);
+        Chunk {
+            tokens: &self.tokens[self.computed..self.computed + count],
+            start: self.computed,
+            pages: self.pages.ids(),
+            wants_logits: count == self.pending(),
+        }
+    }
+
+    /// Says that a chunk of so many tokens was computed; whether that makes a new token.
+    pub(crate) fn computed(&mut self, count: usize) -> bool {
+        self.computed += count;
+        self.pending() == 0
+    }
+
+    /// How the next token is chosen.
+    pub(crate) fn choice(&mut self) -> Choice {
+        let Sampling { temperature, top_p, top_k, min_p, .. } = self.sampling;
+        Choice { random: self.random.next_u64(), temperature, top_p, min_p, top_k }
+    }
+
+    /// The penalty on tokens seen, and those tokens; none where the penalty changes nothing.
+    pub(crate) fn penalty(&self) -> (f32, &[u32]) {
+        (self.sampling.repetition_penalty, &self.seen)
+    }
+
+    fn see(&mut self, id: u32) {
+        if self.sampling.repetition_penalty != 1.0 && self.seen_set.insert(id) {
+            self.seen.push(id);
+        }
+    }
+
+    /// Takes in the token that was chosen and sends what text became certain.
+    pub(crate) fn accept(&mut self, id: u32, tokenizer: &Tokenizer) -> Outcome {
+        self.first_token.get_or_insert_with(Instant::now);
+        if tokenizer.is_end(id) {
+            return Outcome::Ended(StopReason::EndOfSequence);
+        }
+        self.tokens.push(id);
+        self.see(id);
+        let text = self.detokenizer.push(id);
+        let (text, stopped) = match self.stop.push(&text) {
+            Decided::Text(text) => (text, None),
+            Decided::Stop(text, stop) => (text, Some(StopReason::StopSequence(stop))),
+        };
+        if self.send_text(text).is_err() {
+            return Outcome::Disconnected;
+        }
+        let full = self.generated() == self.max_tokens;
+        match stopped.or(full.then_some(StopReason::MaxTokens)) {
+            Some(reason) => Outcome::Ended(reason),
+            None => Outcome::Goes,
+        }
+    }
+
+    fn generated(&self) -> usize {
+        self.tokens.len() - self.prompt
+    }
+
+    pub(crate) fn send(&mut self, event: Event) -> Result<(), Disconnected> {
+        self.sink.send(event)
+    }
+
+    fn send_text(&mut self, text: String) -> Result<(), Disconnected> {
+        if text.is_empty() {
+            return Ok(());
+        }
+        self.sent += 1;
+        self.send(Event::Token { index: self.sent - 1, text })
+    }
+
+    /// Sends the text that is still held back, then the end.
+    pub(crate) fn end(mut self, reason: StopReason) {
+        let completion = Completion {
+            tokens_in: self.prompt as u32,
+            tokens_out: self.generated() as u32,
+            decode_time: self.first_token.map_or(Duration::ZERO, |first| first.elapsed()),
+            stop_reason: reason,
+        };
+        let mut rest = String::new();
+        if !matches!(completion.stop_reason, StopReason::StopSequence(_)) {
+            let mut stop = self.stop;
+            let tail = match stop.push(&self.detokenizer.finish()) {
+                Decided::Text(text) | Decided::Stop(text, _) => text,
+            };
+            rest = tail + &stop.finish();
+        }
+        // Whether anybody still listens makes no difference any more.
+        if !rest.is_empty() {
+            let _ = self.sink.send(Event::Token { index: self.sent, text: rest });
+        }
+        let _ = self.sink.send(Event::End(completion));
+    }
+}

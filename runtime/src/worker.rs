@@ -1,0 +1,247 @@
+//! A loaded model with its engine running.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::batch::BatchLimits;
+use crate::device::{Device, DeviceError, Image};
+use crate::engine::{Engine, EngineHandle, JobQueue, Limits, channel};
+use crate::gguf::{Gguf, GgufError};
+use crate::kv_cache::pages_for;
+use crate::model::config::ModelConfig;
+use crate::model::{Model, ModelError};
+use crate::tokenizer::{Tokenizer, TokenizerError};
+use kernels::kv::PAGE;
+
+/// Where a model is to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// The first GPU if there are a driver and a GPU that runs the kernels, else the CPU.
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// That GPU and no other.
+    Cuda(u32),
+}
+
+impl FromStr for DeviceChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match (text, text.strip_prefix("cuda:")) {
+            ("auto", _) => Ok(Self::Auto),
+            ("cpu", _) => Ok(Self::Cpu),
+            (_, Some(ordinal)) => {
+                ordinal.parse().map(Self::Cuda).map_err(|_| format!("{ordinal:?} is no GPU's number, as in cuda:0"))
+            }
+            _ => Err("a device is auto, cpu or cuda:N".to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(ordinal) => write!(f, "cuda:{ordinal}"),
+        }
+    }
+}
+
+impl DeviceChoice {
+    /// Opens the device; the text says what was taken and why.
+    ///
+    /// # Errors
+    /// The device that was asked for is not there or does not work.
+    pub fn open(self, images: &'static [Image]) -> Result<(Device, String), DeviceError> {
+        let describe = |device: Device, why: String| {
+            let text = format!("{} ({}){why}", device.name(), device.description());
+            (device, text)
+        };
+        match self {
+            Self::Cpu => Ok(describe(Device::cpu(0), String::new())),
+            Self::Cuda(ordinal) => Ok(describe(Device::cuda(ordinal, images)?, String::new())),
+            Self::Auto => Ok(match Device::cuda(0, images) {
+                Ok(device) => describe(device, ", the first GPU".to_owned()),
+                Err(error) => describe(Device::cpu(0), format!(", since there is no usable GPU: {error}")),
+            }),
+        }
+    }
+}
+
+/// What to load and how.
+#[derive(Debug, Clone)]
+pub struct LoadOptions {
+    /// The GGUF file.
+    pub path: PathBuf,
+    /// The name the user gave.
+    pub name: String,
+    /// Where to run.
+    pub device: DeviceChoice,
+    /// The kernels for GPUs.
+    pub images: &'static [Image],
+    /// Bytes for keys and values; `None` for one whole context, [`DEFAULT_KV_BYTES`] at most.
+    pub kv_bytes: Option<u64>,
+    /// Sequences computed at once.
+    pub max_batch: usize,
+    /// Jobs that may wait.
+    pub queue_depth: usize,
+    /// How long a job may run.
+    pub timeout: Duration,
+}
+
+/// What keys and values take at most where nobody says.
+pub const DEFAULT_KV_BYTES: u64 = 2 << 30;
+
+/// Tokens computed at once on the CPU: a step should not take much more than 100 ms, so that a cancelled job ends soon.
+const CPU_STEP: usize = 16;
+/// Tokens computed at once on a GPU.
+const CUDA_STEP: usize = 256;
+
+/// Why a worker cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The file cannot be read.
+    #[error(transparent)]
+    File(#[from] GgufError),
+    /// The file's tokenizer is not supported.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+    /// The file's model is not supported, or does not fit.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The device is not there or does not work.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// Not even a page fits.
+    #[error("{given} bytes hold no keys and values: one page of {PAGE} tokens takes {page}")]
+    KvTooSmall {
+        /// Bytes given.
+        given: u64,
+        /// Bytes of a page.
+        page: u64,
+    },
+    /// The system grants no thread.
+    #[error("no thread for the engine: {0}")]
+    Thread(#[from] std::io::Error),
+    /// The engine's thread ended without a word.
+    #[error("the engine's thread ended while it loaded the model")]
+    Panicked,
+}
+
+/// What the outside may know about the loaded model and the device it is on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelInfo {
+    /// The name or path the user gave.
+    pub name: String,
+    /// `general.architecture` of the file, such as `llama`.
+    pub architecture: String,
+    /// The type most weights are stored in, such as `Q4_1`.
+    pub quant_kind: String,
+    /// The kind of tokenizer, such as `gpt2/smollm`.
+    pub tokenizer_kind: String,
+    /// Tokens in the vocabulary.
+    pub vocab_size: usize,
+    /// Tokens the context holds.
+    pub context_length: usize,
+    /// Where it runs: `cpu`, `cuda:0`.
+    pub device: String,
+    /// Bytes that weights, KV cache and activations take on the device.
+    pub bytes_used: u64,
+    /// Bytes the device has.
+    pub bytes_total: u64,
+}
+
+/// A loaded model with its engine running.
+pub struct Worker {
+    /// Takes jobs.
+    pub engine: EngineHandle,
+    /// The model's tokenizer.
+    pub tokenizer: Arc<Tokenizer>,
+    /// What is loaded.
+    pub info: ModelInfo,
+    thread: JoinHandle<()>,
+}
+
+impl Worker {
+    /// Loads a model and starts its engine on a thread of its own. `progress` is told the bytes uploaded and in all, from
+    /// that thread.
+    ///
+    /// # Errors
+    /// See [`LoadError`]; nothing is left behind.
+    pub fn load(
+        options: LoadOptions,
+        progress: impl FnMut(u64, u64) + Send + 'static,
+    ) -> Result<Self, LoadError> {
+        let (report, loaded) = mpsc::channel();
+        let thread = std::thread::Builder::new().name("engine".to_owned()).spawn(move || {
+            // The device belongs to the thread that opens it.
+            match load(&options, progress) {
+                Ok((engine, handle, tokenizer, info)) => {
+                    if report.send(Ok((handle, tokenizer, info))).is_ok() {
+                        engine.run();
+                    }
+                }
+                Err(error) => drop(report.send(Err(error))),
+            }
+        })?;
+        let (engine, tokenizer, info) = loaded.recv().map_err(|_| LoadError::Panicked)??;
+        Ok(Self { engine, tokenizer, info, thread })
+    }
+
+    /// Refuses new jobs, gives running ones `timeout` to finish, and waits until the device's memory is free.
+    pub fn stop(self, timeout: Duration) {
+        self.engine.shutdown(timeout);
+        // If the thread panicked, its jobs have been told; there is nothing left to stop.
+        let _ = self.thread.join();
+    }
+}
+
+type Loaded = (Engine, EngineHandle, Arc<Tokenizer>, ModelInfo);
+
+fn load(options: &LoadOptions, mut progress: impl FnMut(u64, u64)) -> Result<Loaded, LoadError> {
+    // The cheap checks come before the device, and all checks before the upload.
+    let gguf = Gguf::open(&options.path)?;
+    let tokenizer = Arc::new(Tokenizer::from_gguf(&gguf)?);
+    let config = ModelConfig::from_gguf(&gguf)?;
+
+    let page = Model::page_bytes(&config) as u64;
+    let whole = pages_for(config.context) as u64;
+    let pages = match options.kv_bytes {
+        Some(given) => given / page,
+        None => whole.min(DEFAULT_KV_BYTES / page).max(1),
+    } as usize;
+    if pages == 0 {
+        return Err(LoadError::KvTooSmall { given: options.kv_bytes.unwrap_or(0), page });
+    }
+    let context = config.context.min(pages * PAGE);
+
+    let (device, taken) = options.device.open(options.images)?;
+    tracing::info!(event = "startup", device = device.name(), "runs on {taken}");
+    let tokens = if device.name() == "cpu" { CPU_STEP } else { CUDA_STEP };
+    let sequences = options.max_batch.clamp(1, tokens);
+    let limits = BatchLimits { tokens, sequences, context };
+    let model = Model::load(&device, &gguf, limits, pages, &mut progress)?;
+
+    let limits = Limits { queue_depth: options.queue_depth, context, vocab: config.vocab };
+    let (handle, queue): (EngineHandle, JobQueue) = channel(limits);
+    let (total, _) = device.memory()?;
+    let info = ModelInfo {
+        name: options.name.clone(),
+        architecture: config.architecture.clone(),
+        quant_kind: gguf.quant_kind().map_or_else(String::new, |ty| ty.name().to_owned()),
+        tokenizer_kind: tokenizer.kind().to_owned(),
+        vocab_size: config.vocab,
+        context_length: context,
+        device: device.name(),
+        bytes_used: device.usage().total(),
+        bytes_total: total,
+    };
+    let engine = Engine::new(device, model, tokenizer.clone(), queue, pages, options.timeout)?;
+    Ok((engine, handle, tokenizer, info))
+}
