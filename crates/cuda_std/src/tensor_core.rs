@@ -2,9 +2,9 @@
 //!
 //! The model is Hopper's, for `mma.sync.m16n8k16` with an f32 accumulator and bf16 or f16 inputs: the sixteen products
 //! and the accumulator form one fused group. Every product is exact; all seventeen terms are aligned to the greatest
-//! exponent among them (a product's is the sum of its factors' exponents, not normalised) with 25 bits kept behind the
-//! point and the rest cut off towards zero; their sum is rounded to f32 towards zero. Measured steps of an H100 are in
-//! `tests/golden/mma_sm90_*.bin`. Infinity, NaN and results beyond f32 are not part of what was measured; here they
+//! exponent among them (a product's is the sum of its factors' exponents, not normalised; a subnormal's is that of the
+//! least normal number) with 25 bits kept behind the point and the rest cut off towards zero; their sum is rounded to f32
+//! towards zero. Measured steps of an H100 are in `tests/golden/mma_sm90_*.bin`. Infinity, NaN and results beyond f32 are not part of what was measured; here they
 //! give NaN and infinity.
 
 use crate::MmaInput;
@@ -28,9 +28,9 @@ pub fn step<I: MmaInput>(a: &[[u16; 16]; 16], b: &[[u16; 16]; 8], c: &mut [[f32;
 /// A number `significand * 2^(exponent - fraction bits of its type)`.
 #[derive(Clone, Copy)]
 struct Number {
-    /// Signed and normalised; 0 for zero.
+    /// Signed; 0 for zero.
     significand: i32,
-    /// `floor(log2 |x|)`; of a zero, lower than any other.
+    /// `floor(log2 |x|)`; of a subnormal that of the least normal number, of a zero lower than any other.
     exponent: i32,
 }
 
@@ -49,9 +49,7 @@ impl Number {
         } else if low == 0 {
             (0, ZERO)
         } else {
-            // Subnormal: move the leading bit to its place.
-            let shift = fraction - (31 - low.leading_zeros() as i32);
-            (low << shift, 1 - bias - shift)
+            (low, 1 - bias)
         };
         Self { significand: if negative { -significand } else { significand }, exponent }
     }
@@ -143,6 +141,17 @@ mod tests {
     #[test]
     fn f16_steps_equal_the_measured_ones() {
         (0..3).for_each(|i| equals_the_measured_steps::<F16>(&format!("mma_sm90_f16_{i}.bin")));
+    }
+
+    #[test]
+    fn a_subnormal_pushes_bits_out_as_the_least_normal_number_would() {
+        // Measured on an H100: the product of 2^-24 and -359.5 is far from the greatest, its exponents' sum is not.
+        let (mut a, mut b) = ([[0; 16]; 16], [[0; 16]; 8]);
+        a[0][..8].copy_from_slice(&[0x9e50, 0x1e51, 0x0000, 0x8001, 0x9005, 0x1004, 0xa985, 0x2984]);
+        b[0][..8].copy_from_slice(&[0x8efb, 0x8efb, 0x6bf3, 0xdd9e, 0x26a5, 0x26a5, 0x1565, 0x9a11]);
+        let mut c = [[0.0; 8]; 16];
+        step::<F16>(&a, &b, &mut c);
+        assert_eq!(c[0][0].to_bits(), 0xb92a_ef80);
     }
 
     #[test]

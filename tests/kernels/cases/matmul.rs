@@ -1,7 +1,7 @@
 //! Matrix x few rows on the tensor core.
 //!
 //! Two oracles. The bits: a chain of the tensor core's exact model over `k`. The value: f64, where each step of 16 cuts
-//! seventeen terms off at `2^-25` of the greatest and the sum at `2^-23`.
+//! seventeen terms off at `2^-25` of the greatest and the sum at `2^-23`; a subnormal counts as the least normal number.
 
 use cuda_std::{Bf16, F16, MmaInput, tensor_core};
 use half::{bf16, f16};
@@ -25,6 +25,13 @@ impl Input {
         }
     }
 
+    fn least_normal(self) -> f64 {
+        match self {
+            Input::Bf16 => bf16::MIN_POSITIVE.to_f64(),
+            Input::F16 => f16::MIN_POSITIVE.to_f64(),
+        }
+    }
+
     fn value(self, bits: u16) -> f64 {
         match self {
             Input::Bf16 => bf16::from_bits(bits).to_f64(),
@@ -32,6 +39,9 @@ impl Input {
         }
     }
 }
+
+/// The distance between the smallest f32, of which each step may lose some.
+const SMALLEST: f64 = 1e-42;
 
 /// Weights and rows, as bits.
 pub(crate) struct Product {
@@ -60,6 +70,17 @@ impl Product {
             x[(m - 1) * k..].fill(0);
         }
         Self { input, n, k, m, w, x }
+    }
+
+    /// Makes every weight of every fourth row subnormal, or zero.
+    fn with_subnormals(mut self) -> Self {
+        let exponent = if self.input == Input::Bf16 { 0x7f80 } else { 0x7c00 };
+        self.w
+            .chunks_exact_mut(self.k)
+            .skip(1)
+            .step_by(4)
+            .for_each(|row| row.iter_mut().for_each(|w| *w &= !exponent));
+        self
     }
 
     /// `y` by a chain of steps over 16 columns each, for 16 rows of weights and 8 of `x` at once.
@@ -102,7 +123,10 @@ pub(crate) fn cases(input: Input, scale: Scale) -> Vec<Box<dyn Case>> {
         }
         shapes.extend([(33, 1536, 17, 1), (16, 1536, 3, wide), (200, 576, 1, 4)]);
     }
-    shapes.into_iter().map(|(n, k, m, spread)| Box::new(Product::new(input, n, k, m, spread)) as _).collect()
+    let cases = shapes.into_iter().map(|(n, k, m, spread)| Product::new(input, n, k, m, spread));
+    let subnormals =
+        [(33, 24, 3), (40, 576, 8)].map(|(n, k, m)| Product::new(input, n, k, m, wide).with_subnormals());
+    cases.chain(subnormals).map(|case| Box::new(case) as _).collect()
 }
 
 impl Case for Product {
@@ -132,8 +156,12 @@ impl Case for Product {
         let (w, x) = (rows(&self.w), rows(&self.x));
         let products = x.chunks_exact(self.k).flat_map(|x| w.chunks_exact(self.k).map(move |w| (w, x)));
         let near = Expect::near(products.map(|(w, x)| {
-            let terms = || w.iter().zip(x).map(|(w, x)| w * x);
-            (terms().sum(), terms().map(f64::abs).sum::<f64>() * bound)
+            let terms = || w.iter().zip(x).filter(|(w, x)| **w != 0.0 && **x != 0.0);
+            let size = |value: &f64| value.abs().max(self.input.least_normal());
+            (
+                terms().map(|(w, x)| w * x).sum(),
+                terms().map(|(w, x)| size(w) * size(x)).sum::<f64>() * bound + SMALLEST,
+            )
         }));
         let chain = match self.input {
             Input::Bf16 => self.chain::<Bf16>(),
