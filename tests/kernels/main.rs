@@ -34,7 +34,7 @@ fn main() {
         }));
         trials.push(match stored {
             Stored::F32 | Stored::F16 | Stored::Bf16 => {
-                Trial::test(format!("embed/{name}/every_value"), move || {
+                Trial::test(format!("embed/{name}/widens_exactly"), move || {
                     golden::plain_types_widen_exactly(stored)
                 })
             }
