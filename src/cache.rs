@@ -4,10 +4,9 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest, Sha256};
-
 use crate::catalogue::{self, Entry};
 use crate::pull::{self, PullError};
+use crate::sha256;
 
 /// The environment variable that names the cache folder to use instead of the user's own.
 pub const CACHE_VARIABLE: &str = "WORKER_ORCD_CACHE";
@@ -178,29 +177,9 @@ pub(crate) fn at(path: &Path) -> impl Fn(io::Error) -> CacheError {
 
 /// The SHA-256 of a file of this size, in hexadecimal; `None` if its size differs.
 fn hash_of(path: &Path, bytes: u64) -> io::Result<Option<String>> {
-    let mut file = File::open(path)?;
-    if file.metadata()?.len() != bytes {
+    if fs::metadata(path)?.len() != bytes {
         return Ok(None);
     }
-    let mut hash = Sha256::new();
-    io::copy(&mut file, &mut HashWriter(&mut hash))?;
-    Ok(Some(hex(hash)))
+    sha256::of_file(path).map(Some)
 }
 
-struct HashWriter<'a>(&'a mut Sha256);
-
-impl io::Write for HashWriter<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// A finished hash in lower-case hexadecimal.
-pub(crate) fn hex(hash: Sha256) -> String {
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
-}

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::{doctor, logging, pull};
+use crate::{doctor, logging, pull, run, serve, trace};
 
 /// Reads the command line and does what it says. Every failure, one of usage too, is one line on stderr and exit
 /// code 1.
@@ -34,15 +34,21 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Run(run::Args),
+    Serve(serve::Args),
     Pull(pull::Args),
     Doctor(doctor::Args),
+    Trace(trace::Args),
 }
 
 impl Command {
     fn run(self) -> Result<(), Error> {
         match self {
+            Command::Run(args) => run::run(args),
+            Command::Serve(args) => serve::run(args),
             Command::Pull(args) => pull::run(args),
             Command::Doctor(args) => doctor::run(args),
+            Command::Trace(args) => trace::run(args),
         }
     }
 }
@@ -59,6 +65,15 @@ pub enum Error {
     /// The cache of models cannot be used.
     #[error(transparent)]
     Cache(#[from] crate::cache::CacheError),
+    /// A completion failed.
+    #[error(transparent)]
+    Run(#[from] run::RunError),
+    /// The server failed.
+    #[error(transparent)]
+    Serve(#[from] serve::ServeError),
+    /// A trace failed, or differs from its golden data.
+    #[error(transparent)]
+    Trace(#[from] trace::TraceError),
     /// Standard output is closed or full.
     #[error("standard output: {0}")]
     Output(#[from] io::Error),

@@ -6,7 +6,12 @@ pub mod cli;
 pub mod doctor;
 pub mod images;
 pub mod logging;
+mod progress;
 pub mod pull;
+pub mod run;
+pub mod serve;
+mod sha256;
+pub mod trace;
 
 // Defines the driver's functions that `cust` calls.
 use cuda_loader as _;

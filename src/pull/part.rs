@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::progress::Progress;
-use crate::cache::hex;
+use crate::sha256::hex;
 use crate::catalogue::Entry;
 
 /// Why a source did not give the file.

@@ -1,0 +1,258 @@
+//! `worker-orcd trace`: token ids in, numbers out, compared with golden data if asked.
+
+mod compare;
+mod golden;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use runtime::batch::BatchLimits;
+use runtime::device::DeviceError;
+use runtime::gguf::{Gguf, GgufError};
+use runtime::kv_cache::pages_for;
+use runtime::model::{Model, ModelError};
+use runtime::trace::{PromptTrace, trace_prompt};
+use runtime::worker::DeviceChoice;
+use serde_json::{Value, json};
+
+use crate::cli::Error;
+use crate::{images, sha256};
+
+use compare::compare;
+use golden::Golden;
+
+/// Shows what a model computes for token ids, and compares it with golden data
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// A GGUF file
+    #[arg(long)]
+    model: PathBuf,
+    /// The prompt's token ids
+    #[arg(long, value_delimiter = ',', required_unless_present = "golden", conflicts_with = "golden")]
+    ids: Vec<u32>,
+    /// Golden data: runs its prompts, prints a row each, and fails where they differ
+    #[arg(long)]
+    golden: Option<PathBuf>,
+    /// Greedy steps after the prompt; as many as the golden data has, else 16
+    #[arg(long)]
+    steps: Option<usize>,
+    /// auto, cpu or cuda:N
+    #[arg(long, default_value = "cpu")]
+    device: DeviceChoice,
+    /// f32: chains of 32-bit fused multiply-adds
+    #[arg(long, value_enum, default_value = "f32")]
+    numerics: Numerics,
+    /// Shows the residual stream after each block
+    #[arg(long)]
+    layers: bool,
+    /// Writes all numbers to a file
+    #[arg(long, value_name = "OUT")]
+    json: Option<PathBuf>,
+    /// Greatest difference of a logit, relative to the greatest logit
+    #[arg(long)]
+    tolerance: Option<f64>,
+}
+
+/// The arithmetic of matrix products.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Numerics {
+    /// Chains of f32 fused multiply-adds in lane order.
+    F32,
+}
+
+impl Numerics {
+    /// Weights are dequantised exactly, so their type makes no difference; what is left is the rounding of f32.
+    fn tolerance(self) -> f64 {
+        match self {
+            Self::F32 => 1e-4,
+        }
+    }
+}
+
+/// Why a trace failed.
+#[derive(Debug, thiserror::Error)]
+pub enum TraceError {
+    /// The model's file cannot be read.
+    #[error(transparent)]
+    File(#[from] GgufError),
+    /// The device is not there or does not work.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// The model cannot be loaded or run.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// A file cannot be read or written.
+    #[error("{}: {error}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system answered.
+        error: std::io::Error,
+    },
+    /// The golden data are not what they should be.
+    #[error("{}: {problem}", path.display())]
+    Golden {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A prompt is too long.
+    #[error("a prompt of {prompt} tokens with {steps} steps exceeds the model's context of {context}")]
+    Context {
+        /// Tokens of the prompt.
+        prompt: usize,
+        /// Greedy steps.
+        steps: usize,
+        /// Positions of the model.
+        context: usize,
+    },
+    /// The comparison failed.
+    #[error("{failed} of {prompts} prompts differ from {}", path.display())]
+    Differs {
+        /// Prompts that differ.
+        failed: usize,
+        /// Prompts compared.
+        prompts: usize,
+        /// The golden data.
+        path: PathBuf,
+    },
+}
+
+pub(crate) fn run(args: Args) -> Result<(), Error> {
+    Ok(trace(args)?)
+}
+
+fn trace(args: Args) -> Result<(), TraceError> {
+    let golden = args.golden.as_deref().map(Golden::read).transpose()?;
+    let gguf = Gguf::open(&args.model)?;
+    let sha256 = sha256::of_file(&args.model).map_err(|error| TraceError::Io { path: args.model.clone(), error })?;
+    if let (Some(golden), Some(path)) = (&golden, &args.golden)
+        && golden.sha256 != sha256
+    {
+        let problem = format!("is of another model: sha256 {}, not {sha256}", golden.sha256);
+        return Err(TraceError::Golden { path: path.clone(), problem });
+    }
+    let prompts: Vec<(Vec<u32>, usize)> = match &golden {
+        Some(golden) => {
+            golden.prompts.iter().map(|p| (p.ids.clone(), args.steps.unwrap_or(p.greedy.len()))).collect()
+        }
+        None => vec![(args.ids.clone(), args.steps.unwrap_or(16))],
+    };
+
+    let config = runtime::model::config::ModelConfig::from_gguf(&gguf)?;
+    for (ids, steps) in &prompts {
+        if ids.len() + steps > config.context {
+            let (prompt, steps, context) = (ids.len(), *steps, config.context);
+            return Err(TraceError::Context { prompt, steps, context });
+        }
+    }
+    let longest = prompts.iter().map(|(ids, _)| ids.len()).max().unwrap_or(1);
+    let positions = prompts.iter().map(|(ids, steps)| ids.len() + steps).max().unwrap_or(1);
+    let (device, taken) = args.device.open(images::IMAGES)?;
+    tracing::info!(event = "startup", "runs on {taken}");
+    let limits = BatchLimits { tokens: longest, sequences: 1, context: positions };
+    let mut model = Model::load(&device, &gguf, limits, pages_for(positions), &mut |_, _| ())?;
+
+    let layers = args.layers || golden.is_some();
+    let mut traces = Vec::new();
+    for (ids, steps) in &prompts {
+        traces.push(trace_prompt(&device, &mut model, ids, *steps, layers)?);
+    }
+    if let Some(out) = &args.json {
+        let text = to_json(&args.model, &sha256, &config.architecture, &traces).to_string();
+        fs::write(out, text).map_err(|error| TraceError::Io { path: out.clone(), error })?;
+    }
+    match (golden, args.golden) {
+        (Some(golden), Some(path)) => {
+            let tolerance = args.tolerance.unwrap_or(args.numerics.tolerance());
+            report(&golden, &traces, tolerance, &path)
+        }
+        _ => {
+            traces.iter().for_each(|trace| print_trace(trace, args.layers));
+            Ok(())
+        }
+    }
+}
+
+/// A row for each prompt.
+fn report(golden: &Golden, traces: &[PromptTrace], tolerance: f64, path: &Path) -> Result<(), TraceError> {
+    let mut failed = 0;
+    println!("prompt  tokens  greedy  relative L2  greatest  first layer that differs  logits");
+    for (i, (want, got)) in golden.prompts.iter().zip(traces).enumerate() {
+        let row = compare(want, got, tolerance);
+        failed += !row.passes() as usize;
+        println!(
+            "{i:>6}  {:>6}  {:>6}  {:>11.2e}  {:>8.2e}  {:<24}  {}  {}",
+            got.ids.len(),
+            if row.greedy { "same" } else { "DIFFER" },
+            row.relative_l2,
+            row.greatest,
+            row.first_layer.as_deref().unwrap_or("none"),
+            &bits_hash(&got.final_logits)[..16],
+            if row.passes() { "ok" } else { "FAILED" },
+        );
+    }
+    if failed == 0 {
+        Ok(())
+    } else {
+        Err(TraceError::Differs { failed, prompts: traces.len(), path: path.to_owned() })
+    }
+}
+
+fn print_trace(trace: &PromptTrace, layers: bool) {
+    if layers {
+        for layer in &trace.layers {
+            println!("{:<12} l2 {:<14} last {:<14} {:?}", layer.name, layer.l2_all, layer.l2_last, layer.first8_last);
+        }
+    }
+    for (i, step) in trace.steps.iter().enumerate() {
+        println!("step {i:<4} id {:<7} logprob {:<10.6} margin {:.6}", step.id, step.logprob, step.margin);
+    }
+    println!("logits {}", bits_hash(&trace.final_logits));
+}
+
+/// SHA-256 of the bits, little-endian: equal for equal answers only.
+fn bits_hash(values: &[f32]) -> String {
+    sha256::of_bytes(&le_bytes(values))
+}
+
+fn le_bytes(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|value| value.to_le_bytes()).collect()
+}
+
+/// The fields of the golden data, and a hash of the logits' bits.
+fn to_json(model: &Path, sha256: &str, architecture: &str, traces: &[PromptTrace]) -> Value {
+    let prompts: Vec<Value> = traces
+        .iter()
+        .map(|trace| {
+            let of_steps = |f: &dyn Fn(&runtime::trace::Step) -> Value| -> Vec<Value> { trace.steps.iter().map(f).collect() };
+            let layers: Vec<Value> = trace
+                .layers
+                .iter()
+                .map(|layer| {
+                    json!({
+                        "name": layer.name,
+                        "l2_all": layer.l2_all,
+                        "l2_last": layer.l2_last,
+                        "first8_pos0": layer.first8_pos0,
+                        "first8_last": layer.first8_last,
+                    })
+                })
+                .collect();
+            json!({
+                "ids": trace.ids,
+                "greedy": of_steps(&|step| json!(step.id)),
+                "logprobs": of_steps(&|step| json!(step.logprob)),
+                "margins": of_steps(&|step| json!(step.margin)),
+                "top5": of_steps(&|step| json!(step.top5)),
+                "final_logits_b64": BASE64_STANDARD.encode(le_bytes(&trace.final_logits)),
+                "final_logits_sha256": bits_hash(&trace.final_logits),
+                "layers": layers,
+            })
+        })
+        .collect();
+    let file = model.file_name().map(|name| name.to_string_lossy());
+    json!({ "file": file, "sha256": sha256, "arch": architecture, "prompts": prompts })
+}
