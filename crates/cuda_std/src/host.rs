@@ -58,10 +58,19 @@ pub struct HostTeam<const N: usize, M> {
     used: Cell<usize>,
 }
 
-/// A thread block on the host.
-pub type HostBlock<'a, const LANES: usize> = HostTeam<LANES, Plain<'a>>;
+/// A thread block on the host. `S` names the instructions that its kernel is compiled for: with a type of its own, each
+/// version is compiled by itself, down to the closures, which no attribute can force inline.
+pub type HostBlock<'a, const LANES: usize, S> = HostTeam<LANES, Plain<'a, S>>;
 
-impl<'a, const N: usize> HostBlock<'a, N> {
+/// The [`HostBlock`] of kernels compiled for the architecture's baseline.
+#[derive(Clone, Copy)]
+pub struct Baseline;
+
+/// The [`HostBlock`] of kernels compiled for AVX2, FMA and F16C.
+#[derive(Clone, Copy)]
+pub struct Avx2;
+
+impl<'a, const N: usize, S: Copy> HostBlock<'a, N, S> {
     /// The block at `(x, y)` of its grid; `scratch` is as large as the kernel's geometry asks.
     #[inline(always)]
     pub fn new(x: usize, y: usize, scratch: &'a mut [u128]) -> Self {
@@ -251,20 +260,20 @@ pub(crate) const WHOLE_WARP: usize = 1 << (usize::BITS - 1);
 
 /// Scratch memory without checks.
 #[derive(Clone, Copy)]
-pub struct Plain<'a> {
+pub struct Plain<'a, S> {
     base: *mut u8,
     bytes: usize,
-    memory: PhantomData<&'a mut [u128]>,
+    memory: PhantomData<(&'a mut [u128], S)>,
 }
 
-impl<'a> Plain<'a> {
+impl<'a, S> Plain<'a, S> {
     #[inline(always)]
     fn new(scratch: &'a mut [u128]) -> Self {
         Self { base: scratch.as_mut_ptr().cast(), bytes: size_of_val(scratch), memory: PhantomData }
     }
 }
 
-impl<'a> Memory for Plain<'a> {
+impl<'a, S: Copy> Memory for Plain<'a, S> {
     type Scratch<V: Copy> = PlainCells<'a, V>;
 
     #[inline(always)]

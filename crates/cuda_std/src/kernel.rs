@@ -70,14 +70,14 @@ macro_rules! kernel {
         $vis static $NAME: $crate::Kernel<$args> = {
             unsafe fn baseline(a: &$args, blocks: core::ops::Range<usize>, width: usize, scratch: &mut [u128]) {
                 for i in blocks {
-                    ($body)(&$crate::HostBlock::<{ $lanes }>::new(i % width, i / width, scratch), a);
+                    ($body)(&$crate::HostBlock::<{ $lanes }, $crate::Baseline>::new(i % width, i / width, scratch), a);
                 }
             }
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma,f16c")]
             unsafe fn avx2(a: &$args, blocks: core::ops::Range<usize>, width: usize, scratch: &mut [u128]) {
                 for i in blocks {
-                    ($body)(&$crate::HostBlock::<{ $lanes }>::new(i % width, i / width, scratch), a);
+                    ($body)(&$crate::HostBlock::<{ $lanes }, $crate::Avx2>::new(i % width, i / width, scratch), a);
                 }
             }
             unsafe fn check(a: &$args, blocks: core::ops::Range<usize>, width: usize, scratch: &mut [u128]) {

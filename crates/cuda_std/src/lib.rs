@@ -46,4 +46,4 @@ pub use check::{CheckBlock, CheckState};
 #[cfg(target_arch = "nvptx64")]
 pub use device::DeviceBlock;
 #[cfg(not(target_arch = "nvptx64"))]
-pub use host::HostBlock;
+pub use host::{Avx2, Baseline, HostBlock};
