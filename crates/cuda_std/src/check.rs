@@ -231,8 +231,8 @@ impl<V: Copy> Scratch<V> for CheckedCells<'_, V> {
         self.at(to + n - 1);
         // Where nothing is read the source may end before.
         let address = valid.then(|| source.address(from, n));
-        let aligned = |address: *const V| address as usize % 16 == 0;
-        assert!(self.at(to) % 16 == 0 && address.is_none_or(aligned), "16 bytes are copied at once");
+        let aligned = |address: *const V| (address as usize).is_multiple_of(16);
+        assert!(self.at(to).is_multiple_of(16) && address.is_none_or(aligned), "16 bytes are copied at once");
         for i in to..to + n {
             self.state.write(lane, self.at(i), i);
             self.state.cells.borrow_mut()[self.at(i)].in_flight = true;
