@@ -182,4 +182,3 @@ fn hash_of(path: &Path, bytes: u64) -> io::Result<Option<String>> {
     }
     sha256::of_file(path).map(Some)
 }
-

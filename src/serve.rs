@@ -103,7 +103,12 @@ pub(crate) fn run(args: Args) -> Result<(), Error> {
     };
     let config = server::Config { drain_timeout: drain, ..server::Config::default() };
     let signals = tokio.block_on(async { shutdown_signal() }).map_err(ServeError::Start)?;
-    tracing::info!(event = "ready", model_ref = args.model, device = worker.info.device, "listening on http://{address}");
+    tracing::info!(
+        event = "ready",
+        model_ref = args.model,
+        device = worker.info.device,
+        "listening on http://{address}"
+    );
     let outcome = tokio.block_on(server::run(listener, served, config, signals));
 
     let failed = worker.engine.status().state == runtime::engine::EngineState::Failed;

@@ -86,7 +86,11 @@ fn attention<B: Block>(block: &B, a: &Attention) {
                 let mut score = warp.per_lane(0.0f32);
                 for d in 0..head_dim {
                     warp.lanes(|lane| {
-                        score[lane] = mul_add(query.get(index * PAGE + lane, d), a.key_pages.get(keys + d * PAGE + lane), score[lane])
+                        score[lane] = mul_add(
+                            query.get(index * PAGE + lane, d),
+                            a.key_pages.get(keys + d * PAGE + lane),
+                            score[lane],
+                        )
                     });
                 }
                 warp.lanes(|lane| weights.set(index * PAGE + lane, index * PAGE + lane, score[lane]));

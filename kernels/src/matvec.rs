@@ -85,9 +85,9 @@ fn matvec<B: Block, F: Format, const M: usize>(block: &B, a: &MatVec) {
             });
         }
 
-        for r in 0..ROWS {
-            for t in 0..M {
-                let y = group.sum(&sums[r][t]);
+        for (r, sums) in sums.iter().enumerate() {
+            for (t, sum) in sums.iter().enumerate() {
+                let y = group.sum(sum);
                 group.lanes(|lane| {
                     if lane == 0 && row0 + r < n && token0 + t < m {
                         a.y.set((token0 + t) * n + row0 + r, y);

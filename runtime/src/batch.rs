@@ -35,7 +35,10 @@ impl Batch {
     /// If it has no tokens, or pages for fewer positions than it has.
     pub fn push(&mut self, chunk: Chunk<'_>) {
         let end = chunk.start + chunk.tokens.len();
-        assert!(!chunk.tokens.is_empty() && chunk.pages.len() * PAGE >= end, "a chunk has tokens and pages for them");
+        assert!(
+            !chunk.tokens.is_empty() && chunk.pages.len() * PAGE >= end,
+            "a chunk has tokens and pages for them"
+        );
         let sequence = self.pages.len() as u32;
         for (i, &token) in chunk.tokens.iter().enumerate() {
             let position = chunk.start + i;

@@ -120,7 +120,14 @@ pub fn linear(device: &Device, w: &Matrix, x: &Buffer<f32>, tokens: usize, y: &B
 }
 
 /// `y[t] = x[t] / sqrt(mean(x[t]^2) + epsilon) * w`.
-pub fn rms_norm(device: &Device, x: &Buffer<f32>, w: &Buffer<f32>, epsilon: f32, rows: usize, y: &Buffer<f32>) -> Done {
+pub fn rms_norm(
+    device: &Device,
+    x: &Buffer<f32>,
+    w: &Buffer<f32>,
+    epsilon: f32,
+    rows: usize,
+    y: &Buffer<f32>,
+) -> Done {
     let n = w.len();
     // SAFETY: the views have the sizes the kernel documents, and `x` and `y` are different buffers.
     unsafe {
@@ -202,7 +209,14 @@ pub struct RopeTable {
 }
 
 /// Writes the batch's keys and values into their pages of one layer.
-pub fn kv_write(device: &Device, heads: Heads, batch: &BatchBuffers, k: &Buffer<f32>, v: &Buffer<f32>, layer: &KvLayer) -> Done {
+pub fn kv_write(
+    device: &Device,
+    heads: Heads,
+    batch: &BatchBuffers,
+    k: &Buffer<f32>,
+    v: &Buffer<f32>,
+    layer: &KvLayer,
+) -> Done {
     let tokens = batch.tokens();
     let len = tokens * heads.kv * heads.dim;
     // SAFETY: the views have the sizes the kernel documents; slots come from the page pool, each once.
@@ -230,7 +244,14 @@ pub struct KvLayer {
 }
 
 /// Causal attention of the batch's tokens over their sequences' pages.
-pub fn attention(device: &Device, heads: Heads, batch: &BatchBuffers, q: &Buffer<f32>, layer: &KvLayer, out: &Buffer<f32>) -> Done {
+pub fn attention(
+    device: &Device,
+    heads: Heads,
+    batch: &BatchBuffers,
+    q: &Buffer<f32>,
+    layer: &KvLayer,
+    out: &Buffer<f32>,
+) -> Done {
     assert!(heads.dim <= attention::MAX_HEAD_DIM && heads.query.is_multiple_of(heads.kv));
     let tokens = batch.tokens();
     let len = tokens * heads.query * heads.dim;

@@ -156,7 +156,8 @@ pub enum SubmitError {
 
 /// Receives a job's events on the engine's thread.
 ///
-/// `send` must not block: a sink holds `max_tokens + 2` events, which is all that a job can produce.
+/// `send` must not block: a sink holds `max_tokens + 3` events, which is all that a job can produce: `Started`, a text for
+/// each token, the text that was held back until the end, and `End`.
 pub trait EventSink: Send {
     /// Delivers an event; `Err` when nobody listens any more, which cancels the job.
     fn send(&mut self, event: Event) -> Result<(), Disconnected>;

@@ -70,7 +70,12 @@ pub fn trace_prompt(
     model.forward(device, &batch, if layers { Some(&mut observe) } else { None })?;
     let final_logits = logits(device, model)?;
 
-    let mut trace = PromptTrace { ids: ids.to_vec(), final_logits: final_logits.clone(), steps: Vec::new(), layers: seen };
+    let mut trace = PromptTrace {
+        ids: ids.to_vec(),
+        final_logits: final_logits.clone(),
+        steps: Vec::new(),
+        layers: seen,
+    };
     let mut row = final_logits;
     for i in 0..steps {
         let step = Step::choose(&row);

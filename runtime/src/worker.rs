@@ -35,9 +35,10 @@ impl FromStr for DeviceChoice {
         match (text, text.strip_prefix("cuda:")) {
             ("auto", _) => Ok(Self::Auto),
             ("cpu", _) => Ok(Self::Cpu),
-            (_, Some(ordinal)) => {
-                ordinal.parse().map(Self::Cuda).map_err(|_| format!("{ordinal:?} is no GPU's number, as in cuda:0"))
-            }
+            (_, Some(ordinal)) => ordinal
+                .parse()
+                .map(Self::Cuda)
+                .map_err(|_| format!("{ordinal:?} is no GPU's number, as in cuda:0")),
             _ => Err("a device is auto, cpu or cuda:N".to_owned()),
         }
     }

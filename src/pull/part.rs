@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::progress::Progress;
-use crate::sha256::hex;
 use crate::catalogue::Entry;
+use crate::sha256::hex;
 
 /// Why a source did not give the file.
 #[derive(Debug, thiserror::Error)]

@@ -45,11 +45,14 @@ pub(super) struct GoldenLayer {
 
 impl Golden {
     pub(super) fn read(path: &Path) -> Result<Self, TraceError> {
-        let text = fs::read_to_string(path).map_err(|error| TraceError::Io { path: path.to_owned(), error })?;
+        let text =
+            fs::read_to_string(path).map_err(|error| TraceError::Io { path: path.to_owned(), error })?;
         let wrong = |problem: String| TraceError::Golden { path: path.to_owned(), problem };
         let golden: Golden = serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
         let incomplete = |p: &GoldenPrompt| {
-            p.ids.is_empty() || p.margins.len() < p.greedy.len() || (p.final_logits.is_none() && p.final_top.is_empty())
+            p.ids.is_empty()
+                || p.margins.len() < p.greedy.len()
+                || (p.final_logits.is_none() && p.final_top.is_empty())
         };
         if golden.prompts.is_empty() || golden.prompts.iter().any(incomplete) {
             return Err(wrong("has no prompts, or one without ids, margins or logits".to_owned()));

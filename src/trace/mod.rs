@@ -4,6 +4,7 @@ mod compare;
 mod golden;
 
 use std::fs;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
@@ -12,14 +13,14 @@ use runtime::device::DeviceError;
 use runtime::gguf::{Gguf, GgufError};
 use runtime::kv_cache::pages_for;
 use runtime::model::{Model, ModelError};
-use runtime::trace::{PromptTrace, trace_prompt};
+use runtime::trace::{Layer, PromptTrace, trace_prompt};
 use runtime::worker::DeviceChoice;
 use serde_json::{Value, json};
 
 use crate::cli::Error;
 use crate::{images, sha256};
 
-use compare::compare;
+use compare::{Row, compare};
 use golden::Golden;
 
 /// Shows what a model computes for token ids, and compares it with golden data
@@ -121,13 +122,36 @@ pub enum TraceError {
 }
 
 pub(crate) fn run(args: Args) -> Result<(), Error> {
-    Ok(trace(args)?)
+    let (golden, traces) = trace(&args)?;
+    let mut out = io::stdout().lock();
+    match (golden, args.golden) {
+        (Some(golden), Some(path)) => {
+            let tolerance = args.tolerance.unwrap_or(args.numerics.tolerance());
+            let pairs = golden.prompts.iter().zip(&traces);
+            let rows: Vec<Row> = pairs.map(|(want, got)| compare(want, got, tolerance)).collect();
+            let written = write_rows(&mut out, &rows, &traces);
+            // The verdict counts, whether or not anybody reads the rows.
+            let failed = rows.iter().filter(|row| !row.passes()).count();
+            if failed > 0 {
+                return Err(TraceError::Differs { failed, prompts: rows.len(), path }.into());
+            }
+            written?;
+        }
+        _ => {
+            for trace in &traces {
+                write_trace(&mut out, trace, args.layers)?;
+            }
+        }
+    }
+    Ok(())
 }
 
-fn trace(args: Args) -> Result<(), TraceError> {
+/// Computes the prompts of the golden data, if there are any, or the one of the command line.
+fn trace(args: &Args) -> Result<(Option<Golden>, Vec<PromptTrace>), TraceError> {
     let golden = args.golden.as_deref().map(Golden::read).transpose()?;
     let gguf = Gguf::open(&args.model)?;
-    let sha256 = sha256::of_file(&args.model).map_err(|error| TraceError::Io { path: args.model.clone(), error })?;
+    let sha256 =
+        sha256::of_file(&args.model).map_err(|error| TraceError::Io { path: args.model.clone(), error })?;
     if let (Some(golden), Some(path)) = (&golden, &args.golden)
         && golden.sha256 != sha256
     {
@@ -143,7 +167,7 @@ fn trace(args: Args) -> Result<(), TraceError> {
 
     let config = runtime::model::config::ModelConfig::from_gguf(&gguf)?;
     for (ids, steps) in &prompts {
-        if ids.len() + steps > config.context {
+        if ids.len().saturating_add(*steps) > config.context {
             let (prompt, steps, context) = (ids.len(), *steps, config.context);
             return Err(TraceError::Context { prompt, steps, context });
         }
@@ -164,53 +188,43 @@ fn trace(args: Args) -> Result<(), TraceError> {
         let text = to_json(&args.model, &sha256, &config.architecture, &traces).to_string();
         fs::write(out, text).map_err(|error| TraceError::Io { path: out.clone(), error })?;
     }
-    match (golden, args.golden) {
-        (Some(golden), Some(path)) => {
-            let tolerance = args.tolerance.unwrap_or(args.numerics.tolerance());
-            report(&golden, &traces, tolerance, &path)
-        }
-        _ => {
-            traces.iter().for_each(|trace| print_trace(trace, args.layers));
-            Ok(())
-        }
-    }
+    Ok((golden, traces))
 }
 
 /// A row for each prompt.
-fn report(golden: &Golden, traces: &[PromptTrace], tolerance: f64, path: &Path) -> Result<(), TraceError> {
-    let mut failed = 0;
-    println!("prompt  tokens  greedy  relative L2  greatest  first layer that differs  logits");
-    for (i, (want, got)) in golden.prompts.iter().zip(traces).enumerate() {
-        let row = compare(want, got, tolerance);
-        failed += !row.passes() as usize;
-        println!(
+fn write_rows(out: &mut impl Write, rows: &[Row], traces: &[PromptTrace]) -> io::Result<()> {
+    writeln!(out, "prompt  tokens  greedy  relative L2  greatest  first layer that differs  logits")?;
+    for (i, (row, trace)) in rows.iter().zip(traces).enumerate() {
+        writeln!(
+            out,
             "{i:>6}  {:>6}  {:>6}  {:>11.2e}  {:>8.2e}  {:<24}  {}  {}",
-            got.ids.len(),
+            trace.ids.len(),
             if row.greedy { "same" } else { "DIFFER" },
             row.relative_l2,
             row.greatest,
             row.first_layer.as_deref().unwrap_or("none"),
-            &bits_hash(&got.final_logits)[..16],
+            &bits_hash(&trace.final_logits)[..16],
             if row.passes() { "ok" } else { "FAILED" },
-        );
+        )?;
     }
-    if failed == 0 {
-        Ok(())
-    } else {
-        Err(TraceError::Differs { failed, prompts: traces.len(), path: path.to_owned() })
-    }
+    Ok(())
 }
 
-fn print_trace(trace: &PromptTrace, layers: bool) {
+fn write_trace(out: &mut impl Write, trace: &PromptTrace, layers: bool) -> io::Result<()> {
     if layers {
         for layer in &trace.layers {
-            println!("{:<12} l2 {:<14} last {:<14} {:?}", layer.name, layer.l2_all, layer.l2_last, layer.first8_last);
+            let Layer { name, l2_all, l2_last, first8_last, .. } = layer;
+            writeln!(out, "{name:<12} l2 {l2_all:<14} last {l2_last:<14} {first8_last:?}")?;
         }
     }
     for (i, step) in trace.steps.iter().enumerate() {
-        println!("step {i:<4} id {:<7} logprob {:<10.6} margin {:.6}", step.id, step.logprob, step.margin);
+        writeln!(
+            out,
+            "step {i:<4} id {:<7} logprob {:<10.6} margin {:.6}",
+            step.id, step.logprob, step.margin
+        )?;
     }
-    println!("logits {}", bits_hash(&trace.final_logits));
+    writeln!(out, "logits {}", bits_hash(&trace.final_logits))
 }
 
 /// SHA-256 of the bits, little-endian: equal for equal answers only.
@@ -227,7 +241,9 @@ fn to_json(model: &Path, sha256: &str, architecture: &str, traces: &[PromptTrace
     let prompts: Vec<Value> = traces
         .iter()
         .map(|trace| {
-            let of_steps = |f: &dyn Fn(&runtime::trace::Step) -> Value| -> Vec<Value> { trace.steps.iter().map(f).collect() };
+            let of_steps = |f: &dyn Fn(&runtime::trace::Step) -> Value| -> Vec<Value> {
+                trace.steps.iter().map(f).collect()
+            };
             let layers: Vec<Value> = trace
                 .layers
                 .iter()

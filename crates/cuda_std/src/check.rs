@@ -32,9 +32,12 @@ pub struct CheckState {
     team_barrier: RefCell<Vec<(u64, usize, usize)>>,
     /// By the byte at which a cell begins.
     cells: RefCell<Vec<History>>,
-    /// By warp: closed groups of asynchronous copies, oldest first, and the one still open.
-    copies: RefCell<Vec<(VecDeque<Vec<Transfer>>, Vec<Transfer>)>>,
+    /// By warp.
+    copies: RefCell<Vec<Copies>>,
 }
+
+/// A warp's asynchronous copies: the closed groups, oldest first, and the one still open.
+type Copies = (VecDeque<Vec<Transfer>>, Vec<Transfer>);
 
 /// The last write and the last reads of a cell.
 #[derive(Clone, Copy, Default)]
@@ -93,7 +96,8 @@ impl CheckState {
     fn read(&self, lane: usize, at: usize, i: usize) {
         let cell = &mut self.cells.borrow_mut()[at];
         assert!(!cell.in_flight, "cell {i} is read before its asynchronous copy was waited for");
-        let written = cell.written.unwrap_or_else(|| panic!("cell {i} is read by lane {lane} and was never written"));
+        let written =
+            cell.written.unwrap_or_else(|| panic!("cell {i} is read by lane {lane} and was never written"));
         assert!(
             self.ordered(written, lane),
             "no barrier between lane {}'s write of cell {i} and lane {lane}'s read",
@@ -101,7 +105,9 @@ impl CheckState {
         );
         let now = self.now.get();
         cell.read_by_many = match cell.read {
-            Some(read) if read.lane != lane => read.at == now || cell.read_by_many || !self.ordered(read, lane),
+            Some(read) if read.lane != lane => {
+                read.at == now || cell.read_by_many || !self.ordered(read, lane)
+            }
             _ => cell.read_by_many,
         };
         cell.read = Some(Access { lane, at: now });
@@ -183,7 +189,9 @@ impl<'a> Memory for Checked<'a> {
                     *cell = History { written, ..History::default() };
                 }
                 // SAFETY: `copy_async` checked that these 16 bytes are cells of this block.
-                unsafe { self.state.base.get().add(copy.to).copy_from_nonoverlapping(copy.bytes.as_ptr(), 16) };
+                unsafe {
+                    self.state.base.get().add(copy.to).copy_from_nonoverlapping(copy.bytes.as_ptr(), 16)
+                };
             }
         }
         self.barrier(first, 32);
@@ -250,19 +258,25 @@ impl<V: Copy> Scratch<V> for CheckedCells<'_, V> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::any::Any;
     use crate::{Block, Team, Warp};
+    use std::any::Any;
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
     /// What a panic said.
     fn panic_text(panic: &(dyn Any + Send)) -> &str {
-        panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied()).unwrap_or("")
+        panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or(panic.downcast_ref::<&str>().copied())
+            .unwrap_or("")
     }
 
     /// Runs `kernel` on a block of 64 lanes; what the checking team objects to, or nothing.
     fn objection(kernel: impl Fn(&CheckBlock<64>)) -> String {
         let run = || CheckState::with(&mut [0; 64], |state| kernel(&CheckBlock::new(0, 0, state)));
-        catch_unwind(AssertUnwindSafe(run)).err().map_or(String::new(), |panic| panic_text(&*panic).to_owned())
+        catch_unwind(AssertUnwindSafe(run))
+            .err()
+            .map_or(String::new(), |panic| panic_text(&*panic).to_owned())
     }
 
     #[test]
@@ -310,13 +324,21 @@ mod tests {
         let overwrite = |barrier: bool| {
             objection(|b| {
                 let s = b.scratch::<u32>(1);
-                b.lanes(|l| if l == 0 { s.set(l, 0, 1) });
+                b.lanes(|l| {
+                    if l == 0 {
+                        s.set(l, 0, 1)
+                    }
+                });
                 b.barrier();
                 b.lanes(|l| assert_eq!(s.get(l, 0), 1));
                 if barrier {
                     b.barrier();
                 }
-                b.lanes(|l| if l == 63 { s.set(l, 0, 2) });
+                b.lanes(|l| {
+                    if l == 63 {
+                        s.set(l, 0, 2)
+                    }
+                });
             })
         };
         assert_eq!(overwrite(true), "");

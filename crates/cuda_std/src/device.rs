@@ -71,7 +71,12 @@ impl<const LANES: usize> DeviceBlock<LANES> {
 
     /// Combines the lanes: within each warp by a tree, then the warps in order.
     #[inline(always)]
-    fn join<V: Copy>(&self, value: V, exchange: impl Fn(V, u32, u32) -> V, f: impl Fn(V, V) -> V + Copy) -> V {
+    fn join<V: Copy>(
+        &self,
+        value: V,
+        exchange: impl Fn(V, u32, u32) -> V,
+        f: impl Fn(V, V) -> V + Copy,
+    ) -> V {
         let value = tree::<V, 32>(u32::MAX, value, exchange, f);
         if LANES <= 32 {
             return value;
@@ -123,7 +128,8 @@ fn exchange_u32(value: u32, mask: u32, step: u32) -> u32 {
 
 #[inline(always)]
 fn exchange_u64(value: u64, mask: u32, step: u32) -> u64 {
-    let (low, high) = (exchange_u32(value as u32, mask, step), exchange_u32((value >> 32) as u32, mask, step));
+    let (low, high) =
+        (exchange_u32(value as u32, mask, step), exchange_u32((value >> 32) as u32, mask, step));
     (high as u64) << 32 | low as u64
 }
 
@@ -360,7 +366,8 @@ impl<V: Copy> Scratch<V> for Shared<V> {
     #[inline(always)]
     fn copy_async(&self, _: usize, to: usize, source: &In<V>, from: usize, valid: bool) {
         // A copy of 0 bytes reads nothing and fills with zeros.
-        let (address, bytes) = if valid { (source.address(from, 16 / size_of::<V>()), 16) } else { (source.address(0, 0), 0) };
+        let (address, bytes) =
+            if valid { (source.address(from, 16 / size_of::<V>()), 16) } else { (source.address(0, 0), 0) };
         // SAFETY: as above; both addresses are multiples of 16 bytes.
         unsafe { copy_async_16(self.0.add(to).cast(), address.cast(), bytes) }
     }

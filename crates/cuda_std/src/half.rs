@@ -118,7 +118,11 @@ mod tests {
                     continue;
                 }
                 assert_eq!(F16::from_f32(value).0, half::f16::from_f32(value).to_bits(), "{value:e} to f16");
-                assert_eq!(Bf16::from_f32(value).0, half::bf16::from_f32(value).to_bits(), "{value:e} to bf16");
+                assert_eq!(
+                    Bf16::from_f32(value).0,
+                    half::bf16::from_f32(value).to_bits(),
+                    "{value:e} to bf16"
+                );
             }
         }
     }
@@ -126,7 +130,10 @@ mod tests {
     #[test]
     fn a_nan_becomes_the_canonical_one() {
         for bits in [0x7fc0_0001, 0xff80_0001, 0x7f80_0001] {
-            assert_eq!((F16::from_f32(f32::from_bits(bits)).0, Bf16::from_f32(f32::from_bits(bits)).0), (0x7fff, 0x7fff));
+            assert_eq!(
+                (F16::from_f32(f32::from_bits(bits)).0, Bf16::from_f32(f32::from_bits(bits)).0),
+                (0x7fff, 0x7fff)
+            );
         }
     }
 }

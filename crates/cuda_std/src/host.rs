@@ -193,7 +193,7 @@ impl<const N: usize, M: Memory> Block for HostTeam<N, M> {
 
     #[inline(always)]
     fn groups<const G: usize>(&self, mut f: impl FnMut(usize, &HostTeam<G, M>)) {
-        const { assert!(G.is_power_of_two() && G <= 32 && N % G == 0) };
+        const { assert!(G.is_power_of_two() && G <= 32 && N.is_multiple_of(G)) };
         for group in 0..N / G {
             let team = HostTeam { at: self.at, first: group * G, memory: self.memory, used: Cell::new(0) };
             f(group, &team);

@@ -50,13 +50,7 @@ pub fn max(a: f32, b: f32) -> f32 {
 pub fn exp(x: f32) -> f32 {
     // Adding 1.5 * 2^23 leaves no room for a fraction: the sum's low bits are the nearest integer.
     const ROUND: f32 = 12_582_912.0;
-    let clamped = if x < -104.0 {
-        -104.0
-    } else if x > 89.0 {
-        89.0
-    } else {
-        x
-    };
+    let clamped = x.clamp(-104.0, 89.0);
     let n = mul_add(clamped, core::f32::consts::LOG2_E, ROUND) - ROUND;
     let r = mul_add(n, -0.693_359_4, clamped);
     let r = mul_add(n, 2.121_944_4e-4, r);

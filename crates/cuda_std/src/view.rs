@@ -96,7 +96,10 @@ impl In<u8> {
     #[inline(always)]
     pub fn get_as<V: Copy>(&self, i: usize) -> V {
         debug_assert!(i + size_of::<V>() <= self.len(), "read at byte {i} of {}", self.len());
-        debug_assert!((self.pointer as usize + i).is_multiple_of(align_of::<V>()), "misaligned read at byte {i}");
+        debug_assert!(
+            (self.pointer as usize + i).is_multiple_of(align_of::<V>()),
+            "misaligned read at byte {i}"
+        );
         // SAFETY: in range and aligned by the promise given to `new`.
         unsafe { global(self.pointer).add(i).cast::<V>().read() }
     }

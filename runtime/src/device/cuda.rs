@@ -115,7 +115,12 @@ impl Cuda {
             .map_err(failed("cuMemcpyHtoDAsync"))
     }
 
-    pub(crate) fn download(&self, memory: &CudaMemory, at: usize, bytes: &mut [u8]) -> Result<(), DeviceError> {
+    pub(crate) fn download(
+        &self,
+        memory: &CudaMemory,
+        at: usize,
+        bytes: &mut [u8],
+    ) -> Result<(), DeviceError> {
         if bytes.is_empty() {
             return self.synchronize();
         }
@@ -133,7 +138,11 @@ impl Cuda {
 
     /// # Safety
     /// As [`Device::launch`](super::Device::launch).
-    pub(crate) unsafe fn launch<A: Copy>(&self, kernel: &'static Kernel<A>, args: &A) -> Result<(), DeviceError> {
+    pub(crate) unsafe fn launch<A: Copy>(
+        &self,
+        kernel: &'static Kernel<A>,
+        args: &A,
+    ) -> Result<(), DeviceError> {
         self.enter()?;
         let function = self.function(kernel.name, kernel.family())?;
         let geometry = (kernel.geometry)(args);
@@ -161,7 +170,10 @@ impl Cuda {
         if code == sys::cudaError_enum::CUDA_SUCCESS {
             Ok(())
         } else {
-            Err(DeviceError::Driver { call: format!("cuLaunchKernel of {}", kernel.name), error: format!("{code:?}") })
+            Err(DeviceError::Driver {
+                call: format!("cuLaunchKernel of {}", kernel.name),
+                error: format!("{code:?}"),
+            })
         }
     }
 
@@ -173,15 +185,13 @@ impl Cuda {
         }
         if !loaded.modules.contains_key(family) {
             let (major, minor) = self.capability;
-            let image = Image::find(self.images, family, self.capability).ok_or_else(|| DeviceError::NoImage {
-                family: family.to_owned(),
-                major,
-                minor,
-            })?;
+            let image = Image::find(self.images, family, self.capability)
+                .ok_or_else(|| DeviceError::NoImage { family: family.to_owned(), major, minor })?;
             let module = Module::from_ptx(image.ptx, &[]).map_err(failed("cuModuleLoadData"))?;
             loaded.modules.insert(family.to_owned(), module);
         }
-        let function = loaded.modules[family].get_function(name).map_err(failed("cuModuleGetFunction"))?.to_raw();
+        let function =
+            loaded.modules[family].get_function(name).map_err(failed("cuModuleGetFunction"))?.to_raw();
         loaded.functions.insert(name, function);
         Ok(function)
     }

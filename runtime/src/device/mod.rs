@@ -164,8 +164,16 @@ impl Device {
     ///
     /// # Panics
     /// If they do not fit.
-    pub fn upload<V: Value>(&self, buffer: &mut Buffer<V>, at: usize, values: &[V]) -> Result<(), DeviceError> {
-        assert!(at.checked_add(values.len()).is_some_and(|end| end <= buffer.len()), "upload past the buffer's end");
+    pub fn upload<V: Value>(
+        &self,
+        buffer: &mut Buffer<V>,
+        at: usize,
+        values: &[V],
+    ) -> Result<(), DeviceError> {
+        assert!(
+            at.checked_add(values.len()).is_some_and(|end| end <= buffer.len()),
+            "upload past the buffer's end"
+        );
         // SAFETY: a `Value` has no padding, so all its bytes are initialised.
         let bytes = unsafe { std::slice::from_raw_parts(values.as_ptr().cast::<u8>(), size_of_val(values)) };
         match (&self.kind, buffer.storage_mut()) {
@@ -183,11 +191,17 @@ impl Device {
     ///
     /// # Panics
     /// If the range is outside of the buffer.
-    pub fn download<V: Value>(&self, buffer: &Buffer<V>, at: usize, len: usize) -> Result<Vec<V>, DeviceError> {
+    pub fn download<V: Value>(
+        &self,
+        buffer: &Buffer<V>,
+        at: usize,
+        len: usize,
+    ) -> Result<Vec<V>, DeviceError> {
         assert!(at.checked_add(len).is_some_and(|end| end <= buffer.len()), "download past the buffer's end");
         let mut values: Vec<V> = Vec::with_capacity(len);
         // SAFETY: the bytes are written before anyone reads them, by one of the branches.
-        let bytes = unsafe { std::slice::from_raw_parts_mut(values.as_mut_ptr().cast::<u8>(), len * size_of::<V>()) };
+        let bytes =
+            unsafe { std::slice::from_raw_parts_mut(values.as_mut_ptr().cast::<u8>(), len * size_of::<V>()) };
         match (&self.kind, buffer.storage()) {
             (Kind::Cpu(_), Storage::Host(memory)) => memory.read(at * size_of::<V>(), bytes),
             (Kind::Cuda(cuda), Storage::Cuda(memory)) => cuda.download(memory, at * size_of::<V>(), bytes)?,
@@ -206,7 +220,11 @@ impl Device {
     /// # Safety
     /// The arguments' views are of this device's memory, stay valid until the kernel has run, and meet the promises of
     /// [`cuda_std::In::new`] and [`cuda_std::Out::new`] for the shapes the kernel documents.
-    pub unsafe fn launch<A: Copy + Sync>(&self, kernel: &'static Kernel<A>, args: &A) -> Result<(), DeviceError> {
+    pub unsafe fn launch<A: Copy + Sync>(
+        &self,
+        kernel: &'static Kernel<A>,
+        args: &A,
+    ) -> Result<(), DeviceError> {
         match &self.kind {
             // SAFETY: the caller's promise.
             Kind::Cpu(cpu) => unsafe { cpu.launch(kernel, args) },

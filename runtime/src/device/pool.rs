@@ -75,7 +75,8 @@ impl Pool {
         let _turn = lock(&self.turn);
         let shared = &*self.shared;
         // SAFETY: only the lifetime changes; this function waits below until no worker uses the task.
-        let erased = Task(unsafe { std::mem::transmute::<*const (dyn Fn() + Sync), *const (dyn Fn() + Sync)>(task) });
+        let erased =
+            Task(unsafe { std::mem::transmute::<*const (dyn Fn() + Sync), *const (dyn Fn() + Sync)>(task) });
         *lock(&shared.task) = Some(erased);
         shared.inside.store(0, Ordering::Release);
         shared.next_round();

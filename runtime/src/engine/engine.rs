@@ -83,7 +83,9 @@ impl Engine {
                 self.refuse(job, JobError::Cancelled);
             }
         }
-        self.remove(|sequence| cancelled.contains(&sequence.job_id).then_some(Leaves::Failed(JobError::Cancelled)));
+        self.remove(|sequence| {
+            cancelled.contains(&sequence.job_id).then_some(Leaves::Failed(JobError::Cancelled))
+        });
     }
 
     /// Jobs for which there are pages begin, in their order. A job takes all the pages it can ever need, so that none

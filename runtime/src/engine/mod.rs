@@ -8,4 +8,6 @@ mod sequence;
 mod stop;
 
 pub(crate) use engine::Engine;
-pub use handle::{DEFAULT_MAX_TOKENS, EngineHandle, EngineState, Job, JobQueue, Limits, Next, Status, channel};
+pub use handle::{
+    DEFAULT_MAX_TOKENS, EngineHandle, EngineState, Job, JobQueue, Limits, Next, Status, channel,
+};

@@ -48,7 +48,12 @@ impl Sampler {
 
     /// A token for each row of the model's logits, in order; [`kernels::sample::NO_TOKEN`] where a row has no usable
     /// numbers.
-    pub(crate) fn sample(&mut self, device: &Device, model: &Model, rows: &[Row<'_>]) -> Result<Vec<u32>, DeviceError> {
+    pub(crate) fn sample(
+        &mut self,
+        device: &Device,
+        model: &Model,
+        rows: &[Row<'_>],
+    ) -> Result<Vec<u32>, DeviceError> {
         if rows.iter().any(|row| row.penalty != 1.0) {
             let mut offsets = vec![0];
             let mut seen = Vec::new();
@@ -65,7 +70,15 @@ impl Sampler {
         }
         let choices: Vec<Choice> = rows.iter().map(|row| row.choice).collect();
         device.upload(&mut self.choices, 0, &choices)?;
-        ops::sample(device, model.logits(), &self.weights, rows.len(), self.vocab, &self.choices, &self.tokens)?;
+        ops::sample(
+            device,
+            model.logits(),
+            &self.weights,
+            rows.len(),
+            self.vocab,
+            &self.choices,
+            &self.tokens,
+        )?;
         device.download(&self.tokens, 0, rows.len())
     }
 }

@@ -75,14 +75,20 @@ impl ModelConfig {
         let value_dim = fields.optional("attention.value_length", Fields::size)?.unwrap_or(dim);
         let heads = Heads { query, kv, dim };
         if query % kv != 0 {
-            return Err(fields.wrong("attention.head_count_kv", format!("{kv} does not divide {query} heads")));
+            return Err(
+                fields.wrong("attention.head_count_kv", format!("{kv} does not divide {query} heads"))
+            );
         }
         if value_dim != dim {
-            return Err(fields.wrong("attention.value_length", format!("{value_dim} differs from the key's {dim}")));
+            return Err(
+                fields.wrong("attention.value_length", format!("{value_dim} differs from the key's {dim}"))
+            );
         }
         if dim == 0 || dim > kernels::attention::MAX_HEAD_DIM {
             let most = kernels::attention::MAX_HEAD_DIM;
-            return Err(fields.wrong("attention.key_length", format!("heads of {dim}; 1 to {most} are supported")));
+            return Err(
+                fields.wrong("attention.key_length", format!("heads of {dim}; 1 to {most} are supported"))
+            );
         }
         if fields.optional("expert_count", Fields::number)?.unwrap_or(0) > 0 {
             return Err(fields.wrong("expert_count", "mixtures of experts are not supported".to_owned()));
@@ -92,7 +98,9 @@ impl ModelConfig {
             && window > 0
             && (window as usize) < context
         {
-            return Err(fields.wrong("attention.sliding_window", format!("a window of {window} is not supported")));
+            return Err(
+                fields.wrong("attention.sliding_window", format!("a window of {window} is not supported"))
+            );
         }
 
         Ok(Self {
@@ -130,7 +138,11 @@ impl Fields<'_> {
 
     fn float(&self, name: &str) -> Result<f64, ModelError> {
         let value = self.gguf.f32(&self.key(name))? as f64;
-        if value.is_finite() { Ok(value) } else { Err(self.wrong(name, format!("{value} is not a number to use"))) }
+        if value.is_finite() {
+            Ok(value)
+        } else {
+            Err(self.wrong(name, format!("{value} is not a number to use")))
+        }
     }
 
     fn size(&self, name: &str) -> Result<usize, ModelError> {
@@ -188,7 +200,9 @@ impl Fields<'_> {
         }
         let base = self.optional("rope.freq_base", Fields::float)?.unwrap_or(10_000.0);
         if base <= 0.0 || scale <= 0.0 {
-            return Err(self.wrong("rope.freq_base", format!("base {base} with scale {scale} gives no angles")));
+            return Err(
+                self.wrong("rope.freq_base", format!("base {base} with scale {scale} gives no angles"))
+            );
         }
         Ok(RopeConfig { rotated, base, scale, pairing: Pairing::Interleaved })
     }

@@ -43,9 +43,14 @@ impl Llama {
         let hidden = config.hidden;
         Ok(Self {
             embedding: load.matrix("token_embd", config.vocab, hidden)?,
-            blocks: (0..config.blocks).map(|i| Block::load(&mut load, config, i)).collect::<Result<_, _>>()?,
+            blocks: (0..config.blocks)
+                .map(|i| Block::load(&mut load, config, i))
+                .collect::<Result<_, _>>()?,
             output_norm: load.vector("output_norm.weight", hidden)?,
-            output: load.has("output.weight").then(|| load.matrix("output", config.vocab, hidden)).transpose()?,
+            output: load
+                .has("output.weight")
+                .then(|| load.matrix("output", config.vocab, hidden))
+                .transpose()?,
         })
     }
 

@@ -106,7 +106,12 @@ impl Model {
     ///
     /// # Errors
     /// [`ModelError::TokenOutOfRange`], before anything is computed; or a failing device.
-    pub fn forward(&mut self, device: &Device, batch: &Batch, observer: Option<Observer<'_>>) -> Result<(), ModelError> {
+    pub fn forward(
+        &mut self,
+        device: &Device,
+        batch: &Batch,
+        observer: Option<Observer<'_>>,
+    ) -> Result<(), ModelError> {
         if let Some((position, id)) = batch.out_of_range(self.config.vocab) {
             return Err(ModelError::TokenOutOfRange { position, id, vocab: self.config.vocab });
         }
@@ -120,7 +125,13 @@ impl Model {
         &self.activations.logits
     }
 
-    fn observe(&self, device: &Device, name: &str, x: &Buffer<f32>, observer: &mut Option<Observer<'_>>) -> Result<(), DeviceError> {
+    fn observe(
+        &self,
+        device: &Device,
+        name: &str,
+        x: &Buffer<f32>,
+        observer: &mut Option<Observer<'_>>,
+    ) -> Result<(), DeviceError> {
         if let Some(observe) = observer {
             observe(name, &device.download(x, 0, self.batch.tokens() * self.config.hidden)?);
         }
@@ -128,7 +139,12 @@ impl Model {
     }
 
     /// From token ids to logits.
-    fn run(&self, device: &Device, outputs: usize, mut observer: Option<Observer<'_>>) -> Result<(), ModelError> {
+    fn run(
+        &self,
+        device: &Device,
+        outputs: usize,
+        mut observer: Option<Observer<'_>>,
+    ) -> Result<(), ModelError> {
         let (config, llama, act, batch) = (&self.config, &self.llama, &self.activations, &self.batch);
         let tokens = batch.tokens();
 

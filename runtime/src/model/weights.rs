@@ -90,8 +90,9 @@ impl<'a> Loader<'a> {
     pub fn matrix(&mut self, name: &str, rows: usize, columns: usize) -> Result<Matrix, ModelError> {
         let weight = format!("{name}.weight");
         let tensor = self.tensor(&weight, &[columns, rows])?;
-        let stored = Stored::from(tensor.ty)
-            .ok_or_else(|| wrong(self.gguf, &weight, format!("type {} is not supported", tensor.ty.name())))?;
+        let stored = Stored::from(tensor.ty).ok_or_else(|| {
+            wrong(self.gguf, &weight, format!("type {} is not supported", tensor.ty.name()))
+        })?;
         let data = self.gguf.data(tensor);
         let mut bytes = self.device.alloc::<u8>(Purpose::Weights, data.len())?;
         for (i, chunk) in data.chunks(CHUNK).enumerate() {
@@ -112,8 +113,12 @@ impl<'a> Loader<'a> {
         if tensor.ty != TensorType::F32 {
             return Err(wrong(self.gguf, name, format!("type {} where F32 was expected", tensor.ty.name())));
         }
-        let values: Vec<f32> =
-            self.gguf.data(tensor).chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        let values: Vec<f32> = self
+            .gguf
+            .data(tensor)
+            .chunks_exact(4)
+            .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+            .collect();
         let mut buffer = self.device.alloc(Purpose::Weights, len)?;
         self.device.upload(&mut buffer, 0, &values)?;
         self.advance(4 * len);
