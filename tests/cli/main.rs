@@ -1,6 +1,8 @@
 //! The real executable, called as a user calls it. Sources are stood in for by a server on this machine and by a
 //! made-up pip, except where a test says that it fetches.
 
+#[path = "../common/mod.rs"]
+mod common;
 mod hub;
 mod pip;
 mod pull;
@@ -9,6 +11,7 @@ mod usage;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use common::{executable, stderr, stdout};
 use libtest_mimic::Arguments;
 
 fn main() {
@@ -21,18 +24,10 @@ fn main() {
 
 /// The executable, with a cache of its own and a hub that refuses connections.
 fn worker(cache: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_worker-orcd"));
+    let mut command = Command::new(executable());
     // Nothing listens on port 1.
     command.env("WORKER_ORCD_CACHE", cache).env("HF_ENDPOINT", "http://127.0.0.1:1");
     command
-}
-
-fn stdout(output: &Output) -> &str {
-    std::str::from_utf8(&output.stdout).expect("output is UTF-8")
-}
-
-fn stderr(output: &Output) -> &str {
-    std::str::from_utf8(&output.stderr).expect("errors are UTF-8")
 }
 
 /// Asserts a failure as users know it: exit code 1, nothing on stdout, and a last line that has all the `parts`.

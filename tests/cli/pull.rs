@@ -8,6 +8,7 @@ use std::process::{Output, Stdio};
 use libtest_mimic::{Failed, Trial};
 use tempfile::TempDir;
 
+use crate::common::required;
 use crate::hub::{Answer, Hub};
 use crate::pip::Pip;
 use crate::{expect_failure, stderr, stdout, worker};
@@ -33,13 +34,14 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 /// Trials that need the model. It is fetched first, if `fetch`; where that fails they are ignored, and the reason is
-/// printed. In CI they never are.
+/// printed. In CI, and where `WORKER_ORCD_REQUIRE` has `model`, they never
+/// are.
 pub(crate) fn trials_with_the_model(fetch: bool) -> Vec<Trial> {
     let fetched = if fetch { Fetched::now() } else { Err("not fetched".to_owned()) };
     if let (true, Err(reason)) = (fetch, &fetched) {
         eprintln!("the model cannot be fetched here: {reason}");
     }
-    let ignored = fetched.is_err() && std::env::var_os("CI").is_none();
+    let ignored = fetched.is_err() && std::env::var_os("CI").is_none() && !required("model");
     // Lives as long as the trials, which is as long as the process; the folder goes with the last trial.
     let fetched = std::sync::Arc::new(fetched);
     let trial = |name: &'static str, run: fn(&Fetched) -> Result<(), Failed>| {

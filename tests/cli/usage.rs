@@ -4,7 +4,7 @@ use std::process::Command;
 
 use libtest_mimic::{Failed, Trial};
 
-use crate::{expect_failure, stderr, stdout, worker};
+use crate::{executable, expect_failure, stderr, stdout, worker};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -86,7 +86,7 @@ fn doctor_json() -> Result<(), Failed> {
 }
 
 fn no_libcuda() -> Result<(), Failed> {
-    let output = Command::new("ldd").arg(env!("CARGO_BIN_EXE_worker-orcd")).output()?;
+    let output = Command::new("ldd").arg(executable()).output()?;
     assert!(stdout(&output).contains("libc.so"), "{output:?}");
     assert!(!stdout(&output).contains("libcu"), "{}", stdout(&output));
     Ok(())
