@@ -47,7 +47,9 @@ fn embed<B: Block, F: Format>(block: &B, a: &Embed) {
         return;
     }
     let row = id as usize * F::row_bytes(n);
-    block.each(n, |_, i| a.y.set(token * n + i, F::value(&a.table, row + i / BLOCK * F::BYTES, i % BLOCK)));
+    block.each(n, |_, i| {
+        a.y.set(token * n + i, F::value::<B>(&a.table, row + i / BLOCK * F::BYTES, i % BLOCK))
+    });
 }
 
 macro_rules! kernels {

@@ -3,7 +3,7 @@
 //! Rows lie one after the other. In a quantised row, 32 neighbouring values form a block with scales of its own; the
 //! layouts are those of GGUF. Other types are cut into 32s too, so that one kernel serves all.
 
-use cuda_std::{Bf16, F16, In};
+use cuda_std::{Bf16, F16, In, Team};
 
 /// Values in a block.
 pub const BLOCK: usize = 32;
@@ -18,15 +18,15 @@ pub trait Format {
     type Scale: Copy;
 
     /// Reads what the values of the block at byte `at` share.
-    fn scale(w: &In<u8>, at: usize) -> Self::Scale;
+    fn scale<T: Team>(w: &In<u8>, at: usize) -> Self::Scale;
 
     /// Values `i` and `i + 16` of the block at byte `at`, for `i` below 16.
     fn pair(w: &In<u8>, at: usize, scale: Self::Scale, i: usize) -> [f32; 2];
 
     /// Value `i` of the block at byte `at`.
     #[inline(always)]
-    fn value(w: &In<u8>, at: usize, i: usize) -> f32 {
-        Self::pair(w, at, Self::scale(w, at), i % 16)[i / 16]
+    fn value<T: Team>(w: &In<u8>, at: usize, i: usize) -> f32 {
+        Self::pair(w, at, Self::scale::<T>(w, at), i % 16)[i / 16]
     }
 
     /// Bytes of a row of `k` values.
@@ -48,7 +48,7 @@ macro_rules! plain {
             type Scale = ();
 
             #[inline(always)]
-            fn scale(_: &In<u8>, _: usize) {}
+            fn scale<T: Team>(_: &In<u8>, _: usize) {}
 
             #[inline(always)]
             fn pair(w: &In<u8>, at: usize, _: (), i: usize) -> [f32; 2] {
@@ -57,7 +57,7 @@ macro_rules! plain {
             }
 
             #[inline(always)]
-            fn value(w: &In<u8>, at: usize, i: usize) -> f32 {
+            fn value<T: Team>(w: &In<u8>, at: usize, i: usize) -> f32 {
                 let value = $value;
                 value(w.get_as::<$bits>(at + $bytes * i))
             }
@@ -87,8 +87,8 @@ impl Format for Q8_0 {
     type Scale = f32;
 
     #[inline(always)]
-    fn scale(w: &In<u8>, at: usize) -> f32 {
-        w.get_as::<F16>(at).to_f32()
+    fn scale<T: Team>(w: &In<u8>, at: usize) -> f32 {
+        T::widen(w.get_as(at))
     }
 
     #[inline(always)]
@@ -107,8 +107,8 @@ impl Format for Q4_0 {
     type Scale = f32;
 
     #[inline(always)]
-    fn scale(w: &In<u8>, at: usize) -> f32 {
-        w.get_as::<F16>(at).to_f32()
+    fn scale<T: Team>(w: &In<u8>, at: usize) -> f32 {
+        T::widen(w.get_as(at))
     }
 
     #[inline(always)]
@@ -127,8 +127,8 @@ impl Format for Q4_1 {
     type Scale = (f32, f32);
 
     #[inline(always)]
-    fn scale(w: &In<u8>, at: usize) -> (f32, f32) {
-        (w.get_as::<F16>(at).to_f32(), w.get_as::<F16>(at + 2).to_f32())
+    fn scale<T: Team>(w: &In<u8>, at: usize) -> (f32, f32) {
+        (T::widen(w.get_as(at)), T::widen(w.get_as(at + 2)))
     }
 
     #[inline(always)]

@@ -61,7 +61,7 @@ fn matvec<B: Block, F: Format, const M: usize>(block: &B, a: &MatVec) {
 
         for b in 0..k / BLOCK {
             let at: [usize; ROWS] = from_fn(|r| rows[r] + b * F::BYTES);
-            let scales: [F::Scale; ROWS] = from_fn(|r| F::scale(&a.w, at[r]));
+            let scales: [F::Scale; ROWS] = from_fn(|r| F::scale::<B>(&a.w, at[r]));
             group.lanes(|lane| {
                 for r in 0..ROWS {
                     let [w0, w1] = F::pair(&a.w, at[r], scales[r], lane);
@@ -77,7 +77,7 @@ fn matvec<B: Block, F: Format, const M: usize>(block: &B, a: &MatVec) {
             let whole = k / BLOCK * BLOCK;
             group.each(k - whole, |lane, i| {
                 for r in 0..ROWS {
-                    let w = F::value(&a.w, rows[r] + F::row_bytes(whole), i);
+                    let w = F::value::<B>(&a.w, rows[r] + F::row_bytes(whole), i);
                     for t in 0..M {
                         sums[r][t][lane] = mul_add(w, a.x.get(tokens[t] + whole + i), sums[r][t][lane]);
                     }

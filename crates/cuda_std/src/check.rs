@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::marker::PhantomData;
 
 use crate::host::{HostTeam, Memory, WHOLE_WARP};
-use crate::{In, Scratch};
+use crate::{F16, In, Scratch};
 
 /// A thread block that checks every use of scratch memory.
 pub type CheckBlock<'a, const LANES: usize> = HostTeam<LANES, Checked<'a>>;
@@ -149,6 +149,10 @@ pub struct Checked<'a> {
 
 impl<'a> Memory for Checked<'a> {
     type Scratch<V: Copy> = CheckedCells<'a, V>;
+
+    fn widen(value: F16) -> f32 {
+        value.to_f32()
+    }
 
     fn cells<V: Copy>(self, offset: usize, len: usize) -> CheckedCells<'a, V> {
         let bytes = self.state.bytes;

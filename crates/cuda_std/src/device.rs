@@ -4,7 +4,7 @@ use core::cell::Cell;
 use core::ops::{Index, IndexMut};
 
 use crate::math;
-use crate::{Block, In, MmaInput, Scratch, Team, Warp};
+use crate::{Block, F16, In, MmaInput, Scratch, Team, Warp};
 
 /// `device.ll`.
 unsafe extern "C" {
@@ -145,6 +145,11 @@ impl<const LANES: usize> Team for DeviceBlock<LANES> {
     type PerLane<V: Copy> = Register<V>;
 
     #[inline(always)]
+    fn widen(value: F16) -> f32 {
+        value.to_f32()
+    }
+
+    #[inline(always)]
     fn per_lane<V: Copy>(&self, value: V) -> Register<V> {
         Register(value)
     }
@@ -280,6 +285,11 @@ impl<const N: usize> DeviceGroup<N> {
 impl<const N: usize> Team for DeviceGroup<N> {
     const LANES: usize = N;
     type PerLane<V: Copy> = Register<V>;
+
+    #[inline(always)]
+    fn widen(value: F16) -> f32 {
+        value.to_f32()
+    }
 
     #[inline(always)]
     fn per_lane<V: Copy>(&self, value: V) -> Register<V> {

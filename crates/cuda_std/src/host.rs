@@ -7,12 +7,14 @@ use core::ops::{Index, IndexMut};
 
 use crate::math;
 use crate::tensor_core;
-use crate::{Block, In, MmaInput, Scratch, Team, Warp};
+use crate::{Block, F16, In, MmaInput, Scratch, Team, Warp};
 
-/// Scratch memory and its barriers, of one block. A copyable reference.
+/// Scratch memory and its barriers, of one block, and what else differs between versions. A copyable reference.
 pub trait Memory: Copy {
     /// Cells in this memory.
     type Scratch<V: Copy>: Scratch<V>;
+    /// See [`Team::widen`].
+    fn widen(value: F16) -> f32;
     /// `len` cells from byte `offset` on.
     fn cells<V: Copy>(self, offset: usize, len: usize) -> Self::Scratch<V>;
     /// Lanes `first .. first + lanes` wait for each other.
@@ -70,7 +72,28 @@ pub struct Baseline;
 #[derive(Clone, Copy)]
 pub struct Avx2;
 
-impl<'a, const N: usize, S: Copy> HostBlock<'a, N, S> {
+/// What a version of the kernels takes from its instructions by hand.
+pub trait Instructions: Copy {
+    /// See [`Team::widen`].
+    #[inline(always)]
+    fn widen(value: F16) -> f32 {
+        value.to_f32()
+    }
+}
+
+impl Instructions for Baseline {}
+
+impl Instructions for Avx2 {
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    fn widen(value: F16) -> f32 {
+        use core::arch::x86_64::{_mm_cvtph_ps, _mm_cvtsi32_si128, _mm_cvtss_f32};
+        // SAFETY: these kernels run where F16C was found.
+        unsafe { _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(value.0 as i32))) }
+    }
+}
+
+impl<'a, const N: usize, S: Instructions> HostBlock<'a, N, S> {
     /// The block at `(x, y)` of its grid; `scratch` is as large as the kernel's geometry asks.
     #[inline(always)]
     pub fn new(x: usize, y: usize, scratch: &'a mut [u128]) -> Self {
@@ -109,6 +132,11 @@ fn join<V: Copy, const N: usize>(values: &Lanes<V, N>, f: impl Fn(V, V) -> V) ->
 impl<const N: usize, M: Memory> Team for HostTeam<N, M> {
     const LANES: usize = N;
     type PerLane<V: Copy> = Lanes<V, N>;
+
+    #[inline(always)]
+    fn widen(value: F16) -> f32 {
+        M::widen(value)
+    }
 
     #[inline(always)]
     fn per_lane<V: Copy>(&self, value: V) -> Lanes<V, N> {
@@ -273,8 +301,13 @@ impl<'a, S> Plain<'a, S> {
     }
 }
 
-impl<'a, S: Copy> Memory for Plain<'a, S> {
+impl<'a, S: Instructions> Memory for Plain<'a, S> {
     type Scratch<V: Copy> = PlainCells<'a, V>;
+
+    #[inline(always)]
+    fn widen(value: F16) -> f32 {
+        S::widen(value)
+    }
 
     #[inline(always)]
     fn cells<V: Copy>(self, offset: usize, len: usize) -> PlainCells<'a, V> {

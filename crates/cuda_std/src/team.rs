@@ -6,6 +6,8 @@
 
 use core::ops::IndexMut;
 
+use crate::F16;
+
 /// Lanes that walk together.
 pub trait Team {
     /// How many lanes; a power of two.
@@ -14,6 +16,10 @@ pub trait Team {
     /// A value that each lane keeps from one phase to the next: a register on the GPU, an array on the host.
     /// Indexed by the lane that runs, never by another.
     type PerLane<V: Copy>: Copy + IndexMut<usize, Output = V>;
+
+    /// An f16 that all lanes share as f32; exact. Takes the processor's own conversion, which a lane's values must not: it
+    /// would keep them from becoming SIMD, so that they use [`F16::to_f32`].
+    fn widen(value: F16) -> f32;
 
     /// One value a lane, all equal at first.
     fn per_lane<V: Copy>(&self, value: V) -> Self::PerLane<V>;
