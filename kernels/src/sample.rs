@@ -97,21 +97,50 @@ fn rank(logit: f32, id: usize) -> u64 {
     (ordered_bits(logit + 0.0) as u64) << 32 | !(id as u32) as u64
 }
 
-/// The greatest rank for which `holds`, which does for 0 and stops for good at some rank up to `best`.
+/// `amount(id)` summed over the vocabulary.
 #[inline(always)]
-fn greatest_rank(best: u64, vocab: usize, mut holds: impl FnMut(u64) -> bool) -> u64 {
-    // The bits of `!id` above the vocabulary's are ones in every rank.
-    let id_bits = 32 - (vocab as u32).leading_zeros();
-    let mut found = 0u64;
-    let mut bit = 64;
+fn total<B: Block>(block: &B, vocab: usize, amount: impl Fn(usize) -> u64) -> u64 {
+    let mut sums = block.per_lane(0u64);
+    block.each(vocab, |lane, id| sums[lane] += amount(id));
+    block.sum_u64(&sums)
+}
+
+/// The greatest rank from which on the tokens' amounts add up to `wanted`; `best` is the rank of the first.
+#[inline(always)]
+fn floor_of<B: Block>(
+    block: &B,
+    vocab: usize,
+    best: u64,
+    logit: impl Fn(usize) -> f32,
+    amount: impl Fn(usize) -> u64,
+    wanted: u64,
+) -> u64 {
+    // The upper half of the ranks first, which is the logits alone.
+    let upper = |id: usize| ordered_bits(logit(id) + 0.0);
+    let mut found = 0u32;
+    let mut bit = 32;
     while bit > 0 {
         bit -= 1;
-        if bit == 31 && id_bits < 32 {
-            found |= (u32::MAX << id_bits) as u64;
-            bit = id_bits - 1;
-        }
         let candidate = found | 1 << bit;
-        if candidate <= best && holds(candidate) {
+        let above = |id: usize| if upper(id) >= candidate { amount(id) } else { 0 };
+        if candidate <= (best >> 32) as u32 && total(block, vocab, above) >= wanted {
+            found = candidate;
+        }
+    }
+    let upper_found = found;
+    let mut found = (upper_found as u64) << 32;
+    if total(block, vocab, |id| (upper(id) == upper_found) as u64) == 1 {
+        return found;
+    }
+    // Several tokens have this logit: those of the lowest ids stay, as many as are wanted. The bits of `!id` above the
+    // vocabulary's are ones in every rank.
+    let mut bit = 32 - (vocab as u32).leading_zeros();
+    found |= !((1u64 << bit) - 1) as u32 as u64;
+    while bit > 0 {
+        bit -= 1;
+        let candidate = found | 1 << bit;
+        let above = |id: usize| if rank(logit(id), id) >= candidate { amount(id) } else { 0 };
+        if candidate <= best && total(block, vocab, above) >= wanted {
             found = candidate;
         }
     }
@@ -161,21 +190,13 @@ fn sample<B: Block>(block: &B, a: &Sample) {
     // Top-k, then top-p of what is left: tokens below the floor are out.
     let mut floor = 0u64;
     if choice.top_k > 0 && (choice.top_k as usize) < vocab {
-        floor = greatest_rank(best, vocab, |candidate| {
-            let mut count = block.per_lane(0u64);
-            block.each(vocab, |lane, id| count[lane] += (rank(logit(id), id) >= candidate) as u64);
-            block.sum_u64(&count) >= choice.top_k as u64
-        });
+        floor = floor_of(block, vocab, best, logit, |_| 1, choice.top_k as u64);
     }
-    let mass_from = |floor: u64| {
-        let mut mass = block.per_lane(0u64);
-        block.each(vocab, |lane, id| mass[lane] += if rank(logit(id), id) >= floor { weight(id) } else { 0 });
-        block.sum_u64(&mass)
-    };
     if choice.top_p < 1.0 {
+        let mass = total(block, vocab, |id| if rank(logit(id), id) >= floor { weight(id) } else { 0 });
         let share = (choice.top_p * 4_294_967_296.0) as u64;
-        let wanted = ((mass_from(floor) as u128 * share as u128) >> 32) as u64;
-        let from_p = greatest_rank(best, vocab, |candidate| mass_from(candidate) >= wanted.max(1));
+        let wanted = ((mass as u128 * share as u128) >> 32) as u64;
+        let from_p = floor_of(block, vocab, best, logit, weight, wanted.max(1));
         if from_p > floor {
             floor = from_p;
         }
