@@ -30,7 +30,8 @@ pub enum ServeError {
 
 /// Answers HTTP requests on `listener` until `shutdown` is done; then refuses new jobs, lets running ones finish
 /// for [`Config::drain_timeout`], and returns when the engine has ended and the answers are out, or that time and
-/// one second more have passed. Connections that are still open then are closed.
+/// one second more have passed. Connections that are still open then are closed. Where the engine fails, it returns
+/// within a second: a supervisor has to start the process anew.
 ///
 /// # Errors
 /// [`ServeError::Accept`].
@@ -48,12 +49,19 @@ pub async fn run(
         graceful: GracefulShutdown::new(),
     };
 
-    server.accept(&listener, shutdown).await?;
+    let stop = async {
+        tokio::select! {
+            () = shutdown => drain_timeout,
+            // There is nothing left to wait for.
+            () = reaches(&engine, &[EngineState::Failed]) => Duration::ZERO,
+        }
+    };
+    let drain_timeout = server.accept(&listener, stop).await?;
     info!(event = "shutdown", drain_timeout_sec = drain_timeout.as_secs());
     engine.shutdown(drain_timeout);
     let drain = async {
         // Until the last job has ended, clients are told to go elsewhere, and probes that it drains.
-        server.accept(&listener, ended(&engine)).await?;
+        server.accept(&listener, reaches(&engine, &[EngineState::Stopped, EngineState::Failed])).await?;
         drop(listener);
         server.graceful.shutdown().await;
         Ok(())
@@ -69,11 +77,12 @@ struct Server {
 }
 
 impl Server {
-    async fn accept(
+    /// Serves until `stop` is done, and gives its answer.
+    async fn accept<T>(
         &mut self,
         listener: &TcpListener,
-        stop: impl Future<Output = ()>,
-    ) -> Result<(), ServeError> {
+        stop: impl Future<Output = T>,
+    ) -> Result<T, ServeError> {
         let service = service(self.state.clone());
         let mut http = http1::Builder::new();
         // The timeout also ends connections that are kept open without a request.
@@ -104,14 +113,14 @@ impl Server {
                     Err(error) => return Err(ServeError::Accept(error)),
                 },
                 Some(_) = self.connections.join_next() => {}
-                () = &mut stop => return Ok(()),
+                answer = &mut stop => return Ok(answer),
             }
         }
     }
 }
 
-async fn ended(engine: &EngineHandle) {
-    while !matches!(engine.status().state, EngineState::Stopped | EngineState::Failed) {
+async fn reaches(engine: &EngineHandle, states: &[EngineState]) {
+    while !states.contains(&engine.status().state) {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

@@ -69,6 +69,22 @@ async fn an_idle_server_stops_at_once_though_connections_are_open() {
 }
 
 #[tokio::test]
+async fn a_failed_engine_ends_the_server_within_seconds_and_its_client_is_told() {
+    let mut server = serve(Config::default(), |queue| {
+        let job = begin(&queue);
+        fail(&queue, job, JobError::Device("CUDA_ERROR_ILLEGAL_ADDRESS".to_owned()));
+        queue.fail("CUDA_ERROR_ILLEGAL_ADDRESS".to_owned());
+    })
+    .await;
+    let start = Instant::now();
+    let mut events = server.execute("a").await;
+    events.expect("started").await;
+    assert_eq!(events.expect("error").await["code"], "CUDA_ERROR");
+    server.stopped().await;
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+}
+
+#[tokio::test]
 async fn neither_a_stuck_engine_nor_a_stuck_reader_holds_up_the_exit() {
     let config = Config { drain_timeout: Duration::from_millis(100), ..Config::default() };
     let mut server = serve(config, |queue| {
