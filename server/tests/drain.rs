@@ -70,7 +70,7 @@ async fn an_idle_server_stops_at_once_though_connections_are_open() {
 
 #[tokio::test]
 async fn a_failed_engine_ends_the_server_within_seconds_and_its_client_is_told() {
-    let mut server = serve(Config::default(), |queue| {
+    let server = serve(Config::default(), |queue| {
         let job = begin(&queue);
         fail(&queue, job, JobError::Device("CUDA_ERROR_ILLEGAL_ADDRESS".to_owned()));
         queue.fail("CUDA_ERROR_ILLEGAL_ADDRESS".to_owned());
