@@ -4,29 +4,15 @@ use core::cell::Cell;
 use core::ops::{Index, IndexMut};
 
 use crate::math;
-use crate::{Block, F16, In, MmaInput, Scratch, Team, Warp};
+use crate::{Block, F16, Team};
 
-/// `device.ll`.
-unsafe extern "C" {
-    fn shared_memory() -> *mut u8;
-    pub(crate) fn global_memory(p: *const u8) -> *const u8;
-    fn block_barrier();
-    fn warp_barrier(mask: u32);
-    fn shuffle_xor(mask: u32, value: u32, lanes: u32) -> u32;
-    fn copy_async_16(to: *mut u8, from: *const u8, bytes: u32);
-    fn copies_commit();
-    fn copies_wait_0();
-    fn copies_wait_1();
-    fn copies_wait_2();
-    fn copies_wait_3();
-    fn load_matrix_4(out: *mut [u32; 4], row: *const u8);
-    fn load_matrix_2(out: *mut [u32; 2], row: *const u8);
-    fn mma_bf16(c: *mut [f32; 4], a0: u32, a1: u32, a2: u32, a3: u32, b0: u32, b1: u32);
-    fn mma_f16(c: *mut [f32; 4], a0: u32, a1: u32, a2: u32, a3: u32, b0: u32, b1: u32);
-    fn thread_x() -> u32;
-    fn block_x() -> u32;
-    fn block_y() -> u32;
-}
+mod intrinsics;
+mod shared;
+mod warp;
+
+pub(crate) use intrinsics::global_memory;
+use intrinsics::{block_barrier, block_x, block_y, shared_memory, shuffle_xor, thread_x, warp_barrier};
+pub use shared::Shared;
 
 /// A register of this thread; the lane in an index is this thread's and picks nothing.
 #[derive(Clone, Copy)]
@@ -259,7 +245,7 @@ impl<const LANES: usize> Block for DeviceBlock<LANES> {
         let offset = self.used.get();
         self.used.set(offset + (len * size_of::<V>()).next_multiple_of(16));
         // SAFETY: within what the kernel's geometry asked for; aligned, since offsets are multiples of 16.
-        Shared(unsafe { shared_memory().add(offset) }.cast())
+        Shared::new(unsafe { shared_memory().add(offset) }.cast())
     }
 
     #[inline(always)]
@@ -341,121 +327,5 @@ impl<const N: usize> Team for DeviceGroup<N> {
     fn scan_u64(&self, values: &Register<u64>) -> Register<u64> {
         const { assert!(N == 32, "only warps scan") };
         Register(scan_warp(values.0, thread() % 32))
-    }
-}
-
-/// Cells in shared memory.
-pub struct Shared<V>(*mut V);
-
-impl<V> Clone for Shared<V> {
-    #[inline(always)]
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-impl<V> Copy for Shared<V> {}
-
-impl<V: Copy> Scratch<V> for Shared<V> {
-    #[inline(always)]
-    fn get(&self, _: usize, i: usize) -> V {
-        // SAFETY: inside the scratch memory; the host's teams check that for the same source.
-        unsafe { self.0.add(i).read() }
-    }
-
-    #[inline(always)]
-    fn set(&self, _: usize, i: usize, value: V) {
-        // SAFETY: as above.
-        unsafe { self.0.add(i).write(value) }
-    }
-
-    #[inline(always)]
-    fn address(&self, i: usize) -> *const V {
-        self.0.wrapping_add(i)
-    }
-
-    #[inline(always)]
-    fn copy_async(&self, _: usize, to: usize, source: &In<V>, from: usize, valid: bool) {
-        // A copy of 0 bytes reads nothing and fills with zeros.
-        let (address, bytes) =
-            if valid { (source.address(from, 16 / size_of::<V>()), 16) } else { (source.address(0, 0), 0) };
-        // SAFETY: as above; both addresses are multiples of 16 bytes.
-        unsafe { copy_async_16(self.0.add(to).cast(), address.cast(), bytes) }
-    }
-}
-
-/// Fragments as the instruction spreads them: lane `l` holds, of A, rows `l / 4` and `l / 4 + 8`, columns
-/// `2 (l % 4)`, `+ 1`, `+ 8`, `+ 9`; of B, column `l / 4`, the same rows; of C, rows as A, columns `2 (l % 4)`, `+ 1`.
-impl Warp for DeviceGroup<32> {
-    type A = [u32; 4];
-    type B = [u32; 2];
-    type C = [f32; 4];
-
-    #[inline(always)]
-    fn zero(&self) -> [f32; 4] {
-        [0.0; 4]
-    }
-
-    #[inline(always)]
-    fn load_a<S: Scratch<u16>>(&self, scratch: &S, at: impl Fn(usize, usize) -> usize) -> [u32; 4] {
-        // Lane l gives the address of one row of eight: of the four 8 x 8 matrices, l / 8.
-        let lane = thread() % 32;
-        let row = scratch.address(at(lane % 16, lane / 16));
-        let mut a = [0; 4];
-        // SAFETY: all lanes of the warp run this together, and `row` is in shared memory.
-        unsafe { load_matrix_4(&mut a, row.cast()) };
-        a
-    }
-
-    #[inline(always)]
-    fn load_b<S: Scratch<u16>>(&self, scratch: &S, at: impl Fn(usize, usize) -> usize) -> [u32; 2] {
-        let lane = thread() % 32;
-        let column = scratch.address(at(lane % 8, lane / 8 % 2));
-        let mut b = [0; 2];
-        // SAFETY: as above.
-        unsafe { load_matrix_2(&mut b, column.cast()) };
-        b
-    }
-
-    #[inline(always)]
-    fn mma<I: MmaInput>(&self, a: &[u32; 4], b: &[u32; 2], c: &mut [f32; 4]) {
-        // SAFETY: all lanes of the warp run this together.
-        unsafe {
-            if I::BF16 {
-                mma_bf16(c, a[0], a[1], a[2], a[3], b[0], b[1]);
-            } else {
-                mma_f16(c, a[0], a[1], a[2], a[3], b[0], b[1]);
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn each_c(&self, c: &[f32; 4], mut f: impl FnMut(usize, usize, f32)) {
-        let lane = thread() % 32;
-        let (row, column) = (lane / 4, lane % 4 * 2);
-        f(row, column, c[0]);
-        f(row, column + 1, c[1]);
-        f(row + 8, column, c[2]);
-        f(row + 8, column + 1, c[3]);
-    }
-
-    #[inline(always)]
-    fn copies_commit(&self) {
-        // SAFETY: no requirement.
-        unsafe { copies_commit() }
-    }
-
-    #[inline(always)]
-    fn copies_wait<const PENDING: usize>(&self) {
-        const { assert!(PENDING < 4) };
-        // SAFETY: no requirement; the barrier makes every lane's copies visible to the warp.
-        unsafe {
-            match PENDING {
-                0 => copies_wait_0(),
-                1 => copies_wait_1(),
-                2 => copies_wait_2(),
-                _ => copies_wait_3(),
-            }
-            warp_barrier(u32::MAX);
-        }
     }
 }

@@ -111,7 +111,7 @@ impl Device {
         }
     }
 
-    /// What it is: the processor features in use, or the GPU's name and driver.
+    /// What it is: threads and processor features in use, or the GPU's name and compute capability.
     pub fn description(&self) -> String {
         match &self.kind {
             Kind::Cpu(cpu) => cpu.description(),

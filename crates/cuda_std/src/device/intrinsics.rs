@@ -1,0 +1,22 @@
+//! What `device.ll` defines: see there.
+
+unsafe extern "C" {
+    pub(crate) fn shared_memory() -> *mut u8;
+    pub(crate) fn global_memory(p: *const u8) -> *const u8;
+    pub(crate) fn block_barrier();
+    pub(crate) fn warp_barrier(mask: u32);
+    pub(crate) fn shuffle_xor(mask: u32, value: u32, lanes: u32) -> u32;
+    pub(crate) fn copy_async_16(to: *mut u8, from: *const u8, bytes: u32);
+    pub(crate) fn copies_commit();
+    pub(crate) fn copies_wait_0();
+    pub(crate) fn copies_wait_1();
+    pub(crate) fn copies_wait_2();
+    pub(crate) fn copies_wait_3();
+    pub(crate) fn load_matrix_4(out: *mut [u32; 4], row: *const u8);
+    pub(crate) fn load_matrix_2(out: *mut [u32; 2], row: *const u8);
+    pub(crate) fn mma_bf16(c: *mut [f32; 4], a0: u32, a1: u32, a2: u32, a3: u32, b0: u32, b1: u32);
+    pub(crate) fn mma_f16(c: *mut [f32; 4], a0: u32, a1: u32, a2: u32, a3: u32, b0: u32, b1: u32);
+    pub(crate) fn thread_x() -> u32;
+    pub(crate) fn block_x() -> u32;
+    pub(crate) fn block_y() -> u32;
+}
