@@ -84,14 +84,14 @@ fn fail(line: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// clap's message without the usage that it repeats, in one line.
+/// clap's message in one line, without the usage that it repeats and its own hint.
 fn one_line(error: &clap::Error) -> String {
     let text = error.to_string();
     let told: Vec<&str> = text
         .lines()
         .map(str::trim)
         .take_while(|line| !line.starts_with("Usage:"))
-        .filter(|line| !line.is_empty())
+        .filter(|line| !line.is_empty() && !line.starts_with("For more information"))
         .collect();
     format!("{}; see worker-orcd --help", told.join(" "))
 }
