@@ -106,9 +106,9 @@ impl Build<'_> {
         let partial = fresh(self.cache.join("core-partial"))?;
         let library = self.compiler.library();
         self.compile("core", &library.join("core/src/lib.rs"), library, &partial, &[])?;
-        let stub = partial.join("compiler_builtins.rs");
-        fs::write(&stub, COMPILER_BUILTINS).map_err(Error::io(&stub))?;
-        self.compile("compiler_builtins", &stub, &partial, &partial, &[&partial])?;
+        let empty = partial.join("compiler_builtins.rs");
+        fs::write(&empty, COMPILER_BUILTINS).map_err(Error::io(&empty))?;
+        self.compile("compiler_builtins", &empty, &partial, &partial, &[&partial])?;
         fs::rename(&partial, &folder).map_err(Error::io(&folder))?;
         Ok(folder)
     }
