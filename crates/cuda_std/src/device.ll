@@ -8,12 +8,6 @@ define ptr @shared_memory() alwaysinline nounwind {
   ret ptr addrspacecast (ptr addrspace(3) @dynamic_shared to ptr)
 }
 
-define ptr @global_memory(ptr %p) alwaysinline nounwind {
-  %g = addrspacecast ptr %p to ptr addrspace(1)
-  %r = addrspacecast ptr addrspace(1) %g to ptr
-  ret ptr %r
-}
-
 declare void @llvm.nvvm.barrier0() convergent
 define void @block_barrier() alwaysinline convergent nounwind {
   call void @llvm.nvvm.barrier0()

@@ -10,7 +10,6 @@ mod intrinsics;
 mod shared;
 mod warp;
 
-pub(crate) use intrinsics::global_memory;
 use intrinsics::{block_barrier, block_x, block_y, shared_memory, shuffle_xor, thread_x, warp_barrier};
 pub use shared::Shared;
 

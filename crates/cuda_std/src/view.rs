@@ -80,7 +80,7 @@ impl<V: Copy> In<V> {
     pub fn get(&self, i: usize) -> V {
         debug_assert!(i < self.len(), "read at {i} of {}", self.len());
         // SAFETY: in range by the promise given to `new`.
-        unsafe { global(self.pointer).add(i).read() }
+        unsafe { self.pointer.add(i).read() }
     }
 
     /// The address of the value at `i`, for an asynchronous copy of `n` values from there.
@@ -101,7 +101,7 @@ impl In<u8> {
             "misaligned read at byte {i}"
         );
         // SAFETY: in range and aligned by the promise given to `new`.
-        unsafe { global(self.pointer).add(i).cast::<V>().read() }
+        unsafe { self.pointer.add(i).cast::<V>().read() }
     }
 }
 
@@ -132,7 +132,7 @@ impl<V: Copy> Out<V> {
     pub fn get(&self, i: usize) -> V {
         debug_assert!(i < self.len(), "read at {i} of {}", self.len());
         // SAFETY: in range by the promise given to `new`.
-        unsafe { global(self.pointer).add(i).read() }
+        unsafe { self.pointer.add(i).read() }
     }
 
     /// Writes the value at `i`.
@@ -140,20 +140,6 @@ impl<V: Copy> Out<V> {
     pub fn set(&self, i: usize, value: V) {
         debug_assert!(i < self.len(), "write at {i} of {}", self.len());
         // SAFETY: in range and this launch's alone, by the promise given to `new`.
-        unsafe { global(self.pointer).cast_mut().add(i).write(value) }
-    }
-}
-
-/// Tells the device's compiler that a pointer is to global memory: its loads need not ask which memory is meant.
-#[inline(always)]
-fn global<V>(pointer: *const V) -> *const V {
-    #[cfg(target_arch = "nvptx64")]
-    {
-        // SAFETY: a view's pointer came from the host, which knows no other memory.
-        unsafe { crate::device::global_memory(pointer.cast()).cast() }
-    }
-    #[cfg(not(target_arch = "nvptx64"))]
-    {
-        pointer
+        unsafe { self.pointer.add(i).write(value) }
     }
 }

@@ -2,7 +2,6 @@
 
 unsafe extern "C" {
     pub(crate) fn shared_memory() -> *mut u8;
-    pub(crate) fn global_memory(p: *const u8) -> *const u8;
     pub(crate) fn block_barrier();
     pub(crate) fn warp_barrier(mask: u32);
     pub(crate) fn shuffle_xor(mask: u32, value: u32, lanes: u32) -> u32;
