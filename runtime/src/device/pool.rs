@@ -88,10 +88,11 @@ impl Pool {
             spins += 1;
             if spins < SPINS { std::hint::spin_loop() } else { std::thread::yield_now() }
         }
+        let elsewhere = shared.panicked.swap(false, Ordering::Relaxed);
         if let Err(panic) = own {
             resume_unwind(panic);
         }
-        assert!(!shared.panicked.swap(false, Ordering::Relaxed), "a kernel panicked on another thread");
+        assert!(!elsewhere, "a kernel panicked on another thread");
     }
 }
 
