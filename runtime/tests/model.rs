@@ -1,0 +1,127 @@
+//! Models small enough to know the answer without a reference.
+
+#[allow(dead_code, reason = "other tests use the rest of it")]
+mod draft;
+
+use draft::Draft;
+use runtime::batch::{Batch, BatchLimits, Chunk};
+use runtime::device::Device;
+use runtime::model::Model;
+
+/// Elements of everything: residual stream, the one head, the feed-forward part.
+const N: usize = 32;
+const VOCAB: usize = 4;
+const F32: u32 = 0;
+
+/// A llama of one block whose tensors are zero, but for those that `value(tensor, row, column)` fills.
+fn file(value: impl Fn(&str, usize, usize) -> f32) -> Vec<u8> {
+    let matrix = |name: &'static str| (name, vec![N as u64, N as u64]);
+    let vector = |name: &'static str| (name, vec![N as u64]);
+    let tensors = [
+        ("token_embd.weight", vec![N as u64, VOCAB as u64]),
+        vector("output_norm.weight"),
+        vector("blk.0.attn_norm.weight"),
+        matrix("blk.0.attn_q.weight"),
+        vector("blk.0.attn_q.bias"),
+        matrix("blk.0.attn_k.weight"),
+        vector("blk.0.attn_k.bias"),
+        matrix("blk.0.attn_v.weight"),
+        vector("blk.0.attn_v.bias"),
+        matrix("blk.0.attn_output.weight"),
+        vector("blk.0.attn_output.bias"),
+        vector("blk.0.ffn_norm.weight"),
+        matrix("blk.0.ffn_gate.weight"),
+        matrix("blk.0.ffn_up.weight"),
+        matrix("blk.0.ffn_down.weight"),
+        vector("blk.0.ffn_down.bias"),
+    ];
+    let mut draft = Draft::default().text("general.architecture", "llama");
+    for (key, number) in [
+        ("block_count", 1),
+        ("embedding_length", N),
+        ("feed_forward_length", N),
+        ("attention.head_count", 1),
+        ("context_length", 64),
+    ] {
+        draft = draft.u32(&format!("llama.{key}"), number as u32);
+    }
+    draft = draft.key("llama.attention.layer_norm_rms_epsilon", 6, 1e-5f32.to_le_bytes());
+    let mut data: Vec<u8> = Vec::new();
+    for (name, dims) in &tensors {
+        draft = draft.tensor(name, dims, F32, data.len() as u64);
+        for row in 0..dims.get(1).map_or(1, |&rows| rows as usize) {
+            data.extend((0..N).flat_map(|column| value(name, row, column).to_le_bytes()));
+        }
+    }
+    let mut bytes = draft.data(data.len()).bytes();
+    let start = bytes.len() - data.len();
+    bytes[start..].copy_from_slice(&data);
+    bytes
+}
+
+/// The residual stream after the block, `[tokens, N]`.
+fn after_the_block(file: &[u8], tokens: &[u32]) -> Vec<f32> {
+    let device = Device::cpu(1);
+    let gguf = draft::open(file).expect("a whole file");
+    let limits = BatchLimits { tokens: 8, sequences: 1, context: 64 };
+    let mut model = Model::load(&device, &gguf, limits, 1, &mut |_, _| ()).expect("a model");
+    let mut batch = Batch::default();
+    batch.push(Chunk { tokens, start: 0, pages: &[0], wants_logits: false });
+    let mut seen = Vec::new();
+    let mut observe = |name: &str, values: &[f32]| {
+        if name == "block.0" {
+            seen = values.to_vec();
+        }
+    };
+    model.forward(&device, &batch, Some(&mut observe)).expect("a forward pass");
+    seen
+}
+
+#[test]
+fn biases_of_the_file_are_added() {
+    // Without weights every value is the bias of V, whatever the attention weights; the output projection hands it on and
+    // adds its own, and the feed-forward part adds that of its last projection.
+    let embedding = |token: usize, i: usize| (token * N + i) as f32 / 64.0;
+    let bias = |name: &str, i: usize| match name {
+        "blk.0.attn_v.bias" => 1.0 + i as f32 / 8.0,
+        "blk.0.attn_output.bias" => -3.0 + i as f32 / 16.0,
+        "blk.0.ffn_down.bias" => 0.5 - i as f32 / 32.0,
+        "blk.0.attn_q.bias" | "blk.0.attn_k.bias" => i as f32 / 100.0,
+        _ => 0.0,
+    };
+    let file = file(|name, row, column| match name {
+        "token_embd.weight" => embedding(row, column),
+        "blk.0.attn_output.weight" => (row == column) as u8 as f32,
+        _ => bias(name, column),
+    });
+    let tokens = [2u32, 0, 3];
+    let got = after_the_block(&file, &tokens);
+    for (t, &token) in tokens.iter().enumerate() {
+        for i in 0..N {
+            let added: f32 = ["blk.0.attn_v.bias", "blk.0.attn_output.bias", "blk.0.ffn_down.bias"]
+                .iter()
+                .map(|name| bias(name, i))
+                .sum();
+            let want = embedding(token as usize, i) + added;
+            assert!(
+                (got[t * N + i] - want).abs() < 1e-5,
+                "token {t}, element {i}: {} for {want}",
+                got[t * N + i]
+            );
+        }
+    }
+}
+
+#[test]
+fn a_tensor_of_another_shape_is_refused_by_name() {
+    let file = file(|_, _, _| 0.0);
+    let needle = b"llama.feed_forward_length";
+    let at = file.windows(needle.len()).position(|window| window == needle).expect("the key");
+    let mut wrong = file.clone();
+    wrong[at + needle.len() + 4] = 33;
+    let gguf = draft::open(&wrong).expect("a whole file");
+    let limits = BatchLimits { tokens: 1, sequences: 1, context: 64 };
+    let error = Model::load(&Device::cpu(1), &gguf, limits, 1, &mut |_, _| ()).err().expect("an error");
+    let text = error.to_string();
+    assert!(text.contains("blk.0.ffn_gate.weight") && text.contains("[32, 33]"), "{text}");
+}
