@@ -52,6 +52,8 @@ fn main() {
     for (name, input) in [("bf16", Input::Bf16), ("f16", Input::F16)] {
         trials.extend(suite(&format!("matmul/{name}"), move |scale| cases::matmul::cases(input, scale)));
     }
+    trials.extend(suite("compare/draw", cases::compare::draw_cases));
+    trials.extend(suite("compare/count", |_| cases::compare::count_cases()));
     trials.extend(suite("norm/rms", |_| cases::norm::cases()));
     trials.extend(suite("kv/write_f32", |_| cases::kv::cases()));
     trials.extend(suite("attention/f32", cases::attention::cases));
