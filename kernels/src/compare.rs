@@ -54,12 +54,12 @@ fn mix(mut z: u64) -> u64 {
 #[inline(always)]
 fn alone(a: &Draw, row: usize, column: usize) -> u16 {
     let random = mix(((a.seed as u64) << 40) + (row * a.columns as usize + column) as u64);
-    if random as u16 % 10 == 0 {
+    if (random as u16).is_multiple_of(10) {
         return 0;
     }
     let sign = (random >> 16) as u32 & 1;
     let fraction = (random >> 17) as u32 & ((1 << a.fraction) - 1);
-    let (low, span) = if row % 2 == 0 { (a.low + (a.span - 3) / 2, 3) } else { (a.low, a.span) };
+    let (low, span) = if row.is_multiple_of(2) { (a.low + (a.span - 3) / 2, 3) } else { (a.low, a.span) };
     let exponent = low + (random >> 32) as u32 % span;
     (sign << 15 | exponent << a.fraction | fraction) as u16
 }
@@ -70,7 +70,8 @@ fn draw<B: Block>(block: &B, a: &Draw) {
     let columns = a.columns as usize;
     block.each(COLUMNS.min(columns - first), |_, i| {
         let column = first + i;
-        let paired = if a.pairs == TWINS { column % 4 == 1 } else { column % 2 == 1 && row % 3 == 0 };
+        let paired =
+            if a.pairs == TWINS { column % 4 == 1 } else { column % 2 == 1 && row.is_multiple_of(3) };
         let mut bits = alone(a, row, if paired { column - 1 } else { column });
         if paired && a.pairs == OPPOSITES && bits != 0 {
             bits ^= 0x8001;

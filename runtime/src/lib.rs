@@ -3,6 +3,7 @@
 pub mod batch;
 pub mod device;
 pub mod engine;
+pub mod gemm;
 pub mod gguf;
 pub mod kv_cache;
 pub mod model;

@@ -75,6 +75,12 @@ impl<V: Copy> In<V> {
         self.len == 0
     }
 
+    /// Where the values are, for calls of other libraries.
+    #[inline(always)]
+    pub const fn as_ptr(&self) -> *const V {
+        self.pointer
+    }
+
     /// The value at `i`.
     #[inline(always)]
     pub fn get(&self, i: usize) -> V {
@@ -125,6 +131,12 @@ impl<V: Copy> Out<V> {
     #[inline(always)]
     pub const fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    /// Where the values are, for calls of other libraries.
+    #[inline(always)]
+    pub const fn as_ptr(&self) -> *mut V {
+        self.pointer
     }
 
     /// The value at `i`.

@@ -155,6 +155,12 @@ impl HostMemory {
         unsafe { self.base.as_ptr().add(at).copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) }
     }
 
+    pub(crate) fn fill(&mut self, at: usize, len: usize, byte: u8) {
+        assert!(at + len <= self.layout.size());
+        // SAFETY: in range, as just checked, and nobody else's memory.
+        unsafe { self.base.as_ptr().add(at).write_bytes(byte, len) }
+    }
+
     pub(crate) fn read(&self, at: usize, bytes: &mut [u8]) {
         assert!(at + bytes.len() <= self.layout.size());
         // SAFETY: in range, as just checked, and nobody else's memory.

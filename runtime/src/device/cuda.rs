@@ -108,7 +108,6 @@ impl Cuda {
     }
 
     /// The stream that everything runs on, in its order.
-    #[allow(dead_code)]
     pub(crate) fn stream(&self) -> &Stream {
         &self.stream
     }
@@ -147,6 +146,20 @@ impl Cuda {
             Err(CudaError::OutOfMemory) => Ok(Err(self.memory()?.1)),
             Err(error) => Err(failed("cuMemAlloc")(error)),
         }
+    }
+
+    pub(crate) fn fill(
+        &self,
+        memory: &mut CudaMemory,
+        at: usize,
+        len: usize,
+        byte: u8,
+    ) -> Result<(), DeviceError> {
+        self.enter_outside_of_capture("a fill")?;
+        let to = memory.part(at, len);
+        // SAFETY: memory of this device; it is freed only after what is on the stream.
+        let code = unsafe { sys::cuMemsetD8Async(to, byte, len, self.stream.as_inner()) };
+        check("cuMemsetD8Async", code)
     }
 
     pub(crate) fn upload(&self, memory: &mut CudaMemory, at: usize, bytes: &[u8]) -> Result<(), DeviceError> {

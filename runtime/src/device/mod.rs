@@ -271,6 +271,30 @@ impl Device {
         Ok(())
     }
 
+    /// Sets every byte of `len` values of the buffer from `at` on to `byte`.
+    ///
+    /// # Errors
+    /// A failing driver.
+    ///
+    /// # Panics
+    /// If the range is outside of the buffer.
+    pub fn fill<V: Value>(
+        &self,
+        buffer: &mut Buffer<V>,
+        at: usize,
+        len: usize,
+        byte: u8,
+    ) -> Result<(), DeviceError> {
+        assert!(at.checked_add(len).is_some_and(|end| end <= buffer.len()), "fill past the buffer's end");
+        let (at, len) = (at * size_of::<V>(), len * size_of::<V>());
+        match (&self.kind, buffer.storage_mut()) {
+            (Kind::Cpu(_), Storage::Host(memory)) => memory.fill(at, len, byte),
+            (Kind::Cuda(cuda), Storage::Cuda(memory)) => cuda.fill(memory, at, len, byte)?,
+            _ => unreachable!("a buffer is used on the device that made it"),
+        }
+        Ok(())
+    }
+
     /// `len` values of the buffer from `at` on, once all launches before have finished.
     ///
     /// # Errors
