@@ -1,0 +1,202 @@
+//! A made-up `libcuda` that the device's test runs on: memory of the host, and copies done as late as CUDA allows, so that
+//! whoever reuses memory too early loses data. What matters is written to the file `DRIVER_LOG`.
+
+#![allow(non_snake_case)]
+
+use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
+use std::io::Write;
+use std::sync::Mutex;
+
+const INVALID: c_int = 1;
+const NOT_FOUND: c_int = 500;
+const INVALID_PTX: c_int = 218;
+
+/// What waits on the stream.
+enum Work {
+    Copy { to: usize, from: usize, len: usize },
+    Fill { to: usize, byte: u8, len: usize },
+    Event(usize),
+}
+
+struct State {
+    queue: Vec<Work>,
+    pinned: Vec<(usize, usize)>,
+    capturing: bool,
+    next: usize,
+    log: Option<(usize, usize)>,
+    image: Vec<u8>,
+}
+
+static STATE: Mutex<State> =
+    Mutex::new(State { queue: vec![], pinned: vec![], capturing: false, next: 0, log: None, image: vec![] });
+
+fn note(line: String) {
+    let path = std::env::var("DRIVER_LOG").unwrap();
+    let mut file = std::fs::OpenOptions::new().append(true).create(true).open(path).unwrap();
+    writeln!(file, "{line}").unwrap();
+}
+
+impl State {
+    /// A handle that was never there.
+    fn handle(&mut self) -> usize {
+        self.next += 1;
+        self.next * 0x1000
+    }
+
+    /// Does the work up to the last mark of this event; all without one.
+    fn work(&mut self, event: Option<usize>) {
+        let is_mark = |work: &Work| matches!(work, Work::Event(e) if Some(*e) == event);
+        let end = match event {
+            Some(_) => self.queue.iter().rposition(is_mark).map_or(0, |at| at + 1),
+            None => self.queue.len(),
+        };
+        for work in self.queue.drain(..end) {
+            match work {
+                Work::Copy { to, from, len } => unsafe {
+                    std::ptr::copy_nonoverlapping(from as *const u8, to as *mut u8, len)
+                },
+                Work::Fill { to, byte, len } => unsafe { std::ptr::write_bytes(to as *mut u8, byte, len) },
+                Work::Event(_) => {}
+            }
+        }
+    }
+}
+
+/// Functions that lock the state and answer success unless they say otherwise.
+macro_rules! driver {
+    ($($name:ident($state:ident $(, $argument:ident: $type:ty)*) $body:block)*) => {$(
+        #[unsafe(no_mangle)]
+        unsafe extern "C" fn $name($($argument: $type),*) -> c_int {
+            #[allow(unused_mut, unused_variables)]
+            let mut $state = STATE.lock().unwrap();
+            #[allow(clippy::redundant_closure_call)]
+            (move || -> Result<(), c_int> { $body; #[allow(unreachable_code)] Ok(()) })().err().unwrap_or(0)
+        }
+    )*};
+}
+
+driver! {
+    cuDriverGetVersion(s, version: &mut c_int) {
+        *version = std::env::var("DRIVER_VERSION").map_or(13000, |text| text.parse().unwrap())
+    }
+    cuInit(s, _flags: c_uint) {}
+    cuDeviceGetCount(s, count: &mut c_int) { *count = 1 }
+    cuDeviceGet(s, device: &mut c_int, ordinal: c_int) { *device = ordinal }
+    cuDeviceGetName(s, name: *mut u8, _len: c_int, _device: c_int) {
+        unsafe { name.copy_from_nonoverlapping(b"Paper\0".as_ptr(), 6) }
+    }
+    cuDeviceGetAttribute(s, value: &mut c_int, which: c_int, _device: c_int) {
+        *value = match which { 75 => 9, 76 => 0, _ => return Err(INVALID) }
+    }
+    cuDevicePrimaryCtxRetain(s, context: &mut usize, _device: c_int) { *context = 0xc0 }
+    cuDevicePrimaryCtxRelease_v2(s, _device: c_int) { note("context released".into()) }
+    cuCtxSetCurrent(s, context: usize) { note(format!("current {context:#x}")) }
+    cuMemGetInfo_v2(s, free: &mut usize, total: &mut usize) { (*free, *total) = (1 << 30, 2 << 30) }
+    cuStreamCreateWithPriority(s, stream: &mut usize, _flags: c_uint, _priority: c_int) { *stream = s.handle() }
+    cuStreamDestroy_v2(s, _stream: usize) {}
+    cuStreamSynchronize(s, _stream: usize) { s.work(None) }
+    cuEventCreate(s, event: &mut usize, _flags: c_uint) { *event = s.handle() }
+    cuEventDestroy_v2(s, _event: usize) {}
+    cuEventRecord(s, event: usize, _stream: usize) { s.queue.push(Work::Event(event)) }
+    cuEventSynchronize(s, event: usize) { s.work(Some(event)) }
+
+    cuMemAlloc_v2(s, address: &mut usize, bytes: usize) {
+        *address = Box::leak(vec![0xeeu8; bytes].into_boxed_slice()).as_mut_ptr() as usize
+    }
+    cuMemFree_v2(s, _address: usize) { s.work(None); note("freed".into()) }
+    cuMemAllocHost_v2(s, address: &mut usize, bytes: usize) {
+        *address = Box::leak(vec![0xddu8; bytes].into_boxed_slice()).as_mut_ptr() as usize;
+        s.pinned.push((*address, bytes));
+        note(format!("pinned {bytes}"))
+    }
+    cuMemFreeHost(s, address: usize) {
+        let at = s.pinned.iter().position(|(base, _)| *base == address).ok_or(INVALID)?;
+        let (base, len) = s.pinned.remove(at);
+        // What was still on its way would now be lost.
+        unsafe { std::ptr::write_bytes(base as *mut u8, 0xdd, len) };
+        note(format!("unpinned {len}"))
+    }
+    cuMemsetD8Async(s, to: usize, byte: u8, len: usize, _stream: usize) {
+        s.queue.push(Work::Fill { to, byte, len })
+    }
+    cuMemcpyHtoDAsync_v2(s, to: usize, from: usize, len: usize, _stream: usize) {
+        let pinned = s.pinned.iter().any(|(base, bytes)| *base <= from && from + len <= base + bytes);
+        if !pinned || s.capturing { return Err(INVALID) }
+        s.queue.push(Work::Copy { to, from, len })
+    }
+    cuMemcpyDtoHAsync_v2(s, to: usize, from: usize, len: usize, _stream: usize) {
+        s.queue.push(Work::Copy { to, from, len })
+    }
+
+    cuLinkCreate_v2(s, count: c_uint, options: *const c_int, values: *const usize, state: &mut usize) {
+        let all = (0..count as usize).map(|i| unsafe { (*options.add(i), *values.add(i)) });
+        let mut log = (0, 0);
+        for (option, value) in all {
+            match option { 5 => log.0 = value, 6 => log.1 = value, _ => return Err(INVALID) }
+        }
+        s.log = Some(log);
+        *state = s.handle()
+    }
+    cuLinkAddData_v2(
+        s, _state: usize, kind: c_int, data: *const u8, size: usize, _name: usize, _count: c_uint, _options: usize,
+        _values: usize
+    ) {
+        let text = unsafe { std::slice::from_raw_parts(data, size) };
+        let Some((0, text)) = text.split_last().map(|(last, text)| (*last, text)) else { return Err(INVALID) };
+        if kind != 1 { return Err(INVALID) }
+        if text.starts_with(b"broken") {
+            let (log, len) = s.log.unwrap();
+            let message = b"line 1: broken as it says";
+            unsafe { (log as *mut u8).copy_from_nonoverlapping(message.as_ptr(), message.len().min(len)) };
+            return Err(INVALID_PTX)
+        }
+        note(format!("compiled {}", String::from_utf8_lossy(text)));
+        s.image = [b"ELF ", text].concat()
+    }
+    cuLinkComplete(s, _state: usize, image: &mut *const u8, size: &mut usize) {
+        (*image, *size) = (s.image.as_ptr(), s.image.len())
+    }
+    cuLinkDestroy(s, _state: usize) { s.image.fill(0) }
+    cuModuleLoadDataEx(s, module: &mut usize, image: *const u8, _n: c_uint, _options: usize, _values: usize) {
+        let head = unsafe { std::slice::from_raw_parts(image, 4) };
+        if head != b"ELF " { return Err(INVALID) }
+        *module = s.handle()
+    }
+    cuModuleUnload(s, _module: usize) {}
+    cuModuleGetFunction(s, function: &mut usize, _module: usize, name: *const c_char) {
+        let name = unsafe { CStr::from_ptr(name) }.to_str().unwrap().to_owned();
+        if name.contains("missing") { return Err(NOT_FOUND) }
+        *function = Box::leak(Box::new(name)) as *mut String as usize
+    }
+    cuFuncSetAttribute(s, function: usize, which: c_int, value: c_int) {
+        if which != 8 { return Err(INVALID) }
+        note(format!("allowed {} {value}", unsafe { &*(function as *const String) }))
+    }
+    cuLaunchKernel(
+        s, function: usize, x: c_uint, y: c_uint, _z: c_uint, lanes: c_uint, _ly: c_uint, _lz: c_uint, shared: c_uint,
+        _stream: usize, parameters: *mut *mut c_void, _extra: usize
+    ) {
+        let name = unsafe { &*(function as *const String) };
+        // Every kernel of the test takes one number.
+        let argument = unsafe { *(*parameters).cast::<u64>() };
+        let what = if s.capturing { "recorded" } else { "launched" };
+        note(format!("{what} {name}({argument}) {x}x{y} of {lanes}, {shared} bytes"))
+    }
+
+    cuStreamBeginCapture_v2(s, _stream: usize, mode: c_int) {
+        if mode != 1 || std::mem::replace(&mut s.capturing, true) { return Err(INVALID) }
+        note("capture".into())
+    }
+    cuStreamEndCapture(s, _stream: usize, graph: &mut usize) {
+        if !std::mem::take(&mut s.capturing) { return Err(INVALID) }
+        *graph = s.handle();
+        note("captured".into())
+    }
+    cuGraphInstantiateWithFlags(s, executable: &mut usize, _graph: usize, _flags: u64) {
+        *executable = s.handle();
+        note("instantiated".into())
+    }
+    cuGraphLaunch(s, _executable: usize, _stream: usize) { note("replayed".into()) }
+    cuGraphDestroy(s, _graph: usize) { note("graph destroyed".into()) }
+    cuGraphExecDestroy(s, _executable: usize) { note("executable destroyed".into()) }
+}
