@@ -8,12 +8,18 @@
 #![cfg_attr(target_arch = "nvptx64", feature(abi_ptx))]
 
 pub mod attention;
-pub mod elementwise;
+pub mod dequantise;
 pub mod embed;
+pub mod flash;
 pub mod format;
 pub mod kv;
 pub mod matmul;
 pub mod matvec;
 pub mod norm;
+pub mod product;
+pub mod qmatmul;
+pub mod residual;
 pub mod rope;
+pub mod rows;
 pub mod sample;
+pub mod swiglu;
