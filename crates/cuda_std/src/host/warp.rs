@@ -1,0 +1,183 @@
+//! The tensor core and asynchronous copies on the host.
+
+use super::{HostTeam, Lanes, Memory, WHOLE_WARP};
+use crate::{MmaInput, Scratch, Warp, tensor_core};
+
+impl<M: Memory> Warp for HostTeam<32, M> {
+    type A = [[u16; 16]; 16];
+    type B = [[u16; 16]; 8];
+    type C = [[f32; 8]; 16];
+    type Rows<V: Copy> = Lanes<V, 16>;
+
+    #[inline(always)]
+    fn zero(&self) -> Self::C {
+        [[0.0; 8]; 16]
+    }
+
+    #[inline(always)]
+    fn rows<V: Copy>(&self, value: V) -> Lanes<V, 16> {
+        Lanes([value; 16])
+    }
+
+    #[inline(always)]
+    fn each_row(&self, mut f: impl FnMut(usize, usize)) {
+        for row in 0..16 {
+            f(row % 8 * 4, row);
+        }
+    }
+
+    #[inline(always)]
+    fn load_a<S: Scratch<u16>>(&self, scratch: &S, at: impl Fn(usize, usize) -> usize) -> Self::A {
+        core::array::from_fn(|row| {
+            core::array::from_fn(|k| scratch.get(WHOLE_WARP | self.first, at(row, k / 8) + k % 8))
+        })
+    }
+
+    #[inline(always)]
+    fn load_b<S: Scratch<u16>>(&self, scratch: &S, at: impl Fn(usize, usize) -> usize) -> Self::B {
+        core::array::from_fn(|column| {
+            core::array::from_fn(|k| scratch.get(WHOLE_WARP | self.first, at(column, k / 8) + k % 8))
+        })
+    }
+
+    #[inline(always)]
+    fn fill_a<const N: usize>(&self, mut f: impl FnMut(usize, usize) -> [[u16; 2]; N]) -> [Self::A; N] {
+        let mut a = [[[0; 16]; 16]; N];
+        for row in 0..16 {
+            for column in (0..16).step_by(2) {
+                let pairs = f(row, column);
+                for (a, pair) in a.iter_mut().zip(pairs) {
+                    [a[row][column], a[row][column + 1]] = pair;
+                }
+            }
+        }
+        a
+    }
+
+    #[inline(always)]
+    fn fill_b(&self, mut f: impl FnMut(usize, usize) -> [u16; 2]) -> Self::B {
+        let mut b = [[0; 16]; 8];
+        for (column, values) in b.iter_mut().enumerate() {
+            for row in (0..16).step_by(2) {
+                [values[row], values[row + 1]] = f(column, row);
+            }
+        }
+        b
+    }
+
+    #[inline(always)]
+    fn mma<I: MmaInput>(&self, a: &Self::A, b: &Self::B, c: &mut Self::C) {
+        tensor_core::step::<I>(a, b, c);
+    }
+
+    #[inline(always)]
+    fn each_c(&self, c: &Self::C, mut f: impl FnMut(usize, usize, usize, f32)) {
+        for column in 0..8 {
+            for (row, values) in c.iter().enumerate() {
+                f(row % 8 * 4 + column / 2, row, column, values[column]);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn update_c(&self, c: &mut Self::C, mut f: impl FnMut(usize, usize, f32) -> f32) {
+        for column in 0..8 {
+            for (row, values) in c.iter_mut().enumerate() {
+                values[column] = f(row, column, values[column]);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn copies_commit(&self) {
+        self.memory.copies_commit(self.first);
+    }
+
+    #[inline(always)]
+    fn copies_wait<const PENDING: usize>(&self) {
+        self.memory.copies_wait(self.first, PENDING);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Baseline, Bf16, Block, HostBlock, Scratch, Warp};
+
+    /// Runs `f` on the one warp of a block.
+    fn with_warp(f: impl FnOnce(&HostBlock<32, Baseline>, &<HostBlock<32, Baseline> as Block>::Warp)) {
+        let mut scratch = [0u128; 32];
+        let block = HostBlock::<32, Baseline>::new(0, 0, &mut scratch);
+        let mut f = Some(f);
+        block.warps(|_, warp| f.take().expect("one warp")(&block, warp));
+    }
+
+    /// A value that tells where in the fragment it stands, as bits of a small bf16 integer.
+    fn value(row: usize, column: usize) -> u16 {
+        Bf16::from_f32((row * 7 + column * 3 % 11) as f32).0
+    }
+
+    #[test]
+    fn a_filled_fragment_is_the_loaded_one() {
+        with_warp(|block, warp| {
+            let cells = block.scratch::<u16>(256);
+            for i in 0..256 {
+                cells.set(0, i, value(i / 16, i % 16));
+            }
+            let at = |line: usize, octet: usize| line * 16 + octet * 8;
+            let both = |line: usize, k: usize| [value(line, k), value(line, k + 1)];
+
+            let loaded = warp.load_a(&cells, at);
+            let [one] = warp.fill_a(|row, column| [both(row, column)]);
+            let [other, same] =
+                warp.fill_a(|row, column| [[value(column, row), value(column + 1, row)], both(row, column)]);
+            assert!(one == loaded && same == loaded && other != loaded);
+            let filled = warp.fill_b(both);
+            assert!(filled == warp.load_b(&cells, at));
+
+            // And rows are rows, columns columns: c[row][column] = sum over k of value(row, k) value(column, k).
+            let mut c = warp.zero();
+            warp.mma::<Bf16>(&loaded, &filled, &mut c);
+            let mut seen = 0;
+            warp.each_c(&c, |_, row, column, got| {
+                let product = |k| Bf16(value(row, k)).to_f32() * Bf16(value(column, k)).to_f32();
+                assert_eq!(got, (0..16).map(product).sum::<f32>(), "row {row} column {column}");
+                seen += 1;
+            });
+            assert_eq!(seen, 128);
+        });
+    }
+
+    #[test]
+    fn lanes_hold_the_rows_and_columns_that_the_instruction_gives_them() {
+        with_warp(|_, warp| {
+            let mut c = warp.zero();
+            warp.update_c(&mut c, |row, column, zero| zero + (row * 8 + column) as f32);
+            let mut held = [[false; 128]; 32];
+            warp.each_c(&c, |lane, row, column, value| {
+                assert_eq!(value, (row * 8 + column) as f32);
+                held[lane][row * 8 + column] = true;
+            });
+            for (lane, held) in held.iter().enumerate() {
+                let first = lane / 4 * 8 + lane % 4 * 2;
+                let want = [first, first + 1, first + 64, first + 65];
+                let got: Vec<usize> = (0..128).filter(|&i| held[i]).collect();
+                assert_eq!(got, want, "lane {lane}");
+            }
+        });
+    }
+
+    #[test]
+    fn each_row_has_a_value_of_its_own() {
+        with_warp(|_, warp| {
+            let mut rows = warp.rows(1);
+            let mut seen = Vec::new();
+            warp.each_row(|lane, row| {
+                assert_eq!(lane, row % 8 * 4);
+                rows[row] += row;
+                seen.push(row);
+            });
+            assert_eq!(seen, (0..16).collect::<Vec<_>>());
+            assert!((0..16).all(|row| rows[row] == row + 1));
+        });
+    }
+}
