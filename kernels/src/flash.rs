@@ -18,7 +18,7 @@
 //! output's elements. Bytes moved: `4 head_dim` for each token seen, tile and key head.
 
 use cuda_std::math::{exp, max, mul_add, sqrt};
-use cuda_std::{Bf16, Block, F16, Geometry, In, MmaInput, Out, Scratch, Team, Warp, kernel};
+use cuda_std::{Bf16, Block, F16, Geometry, In, MmaInput, Out, Scratch, Team, Warp, kernel, unrolled};
 
 use crate::kv::{Cached, PAGE};
 
@@ -197,15 +197,15 @@ impl<B: Block> Tile<B> {
             if index * PAGE < len {
                 let keys = self.page(a, from / PAGE + index);
                 for step in 0..head_dim / 16 {
-                    let [q] = warp.load_a(&self.query, |row, octet| {
+                    let q = warp.load_a(&self.query, |row, octet| {
                         row * query_stride(head_dim) + step * 16 + octet * 8
                     });
-                    for (octet, scores) in scores.iter_mut().enumerate() {
+                    unrolled::<{ PAGE / 8 }>(|octet| {
                         let k = warp.fill_b(|column, row| {
                             a.key_pages.pair(keys + I::key(octet * 8 + column, step * 16 + row, head_dim))
                         });
-                        warp.mma::<I>(&q, &k, scores);
-                    }
+                        warp.mma::<I>(&q, &k, &mut scores[octet]);
+                    });
                 }
             }
             let mut seen = warp.rows(0usize);
@@ -214,13 +214,13 @@ impl<B: Block> Tile<B> {
                     seen[row] = a.positions.get(self.token(row)) as usize + 1;
                 }
             });
-            for (octet, scores) in scores.iter().enumerate() {
-                warp.each_c(scores, |lane, row, column, score| {
+            unrolled::<{ PAGE / 8 }>(|octet| {
+                warp.each_c(&scores[octet], |lane, row, column, score| {
                     let s = index * PAGE + octet * 8 + column;
                     let score = if from + s < seen[row] { score * scale } else { f32::NEG_INFINITY };
                     self.scores.set(index * 32 + lane, row * SCORES + s, score);
                 });
-            }
+            });
         });
         block.barrier();
 
@@ -251,14 +251,14 @@ impl<B: Block> Tile<B> {
         block.barrier();
     }
 
-    /// The chunk's weighted sums of octet `octet` of the output's elements.
+    /// The chunk's weighted sums of the output's elements that warp `index` owns, see [`octet`].
     #[inline(always)]
     fn values<I: MmaInput + Cached>(
         &self,
+        index: usize,
         warp: &B::Warp,
         a: &Flash,
         from: usize,
-        octets: [usize; PARTS],
     ) -> [<B::Warp as Warp>::C; PARTS] {
         let head_dim = a.head_dim as usize;
         let len = CHUNK.min(self.seen(a) - from);
@@ -267,22 +267,50 @@ impl<B: Block> Tile<B> {
         for step in 0..len.div_ceil(16) {
             let first = step * 16;
             let values = self.page(a, (from + first) / PAGE);
-            let [weights] =
-                warp.load_a(&self.weights, |row, octet| row * WEIGHTS + first + octet * 8);
-            for (octet, sums) in octets.iter().zip(&mut sums) {
-                if *octet * 8 < head_dim {
+            let weights = warp.load_a(&self.weights, |row, octet| row * WEIGHTS + first + octet * 8);
+            unrolled::<PARTS>(|part| {
+                let d = octet(index, part) * 8;
+                if d < head_dim {
                     let v = warp.fill_b(|column, row| {
-                        let at = I::value(first % PAGE + row, *octet * 8 + column, head_dim);
-                        let [one, two] = a.value_pages.pair(values + at);
+                        let [one, two] =
+                            a.value_pages.pair(values + I::value(first % PAGE + row, d + column, head_dim));
                         let there = |s: usize, bits: u16| if s < len { bits } else { 0 };
                         [there(first + row, one), there(first + row + 1, two)]
                     });
-                    warp.mma::<I>(&weights, &v, sums);
+                    warp.mma::<I>(&weights, &v, &mut sums[part]);
                 }
-            }
+            });
         }
         sums
     }
+
+    /// `put(row, d, value)` for each output element of `sums` that there is.
+    #[inline(always)]
+    fn each_output(
+        &self,
+        index: usize,
+        warp: &B::Warp,
+        head_dim: usize,
+        sums: &[<B::Warp as Warp>::C; PARTS],
+        mut put: impl FnMut(usize, usize, f32),
+    ) {
+        unrolled::<PARTS>(|part| {
+            let d = octet(index, part) * 8;
+            if d < head_dim {
+                warp.each_c(&sums[part], |_, row, column, sum| {
+                    if self.exists(row) {
+                        put(row, d + column, sum);
+                    }
+                });
+            }
+        });
+    }
+}
+
+/// The octet of a head's elements that is part `part` of warp `index`'s.
+#[inline(always)]
+fn octet(index: usize, part: usize) -> usize {
+    index + WARPS * part
 }
 
 /// How a chunk joins those before it.
@@ -318,17 +346,11 @@ impl Merge {
 }
 
 #[inline(always)]
-fn octets(index: usize) -> [usize; PARTS] {
-    core::array::from_fn(|part| index + WARPS * part)
-}
-
-#[inline(always)]
 fn whole<B: Block, I: MmaInput + Cached>(block: &B, a: &Flash) {
     let head_dim = a.head_dim as usize;
     let tile = Tile::<B>::new(block, a, block.x());
     block.barrier();
-    let mut state =
-        block.per_warp::<_, WARPS>(|_, warp| ([warp.zero(); PARTS], warp.rows(Merge::NONE)));
+    let mut state = block.per_warp::<_, WARPS>(|_, warp| ([warp.zero(); PARTS], warp.rows(Merge::NONE)));
     let seen = tile.seen(a);
     let mut from = 0;
     while from < seen {
@@ -339,25 +361,18 @@ fn whole<B: Block, I: MmaInput + Cached>(block: &B, a: &Flash) {
                 let lane = index * 32 + lane;
                 merge[row] = merge[row].chunk(tile.tops.get(lane, row), tile.totals.get(lane, row));
             });
-            let chunk = tile.values::<I>(warp, a, from, octets(index));
-            for (sums, chunk) in sums.iter_mut().zip(&chunk) {
-                warp.zip_c(sums, chunk, |row, _, sum, chunk| merge[row].sum(sum, chunk));
-            }
+            let chunk = tile.values::<I>(index, warp, a, from);
+            unrolled::<PARTS>(|part| {
+                warp.zip_c(&mut sums[part], &chunk[part], |row, _, sum, chunk| merge[row].sum(sum, chunk));
+            });
         });
         from += CHUNK;
     }
     block.warps(|index, warp| {
         let (sums, merge) = &state[index];
-        for (octet, sums) in octets(index).into_iter().zip(sums) {
-            if octet * 8 < head_dim {
-                warp.each_c(sums, |_, row, column, sum| {
-                    if tile.exists(row) {
-                        let at = tile.output(a, row) * head_dim + octet * 8 + column;
-                        a.out.set(at, sum / merge[row].total);
-                    }
-                });
-            }
-        }
+        tile.each_output(index, warp, head_dim, sums, |row, d, sum| {
+            a.out.set(tile.output(a, row) * head_dim + d, sum / merge[row].total);
+        });
     });
 }
 
@@ -372,25 +387,18 @@ fn chunk<B: Block, I: MmaInput + Cached>(block: &B, a: &Flash) {
     }
     block.barrier();
     tile.softmax::<I>(block, a, from);
+    let partial = |row: usize| tile.output(a, row) * chunks + chunk;
     block.each(ROWS, |lane, row| {
         if tile.exists(row) {
-            let at = (tile.output(a, row) * chunks + chunk) * 2;
-            a.partial_tops.set(at, tile.tops.get(lane, row));
-            a.partial_tops.set(at + 1, tile.totals.get(lane, row));
+            a.partial_tops.set(partial(row) * 2, tile.tops.get(lane, row));
+            a.partial_tops.set(partial(row) * 2 + 1, tile.totals.get(lane, row));
         }
     });
     block.warps(|index, warp| {
-        let sums = tile.values::<I>(warp, a, from, octets(index));
-        for (octet, sums) in octets(index).into_iter().zip(&sums) {
-            if octet * 8 < head_dim {
-                warp.each_c(sums, |_, row, column, sum| {
-                    if tile.exists(row) {
-                        let at = (tile.output(a, row) * chunks + chunk) * head_dim;
-                        a.partial.set(at + octet * 8 + column, sum);
-                    }
-                });
-            }
-        }
+        let sums = tile.values::<I>(index, warp, a, from);
+        tile.each_output(index, warp, head_dim, &sums, |row, d, sum| {
+            a.partial.set(partial(row) * head_dim + d, sum);
+        });
     });
 }
 

@@ -201,6 +201,7 @@ impl<const N: usize, M: Memory> Team for HostTeam<N, M> {
 impl<const N: usize, M: Memory> Block for HostTeam<N, M> {
     type Group<const G: usize> = HostTeam<G, M>;
     type Warp = HostTeam<32, M>;
+    type PerWarp<V: Copy, const W: usize> = [V; W];
     type Scratch<V: Copy> = M::Scratch<V>;
 
     #[inline(always)]
@@ -227,6 +228,15 @@ impl<const N: usize, M: Memory> Block for HostTeam<N, M> {
             let team = HostTeam { at: self.at, first: group * G, memory: self.memory, used: Cell::new(0) };
             f(group, &team);
         }
+    }
+
+    #[inline(always)]
+    fn per_warp<V: Copy, const W: usize>(&self, mut f: impl FnMut(usize, &HostTeam<32, M>) -> V) -> [V; W] {
+        const { assert!(N == W * 32) };
+        core::array::from_fn(|index| {
+            let team = HostTeam { at: self.at, first: index * 32, memory: self.memory, used: Cell::new(0) };
+            f(index, &team)
+        })
     }
 
     #[inline(always)]

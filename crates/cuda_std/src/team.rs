@@ -56,6 +56,8 @@ pub trait Block: Team {
     type Group<const N: usize>: Team;
     /// A group of 32 lanes, which can use the tensor core.
     type Warp: Warp;
+    /// A value that each of `W` warps keeps from one phase to the next. Indexed by the warp that runs, never by another.
+    type PerWarp<V: Copy, const W: usize>: Copy + IndexMut<usize, Output = V>;
     /// Memory that the lanes of a block share.
     type Scratch<V: Copy>: Scratch<V>;
 
@@ -69,6 +71,12 @@ pub trait Block: Team {
 
     /// Splits the block into groups of `N` neighbouring lanes; each runs `f(index, group)`.
     fn groups<const N: usize>(&self, f: impl FnMut(usize, &Self::Group<N>));
+
+    /// One value a warp, `f(index, warp)`; the block has `W` warps.
+    fn per_warp<V: Copy, const W: usize>(
+        &self,
+        f: impl FnMut(usize, &Self::Warp) -> V,
+    ) -> Self::PerWarp<V, W>;
 
     /// Splits the block into warps; each runs `f(index, warp)`.
     fn warps(&self, f: impl FnMut(usize, &Self::Warp));
@@ -142,6 +150,9 @@ pub trait Warp: Team {
     /// Replaces every element of C by `f(row, column, value)`.
     fn update_c(&self, c: &mut Self::C, f: impl FnMut(usize, usize, f32) -> f32);
 
+    /// Replaces every element of C by `f(row, column, value, other's value)`.
+    fn zip_c(&self, c: &mut Self::C, other: &Self::C, f: impl FnMut(usize, usize, f32, f32) -> f32);
+
     /// Closes a group of asynchronous copies of every lane.
     fn copies_commit(&self);
 
@@ -156,4 +167,19 @@ pub trait MmaInput: Copy + 'static {
     const BF16: bool;
     /// Rounded to nearest, ties to even, as bits.
     fn bits(value: f32) -> u16;
+}
+
+/// `f(0)`, `f(1)`, up to `f(N - 1)`, for `N` up to 8, written out: a loop over an array of fragments that the compiler keeps
+/// as a loop would keep the fragments in memory instead of in registers.
+#[inline(always)]
+pub fn unrolled<const N: usize>(mut f: impl FnMut(usize)) {
+    const { assert!(N <= 8) };
+    macro_rules! each {
+        ($($i:literal)*) => {$(
+            if $i < N {
+                f($i);
+            }
+        )*};
+    }
+    each!(0 1 2 3 4 5 6 7);
 }

@@ -129,6 +129,15 @@ impl Warp for DeviceGroup<32> {
     }
 
     #[inline(always)]
+    fn zip_c(&self, c: &mut [f32; 4], other: &[f32; 4], mut f: impl FnMut(usize, usize, f32, f32) -> f32) {
+        let (row, column) = place();
+        c[0] = f(row, column, c[0], other[0]);
+        c[1] = f(row, column + 1, c[1], other[1]);
+        c[2] = f(row + 8, column, c[2], other[2]);
+        c[3] = f(row + 8, column + 1, c[3], other[3]);
+    }
+
+    #[inline(always)]
     fn update_c(&self, c: &mut [f32; 4], mut f: impl FnMut(usize, usize, f32) -> f32) {
         let (row, column) = place();
         c[0] = f(row, column, c[0]);

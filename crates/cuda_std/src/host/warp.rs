@@ -89,6 +89,15 @@ impl<M: Memory> Warp for HostTeam<32, M> {
     }
 
     #[inline(always)]
+    fn zip_c(&self, c: &mut Self::C, other: &Self::C, mut f: impl FnMut(usize, usize, f32, f32) -> f32) {
+        for (row, (values, others)) in c.iter_mut().zip(other).enumerate() {
+            for (column, (value, &other)) in values.iter_mut().zip(others).enumerate() {
+                *value = f(row, column, *value, other);
+            }
+        }
+    }
+
+    #[inline(always)]
     fn copies_commit(&self) {
         self.memory.copies_commit(self.first);
     }
