@@ -1,17 +1,33 @@
 //! The tensor core and asynchronous copies on the host.
 
 use super::{HostTeam, Lanes, Memory, WHOLE_WARP};
-use crate::{MmaInput, Scratch, Warp, tensor_core};
+use crate::tensor_core::simd::{self, A, B, C};
+use crate::{MmaInput, Scratch, Warp};
+
+impl<M: Memory> HostTeam<32, M> {
+    /// Sixteen values out of two octets.
+    #[inline(always)]
+    fn line<S: Scratch<u16>>(&self, scratch: &S, at: impl Fn(usize) -> usize) -> [u16; 16] {
+        let mut line = [0; 16];
+        for octet in 0..2 {
+            let from = at(octet);
+            for i in 0..8 {
+                line[octet * 8 + i] = scratch.get(WHOLE_WARP | self.first, from + i);
+            }
+        }
+        line
+    }
+}
 
 impl<M: Memory> Warp for HostTeam<32, M> {
-    type A = [[u16; 16]; 16];
-    type B = [[u16; 16]; 8];
-    type C = [[f32; 8]; 16];
+    type A = A;
+    type B = B;
+    type C = C;
     type Rows<V: Copy> = Lanes<V, 16>;
 
     #[inline(always)]
-    fn zero(&self) -> Self::C {
-        [[0.0; 8]; 16]
+    fn zero(&self) -> C {
+        C([[0.0; 16]; 8])
     }
 
     #[inline(always)]
@@ -27,63 +43,67 @@ impl<M: Memory> Warp for HostTeam<32, M> {
     }
 
     #[inline(always)]
-    fn load_a<S: Scratch<u16>>(&self, scratch: &S, at: impl Fn(usize, usize) -> usize) -> Self::A {
-        core::array::from_fn(|row| {
-            core::array::from_fn(|k| scratch.get(WHOLE_WARP | self.first, at(row, k / 8) + k % 8))
-        })
+    fn load_a<S: Scratch<u16>>(&self, scratch: &S, at: impl Fn(usize, usize) -> usize) -> A {
+        let mut rows = [[0; 16]; 16];
+        for (row, values) in rows.iter_mut().enumerate() {
+            *values = self.line(scratch, |octet| at(row, octet));
+        }
+        A::from_rows(&rows)
     }
 
     #[inline(always)]
-    fn load_b<S: Scratch<u16>>(&self, scratch: &S, at: impl Fn(usize, usize) -> usize) -> Self::B {
-        core::array::from_fn(|column| {
-            core::array::from_fn(|k| scratch.get(WHOLE_WARP | self.first, at(column, k / 8) + k % 8))
-        })
+    fn load_b<S: Scratch<u16>>(&self, scratch: &S, at: impl Fn(usize, usize) -> usize) -> B {
+        let mut b = [[0; 16]; 8];
+        for (column, values) in b.iter_mut().enumerate() {
+            *values = self.line(scratch, |octet| at(column, octet));
+        }
+        B(b)
     }
 
     #[inline(always)]
-    fn fill_a<const N: usize>(&self, mut f: impl FnMut(usize, usize) -> [[u16; 2]; N]) -> [Self::A; N] {
-        let mut a = [[[0; 16]; 16]; N];
+    fn fill_a<const N: usize>(&self, mut f: impl FnMut(usize, usize) -> [[u16; 2]; N]) -> [A; N] {
+        let mut rows = [[[0; 16]; 16]; N];
         for row in 0..16 {
             for column in (0..16).step_by(2) {
                 let pairs = f(row, column);
-                for (a, pair) in a.iter_mut().zip(pairs) {
-                    [a[row][column], a[row][column + 1]] = pair;
+                for (rows, pair) in rows.iter_mut().zip(pairs) {
+                    [rows[row][column], rows[row][column + 1]] = pair;
                 }
             }
         }
-        a
+        rows.map(|rows| A::from_rows(&rows))
     }
 
     #[inline(always)]
-    fn fill_b(&self, mut f: impl FnMut(usize, usize) -> [u16; 2]) -> Self::B {
+    fn fill_b(&self, mut f: impl FnMut(usize, usize) -> [u16; 2]) -> B {
         let mut b = [[0; 16]; 8];
         for (column, values) in b.iter_mut().enumerate() {
             for row in (0..16).step_by(2) {
                 [values[row], values[row + 1]] = f(column, row);
             }
         }
-        b
+        B(b)
     }
 
     #[inline(always)]
-    fn mma<I: MmaInput>(&self, a: &Self::A, b: &Self::B, c: &mut Self::C) {
-        tensor_core::step::<I>(a, b, c);
+    fn mma<I: MmaInput>(&self, a: &A, b: &B, c: &mut C) {
+        simd::step::<I>(a, b, c);
     }
 
     #[inline(always)]
-    fn each_c(&self, c: &Self::C, mut f: impl FnMut(usize, usize, usize, f32)) {
-        for column in 0..8 {
-            for (row, values) in c.iter().enumerate() {
-                f(row % 8 * 4 + column / 2, row, column, values[column]);
+    fn each_c(&self, c: &C, mut f: impl FnMut(usize, usize, usize, f32)) {
+        for (column, values) in c.0.iter().enumerate() {
+            for (row, &value) in values.iter().enumerate() {
+                f(row % 8 * 4 + column / 2, row, column, value);
             }
         }
     }
 
     #[inline(always)]
-    fn update_c(&self, c: &mut Self::C, mut f: impl FnMut(usize, usize, f32) -> f32) {
-        for column in 0..8 {
-            for (row, values) in c.iter_mut().enumerate() {
-                values[column] = f(row, column, values[column]);
+    fn update_c(&self, c: &mut C, mut f: impl FnMut(usize, usize, f32) -> f32) {
+        for (column, values) in c.0.iter_mut().enumerate() {
+            for (row, value) in values.iter_mut().enumerate() {
+                *value = f(row, column, *value);
             }
         }
     }
