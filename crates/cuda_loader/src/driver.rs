@@ -101,6 +101,13 @@ impl Driver {
     }
 }
 
+impl DriverVersion {
+    /// CUDA `major.minor`.
+    pub const fn new(major: u8, minor: u8) -> Self {
+        Self(major as c_int * 1000 + minor as c_int * 10)
+    }
+}
+
 impl fmt::Display for DriverVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.0 / 1000, self.0 % 1000 / 10)

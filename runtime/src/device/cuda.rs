@@ -1,19 +1,24 @@
-//! A CUDA GPU: one context, one stream, kernels from PTX loaded when first used.
+//! A CUDA GPU: one context, one stream, kernels launched in order.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
+use std::cell::{Cell, RefCell};
 use std::ffi::c_void;
+use std::path::PathBuf;
+use std::ptr::null_mut;
+use std::sync::Arc;
 
-use cuda_loader as _;
+use cuda_loader::DriverVersion;
 use cuda_std::Kernel;
-use cust::context::{Context, CurrentContext};
 use cust::device::{Device as CudaDevice, DeviceAttribute};
 use cust::error::CudaError;
-use cust::memory::{AsyncCopyDestination, DeviceBuffer};
-use cust::module::Module;
+use cust::memory::DeviceBuffer;
 use cust::stream::{Stream, StreamFlags};
-use cust::sys;
+use cust::sys::{self, CUresult};
 
+use super::context::Context;
+use super::graph::{Capture, Graph};
+use super::image_cache::ImageCache;
+use super::modules::Modules;
+use super::staging::Staging;
 use super::{DeviceError, Image};
 
 /// A GPU.
@@ -21,18 +26,13 @@ pub struct Cuda {
     ordinal: u32,
     description: String,
     capability: (i32, i32),
-    images: &'static [Image],
-    loaded: RefCell<Loaded>,
+    version: DriverVersion,
+    /// Whether launches are recorded instead of run.
+    capturing: Cell<bool>,
+    modules: RefCell<Modules>,
+    staging: RefCell<Staging>,
     stream: Stream,
-    context: Context,
-}
-
-/// Kernels found so far.
-#[derive(Default)]
-struct Loaded {
-    functions: HashMap<&'static str, sys::CUfunction>,
-    /// By family; kept for as long as their functions.
-    modules: HashMap<String, Module>,
+    context: Arc<Context>,
 }
 
 // SAFETY: raw handles of the driver, which may be used from any thread; one thread at a time does.
@@ -41,9 +41,25 @@ unsafe impl Send for Cuda {}
 /// Shared memory that the device's collectives use, beside what a kernel asks for.
 const COLLECTIVES: usize = 256;
 
+/// The first CUDA whose driver reads PTX of version 7.0, the images' own.
+const NEEDED: DriverVersion = DriverVersion::new(11, 0);
+
 impl Cuda {
-    pub(crate) fn new(ordinal: u32, images: &'static [Image]) -> Result<Self, DeviceError> {
-        cuda_loader::driver().map_err(|error| DeviceError::NoDriver(error.to_string()))?;
+    pub(crate) fn new(
+        ordinal: u32,
+        images: &'static [Image],
+        cache: Option<PathBuf>,
+    ) -> Result<Self, DeviceError> {
+        let driver = cuda_loader::driver().map_err(|error| DeviceError::NoDriver(error.to_string()))?;
+        let version = driver.version();
+        if version < NEEDED {
+            let path = driver.path().display().to_string();
+            return Err(DeviceError::OldDriver {
+                path,
+                found: version.to_string(),
+                needed: NEEDED.to_string(),
+            });
+        }
         cust::init(cust::CudaFlags::empty()).map_err(failed("cuInit"))?;
         let count = CudaDevice::num_devices().map_err(failed("cuDeviceGetCount"))?;
         if ordinal >= count {
@@ -58,15 +74,20 @@ impl Cuda {
             return Err(DeviceError::TooOld { name, major, minor });
         }
         let context = Context::new(device).map_err(failed("cuDevicePrimaryCtxRetain"))?;
+        context.enter()?;
         let stream = Stream::new(StreamFlags::NON_BLOCKING, None).map_err(failed("cuStreamCreate"))?;
+        let compiler = format!("{version} {}", driver_build());
+        let modules = Modules::new((major, minor), compiler, images, cache.map(ImageCache::new));
         Ok(Self {
             ordinal,
             description: format!("{name}, compute capability {major}.{minor}"),
             capability: (major, minor),
-            images,
-            loaded: RefCell::default(),
+            version,
+            capturing: Cell::new(false),
+            modules: RefCell::new(modules),
+            staging: RefCell::default(),
             stream,
-            context,
+            context: Arc::new(context),
         })
     }
 
@@ -78,9 +99,31 @@ impl Cuda {
         &self.description
     }
 
+    pub(crate) fn capability(&self) -> (i32, i32) {
+        self.capability
+    }
+
+    pub(crate) fn driver_version(&self) -> DriverVersion {
+        self.version
+    }
+
+    /// The stream that everything runs on, in its order.
+    #[allow(dead_code)]
+    pub(crate) fn stream(&self) -> &Stream {
+        &self.stream
+    }
+
     /// Makes the context the calling thread's.
-    fn enter(&self) -> Result<(), DeviceError> {
-        CurrentContext::set_current(&self.context).map_err(failed("cuCtxSetCurrent"))
+    pub(crate) fn enter(&self) -> Result<(), DeviceError> {
+        self.context.enter()
+    }
+
+    /// As [`enter`](Self::enter), for what cannot be part of a graph.
+    fn enter_outside_of_capture(&self, call: &'static str) -> Result<(), DeviceError> {
+        if self.capturing.get() {
+            return Err(DeviceError::Capturing { call });
+        }
+        self.enter()
     }
 
     /// Bytes the GPU has, and how many are free.
@@ -92,13 +135,14 @@ impl Cuda {
 
     /// Zeroed memory, or how many bytes are free.
     pub(crate) fn alloc(&self, bytes: usize) -> Result<Result<CudaMemory, u64>, DeviceError> {
-        self.enter()?;
+        self.enter_outside_of_capture("an allocation")?;
         // SAFETY: set to zero before anything reads it.
         match unsafe { DeviceBuffer::uninitialized(bytes.max(1)) } {
-            Ok(mut buffer) => {
+            Ok(buffer) => {
+                let mut memory = CudaMemory { buffer, context: self.context.clone() };
                 // SAFETY: this stream orders the write before every use.
-                unsafe { buffer.set_8_async(0, &self.stream) }.map_err(failed("cuMemsetD8Async"))?;
-                Ok(Ok(CudaMemory(buffer)))
+                unsafe { memory.buffer.set_8_async(0, &self.stream) }.map_err(failed("cuMemsetD8Async"))?;
+                Ok(Ok(memory))
             }
             Err(CudaError::OutOfMemory) => Ok(Err(self.memory()?.1)),
             Err(error) => Err(failed("cuMemAlloc")(error)),
@@ -109,10 +153,10 @@ impl Cuda {
         if bytes.is_empty() {
             return Ok(());
         }
-        self.enter()?;
-        // SAFETY: a copy from pageable memory has left it when the call returns.
-        unsafe { memory.0.index(at..at + bytes.len()).async_copy_from(bytes, &self.stream) }
-            .map_err(failed("cuMemcpyHtoDAsync"))
+        self.enter_outside_of_capture("an upload")?;
+        let to = memory.part(at, bytes.len());
+        // SAFETY: memory of this device; it is freed only after what is on the stream.
+        unsafe { self.staging.borrow_mut().upload(to, bytes, &self.stream) }
     }
 
     pub(crate) fn download(
@@ -124,16 +168,44 @@ impl Cuda {
         if bytes.is_empty() {
             return self.synchronize();
         }
-        self.enter()?;
-        // SAFETY: `bytes` is borrowed until the copy has finished, below.
-        unsafe { memory.0.index(at..at + bytes.len()).async_copy_to(bytes, &self.stream) }
-            .map_err(failed("cuMemcpyDtoHAsync"))?;
-        self.synchronize()
+        self.enter_outside_of_capture("a download")?;
+        let from = memory.part(at, bytes.len());
+        // SAFETY: memory of this device.
+        unsafe { self.staging.borrow_mut().download(from, bytes, &self.stream) }
+    }
+
+    pub(crate) fn staging_bytes(&self) -> usize {
+        self.staging.borrow().bytes()
+    }
+
+    pub(crate) fn release_staging(&self) -> Result<(), DeviceError> {
+        self.enter_outside_of_capture("a release of staging memory")?;
+        self.staging.borrow_mut().release()
     }
 
     pub(crate) fn synchronize(&self) -> Result<(), DeviceError> {
-        self.enter()?;
+        self.enter_outside_of_capture("waiting")?;
         self.stream.synchronize().map_err(failed("cuStreamSynchronize"))
+    }
+
+    pub(crate) fn capture<E: From<DeviceError>>(
+        &self,
+        f: impl FnOnce() -> Result<(), E>,
+    ) -> Result<Graph, E> {
+        self.enter_outside_of_capture("another capture")?;
+        let capture = Capture::begin(&self.stream)?;
+        let capturing = Flag::set(&self.capturing);
+        f()?;
+        drop(capturing);
+        Ok(capture.finish(self.context.clone())?)
+    }
+
+    /// # Safety
+    /// As [`Device::replay`](super::Device::replay).
+    pub(crate) unsafe fn replay(&self, graph: &Graph) -> Result<(), DeviceError> {
+        self.enter_outside_of_capture("a replay")?;
+        // SAFETY: the caller's promise.
+        unsafe { graph.launch(&self.stream) }
     }
 
     /// # Safety
@@ -144,8 +216,9 @@ impl Cuda {
         args: &A,
     ) -> Result<(), DeviceError> {
         self.enter()?;
-        let function = self.function(kernel.name, kernel.family())?;
         let geometry = (kernel.geometry)(args);
+        let shared = geometry.scratch + COLLECTIVES;
+        let function = self.modules.borrow_mut().function(kernel.name, kernel.family(), shared)?;
         let [x, y] = geometry.grid.map(|n| n as u32);
         if x == 0 || y == 0 {
             return Ok(());
@@ -161,51 +234,85 @@ impl Cuda {
                 kernel.lanes as u32,
                 1,
                 1,
-                (geometry.scratch + COLLECTIVES) as u32,
+                shared as u32,
                 self.stream.as_inner(),
                 parameters.as_mut_ptr(),
-                std::ptr::null_mut(),
+                null_mut(),
             )
         };
-        if code == sys::cudaError_enum::CUDA_SUCCESS {
-            Ok(())
-        } else {
-            Err(DeviceError::Driver {
-                call: format!("cuLaunchKernel of {}", kernel.name),
-                error: format!("{code:?}"),
-            })
+        check("cuLaunchKernel", code).map_err(|error| match error {
+            DeviceError::Driver { call, error } => {
+                DeviceError::Driver { call: format!("{call} of {}", kernel.name), error }
+            }
+            other => other,
+        })
+    }
+}
+
+impl Drop for Cuda {
+    fn drop(&mut self) {
+        // Copies under way still use the staging memory. If the device has failed, there are none.
+        if self.enter().is_ok() {
+            let _ = self.stream.synchronize();
         }
     }
+}
 
-    /// The kernel's entry; its family's image is compiled by the driver on first use.
-    fn function(&self, name: &'static str, family: &str) -> Result<sys::CUfunction, DeviceError> {
-        let loaded = &mut *self.loaded.borrow_mut();
-        if let Some(&function) = loaded.functions.get(name) {
-            return Ok(function);
-        }
-        if !loaded.modules.contains_key(family) {
-            let (major, minor) = self.capability;
-            let image = Image::find(self.images, family, self.capability)
-                .ok_or_else(|| DeviceError::NoImage { family: family.to_owned(), major, minor })?;
-            let module = Module::from_ptx(image.ptx, &[]).map_err(failed("cuModuleLoadData"))?;
-            loaded.modules.insert(family.to_owned(), module);
-        }
-        let function =
-            loaded.modules[family].get_function(name).map_err(failed("cuModuleGetFunction"))?.to_raw();
-        loaded.functions.insert(name, function);
-        Ok(function)
+/// True until dropped.
+struct Flag<'c>(&'c Cell<bool>);
+
+impl<'c> Flag<'c> {
+    fn set(cell: &'c Cell<bool>) -> Self {
+        cell.set(true);
+        Self(cell)
+    }
+}
+
+impl Drop for Flag<'_> {
+    fn drop(&mut self) {
+        self.0.set(false);
     }
 }
 
 /// Memory on the GPU, aligned to 256 bytes by the driver.
-pub(crate) struct CudaMemory(DeviceBuffer<u8>);
+pub(crate) struct CudaMemory {
+    buffer: DeviceBuffer<u8>,
+    context: Arc<Context>,
+}
 
 impl CudaMemory {
     pub(crate) fn address(&self) -> usize {
-        self.0.as_device_ptr().as_raw() as usize
+        self.buffer.as_device_ptr().as_raw() as usize
+    }
+
+    /// Where the bytes `at..at + len` begin.
+    fn part(&self, at: usize, len: usize) -> sys::CUdeviceptr {
+        assert!(at.checked_add(len).is_some_and(|end| end <= self.buffer.len()), "past the memory's end");
+        (self.address() + at) as sys::CUdeviceptr
     }
 }
 
-fn failed(call: &'static str) -> impl Fn(CudaError) -> DeviceError {
+impl Drop for CudaMemory {
+    fn drop(&mut self) {
+        // The driver frees what belongs to the current context. Without one it is gone already.
+        let _ = self.context.enter();
+    }
+}
+
+/// The driver's own version, such as `580.159.04`; empty where the system does not say.
+fn driver_build() -> String {
+    let text = std::fs::read_to_string("/proc/driver/nvidia/version").unwrap_or_default();
+    text.lines().next().unwrap_or_default().to_owned()
+}
+
+pub(crate) fn failed(call: &'static str) -> impl Fn(CudaError) -> DeviceError {
     move |error| DeviceError::Driver { call: call.to_owned(), error: format!("{error:?} ({})", error as u32) }
+}
+
+/// A raw call's answer.
+pub(crate) fn check(call: &'static str, code: CUresult) -> Result<(), DeviceError> {
+    if code == CUresult::CUDA_SUCCESS {
+        return Ok(());
+    }
+    Err(DeviceError::Driver { call: call.to_owned(), error: format!("{code:?} ({})", code as u32) })
 }

@@ -4,18 +4,28 @@
 //! A device and its buffers belong to one thread at a time.
 
 mod buffer;
+mod context;
 mod cpu;
-mod cuda;
+pub(crate) mod cuda;
+mod graph;
 mod image;
+mod image_cache;
+mod jit;
 mod ledger;
+mod modules;
 mod pool;
+mod staging;
 
+use std::path::PathBuf;
+
+use cuda_loader::DriverVersion;
 use cuda_std::{Kernel, Value};
 
 pub use buffer::Buffer;
 use buffer::Storage;
 pub use cpu::{Cpu, Simd};
 pub use cuda::Cuda;
+pub use graph::Graph;
 pub use image::Image;
 use ledger::Ledger;
 pub use ledger::{Purpose, Usage};
@@ -28,7 +38,7 @@ pub struct Device {
 
 enum Kind {
     Cpu(Cpu),
-    Cuda(Cuda),
+    Cuda(Box<Cuda>),
 }
 
 /// What went wrong on a device.
@@ -37,6 +47,19 @@ pub enum DeviceError {
     /// No driver, or none that answers.
     #[error("{0}")]
     NoDriver(String),
+    /// The driver does not know the kernels' PTX.
+    #[error(
+        "{path} is a driver for CUDA {found}, the kernels need one for CUDA {needed} or newer: update the driver, \
+         or run on the CPU"
+    )]
+    OldDriver {
+        /// The driver's library.
+        path: String,
+        /// The newest CUDA it understands.
+        found: String,
+        /// The oldest that will do.
+        needed: String,
+    },
     /// There are fewer GPUs.
     #[error("there is no device cuda:{ordinal}: the driver knows {count} (`worker-orcd doctor` lists them)")]
     NoDevice {
@@ -77,6 +100,22 @@ pub enum DeviceError {
         /// The driver's name of the error.
         error: String,
     },
+    /// The driver cannot compile an image.
+    #[error("the driver cannot compile the {family} kernels: {error}: {log}")]
+    Compile {
+        /// The kernels' family.
+        family: String,
+        /// The driver's error.
+        error: String,
+        /// What its compiler says.
+        log: String,
+    },
+    /// What was asked for cannot be part of a graph.
+    #[error("{call} inside of a capture: only launches can be part of a graph")]
+    Capturing {
+        /// What was asked for.
+        call: &'static str,
+    },
     /// No image of the kernels suits the GPU.
     #[error("no PTX image of the {family} kernels for compute capability {major}.{minor}")]
     NoImage {
@@ -98,9 +137,30 @@ impl Device {
     /// The GPU `ordinal`, with these PTX images for its kernels. Belongs to the calling thread.
     ///
     /// # Errors
-    /// No driver, no such GPU, one that is too old, or a failing driver.
+    /// No driver or one that is too old, no such GPU or one that is too old, or a failing driver.
     pub fn cuda(ordinal: u32, images: &'static [Image]) -> Result<Self, DeviceError> {
-        Ok(Self { kind: Kind::Cuda(Cuda::new(ordinal, images)?), ledger: Ledger::default() })
+        Self::cuda_with_cache(ordinal, images, None)
+    }
+
+    /// As [`cuda`](Self::cuda), with a folder where compiled kernels are kept for the next start. It need not exist; if it
+    /// cannot be used, kernels are compiled at every start.
+    ///
+    /// # Errors
+    /// As [`cuda`](Self::cuda).
+    pub fn cuda_with_cache(
+        ordinal: u32,
+        images: &'static [Image],
+        cache: Option<PathBuf>,
+    ) -> Result<Self, DeviceError> {
+        Ok(Self { kind: Kind::Cuda(Box::new(Cuda::new(ordinal, images, cache)?)), ledger: Ledger::default() })
+    }
+
+    /// The GPU behind this device.
+    pub(crate) fn as_cuda(&self) -> Option<&Cuda> {
+        match &self.kind {
+            Kind::Cpu(_) => None,
+            Kind::Cuda(cuda) => Some(cuda),
+        }
     }
 
     /// `cpu` or `cuda:0`.
@@ -117,6 +177,33 @@ impl Device {
             Kind::Cpu(cpu) => cpu.description(),
             Kind::Cuda(cuda) => cuda.description().to_owned(),
         }
+    }
+
+    /// The GPU's compute capability, such as `(9, 0)`; `None` for the CPU.
+    pub fn chip(&self) -> Option<(i32, i32)> {
+        self.as_cuda().map(Cuda::capability)
+    }
+
+    /// The newest CUDA that the GPU's driver understands; `None` for the CPU.
+    pub fn driver_version(&self) -> Option<DriverVersion> {
+        self.as_cuda().map(Cuda::driver_version)
+    }
+
+    /// Bytes of pinned host memory in use for transfers, [`STAGING_LIMIT`](Self::STAGING_LIMIT) at most; 0 on the CPU.
+    pub fn staging_bytes(&self) -> usize {
+        self.as_cuda().map_or(0, Cuda::staging_bytes)
+    }
+
+    /// Bytes of host memory that a device ever pins.
+    pub const STAGING_LIMIT: usize = staging::LIMIT;
+
+    /// Frees the host memory that large uploads go through. Call it when a model is loaded; a later large upload takes
+    /// such memory again.
+    ///
+    /// # Errors
+    /// A failing driver.
+    pub fn release_staging(&self) -> Result<(), DeviceError> {
+        self.as_cuda().map_or(Ok(()), Cuda::release_staging)
     }
 
     /// Bytes in use by purpose.
@@ -232,6 +319,40 @@ impl Device {
             Kind::Cuda(cuda) => unsafe { cuda.launch(kernel, args)? },
         }
         Ok(())
+    }
+
+    /// Records the launches of `f` instead of running them, for [`replay`](Self::replay). `None` on the CPU, where `f`
+    /// is not called.
+    ///
+    /// `f` may only launch. Every kernel in it must have been launched once before, so that it is loaded. Arguments are
+    /// recorded as they are: what is to differ between replays must be read from device memory.
+    ///
+    /// # Errors
+    /// `f`'s, which ends the recording; a failing driver.
+    pub fn capture<E: From<DeviceError>>(
+        &self,
+        f: impl FnOnce() -> Result<(), E>,
+    ) -> Result<Option<Graph>, E> {
+        self.as_cuda().map(|cuda| cuda.capture(f)).transpose()
+    }
+
+    /// Runs a graph's launches, in their order, after what was launched before.
+    ///
+    /// # Errors
+    /// A failing driver; a fault inside a kernel may show later, in [`download`](Self::download).
+    ///
+    /// # Panics
+    /// On the CPU, which makes no graphs.
+    ///
+    /// # Safety
+    /// The graph was captured on this device, and what its launches were promised ([`launch`](Self::launch)) still holds:
+    /// their memory is there, and nobody else uses it.
+    pub unsafe fn replay(&self, graph: &Graph) -> Result<(), DeviceError> {
+        match &self.kind {
+            Kind::Cpu(_) => unreachable!("a graph is replayed on the device that captured it"),
+            // SAFETY: the caller's promise.
+            Kind::Cuda(cuda) => unsafe { cuda.replay(graph) },
+        }
     }
 
     /// Waits until everything launched has finished.
