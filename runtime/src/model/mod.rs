@@ -1,7 +1,9 @@
 //! A model: weights on a device and the forward pass of its architecture.
 
+pub mod cache;
 pub mod config;
 mod error;
+pub mod linear;
 mod llama;
 mod rope_table;
 pub mod weights;
