@@ -8,6 +8,7 @@
 #![cfg_attr(target_arch = "nvptx64", feature(abi_ptx))]
 
 pub mod attention;
+pub mod draw;
 pub mod elementwise;
 pub mod embed;
 pub mod format;
