@@ -8,6 +8,7 @@ pub mod kv_cache;
 pub mod model;
 pub mod ops;
 pub mod request;
+pub mod synthetic;
 pub mod tokenizer;
 pub mod trace;
 pub mod worker;
