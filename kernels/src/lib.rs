@@ -9,6 +9,8 @@
 
 pub mod attention;
 pub mod dequantise;
+pub mod draw;
+pub mod elementwise;
 pub mod embed;
 pub mod flash;
 pub mod format;

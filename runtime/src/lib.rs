@@ -10,6 +10,7 @@ pub mod numerics;
 pub mod ops;
 pub mod request;
 pub mod rows;
+pub mod synthetic;
 pub mod tokenizer;
 pub mod trace;
 pub mod worker;

@@ -167,3 +167,17 @@ impl<V: Copy> Out<V> {
         unsafe { self.pointer.add(i).write(value) }
     }
 }
+
+impl Out<u8> {
+    /// Writes a value whose bytes begin at `i`, a multiple of the value's alignment.
+    #[inline(always)]
+    pub fn set_as<V: Copy>(&self, i: usize, value: V) {
+        debug_assert!(i + size_of::<V>() <= self.len(), "write at byte {i} of {}", self.len());
+        debug_assert!(
+            (self.pointer as usize + i).is_multiple_of(align_of::<V>()),
+            "misaligned write at byte {i}"
+        );
+        // SAFETY: in range, aligned and this launch's alone, by the promise given to `new`.
+        unsafe { self.pointer.add(i).cast::<V>().write(value) }
+    }
+}

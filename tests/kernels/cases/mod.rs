@@ -2,6 +2,7 @@
 //! oracle, the benches run some of them for time.
 
 pub(crate) mod attention;
+pub(crate) mod draw;
 pub(crate) mod elementwise;
 pub(crate) mod embed;
 pub(crate) mod expect;
