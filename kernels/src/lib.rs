@@ -10,11 +10,11 @@
 pub mod attention;
 pub mod dequantise;
 pub mod draw;
-pub mod elementwise;
 pub mod embed;
 pub mod flash;
 pub mod format;
 pub mod kv;
+pub mod logits;
 pub mod matmul;
 pub mod matvec;
 pub mod norm;

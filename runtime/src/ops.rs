@@ -6,7 +6,9 @@
 use kernels::flash::Flash;
 use kernels::product::{Product, Rounding};
 use kernels::rope::Rope;
-use kernels::{attention, embed, flash, matmul, matvec, norm, qmatmul, residual, rope, rows, sample, swiglu};
+use kernels::{
+    attention, embed, flash, logits, matmul, matvec, norm, qmatmul, residual, rope, rows, sample, swiglu,
+};
 
 use cuda_std::{In, Kernel, Value};
 
@@ -33,13 +35,7 @@ pub struct Heads {
 }
 
 /// `y[t] = table[ids[t]]`; ids were checked against the vocabulary when the batch was made.
-pub fn embed(
-    device: &Device,
-    table: &Matrix,
-    ids: In<u32>,
-    fault: &Buffer<u32>,
-    y: &Buffer<f32>,
-) -> Done {
+pub fn embed(device: &Device, table: &Matrix, ids: In<u32>, fault: &Buffer<u32>, y: &Buffer<f32>) -> Done {
     let kernel = match table.stored {
         Stored::F32 => &embed::F32_TABLE,
         Stored::F16 => &embed::F16_TABLE,
@@ -125,6 +121,20 @@ fn chain(stored: Stored, tokens: usize) -> &'static Kernel<matvec::MatVec> {
         (Stored::Q4_0, false) => &matvec::Q4_0_8,
         (Stored::Q4_1, true) => &matvec::Q4_1_1,
         (Stored::Q4_1, false) => &matvec::Q4_1_8,
+    }
+}
+
+/// The sums that [`multiply`] left of the last matrix become logits, in place.
+pub fn logits(device: &Device, w: &Linear, x: &Rows, rows: usize, sums: &Buffer<f32>) -> Done {
+    // SAFETY: the views have the sizes the kernel documents.
+    unsafe {
+        let Product { factors, bias, .. } = w.product(0, x, rows, sums, Rounding::NONE);
+        if factors.is_empty() && bias.is_empty() {
+            return Ok(());
+        }
+        let n = w.rows();
+        let y = sums.view_mut(0, rows * n);
+        device.launch(&logits::FINISH, &logits::Finish { y, factors, bias, n: n as u32, rows: rows as u32 })
     }
 }
 
@@ -243,19 +253,19 @@ pub fn swiglu(
     }
 }
 
-/// `x` in a 16-bit form.
-pub fn round(device: &Device, x: &Buffer<f32>, tokens: usize, (y, form): (&Rows, Form)) -> Done {
+/// Rows that are there in the form f32, in another form.
+pub fn round(device: &Device, rows: &Rows, form: Form, tokens: usize) -> Done {
     let kernel = match form {
-        Form::F32 => unreachable!("f32 rows need no rounding"),
+        Form::F32 => return Ok(()),
         Form::F16 => &rows::F16_,
         Form::Bf16 => &rows::BF16,
     };
     // SAFETY: the views have the sizes the kernel documents.
     unsafe {
         let args = rows::Round {
-            x: x.view(0, tokens * y.width()),
-            y: y.view_mut(form, tokens),
-            n: y.width() as u32,
+            x: rows.values().view(0, tokens * rows.width()),
+            y: rows.view_mut(form, tokens),
+            n: rows.width() as u32,
             rows: tokens as u32,
         };
         device.launch(kernel, &args)

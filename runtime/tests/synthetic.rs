@@ -7,7 +7,8 @@ use runtime::batch::BatchLimits;
 use runtime::device::Device;
 use runtime::gguf::{Gguf, TensorType};
 use runtime::kv_cache::pages_for;
-use runtime::model::Model;
+use runtime::model::{Model, Plan};
+use runtime::numerics::Numerics;
 use runtime::synthetic::{self, QUANTS, Shape};
 use runtime::tokenizer::Tokenizer;
 use runtime::trace::{PromptTrace, trace_prompt};
@@ -27,7 +28,8 @@ fn written(model: &Gguf) -> Gguf {
 fn trace(gguf: &Gguf) -> PromptTrace {
     let device = Device::cpu(2);
     let limits = BatchLimits { tokens: 8, sequences: 1, context: 32 };
-    let mut model = Model::load(&device, gguf, limits, pages_for(32), &mut |_, _| ()).expect("a model");
+    let plan = Plan { numerics: Numerics::F32, limits, pages: pages_for(32) };
+    let mut model = Model::load(&device, gguf, plan, &mut |_, _| ()).expect("a model");
     trace_prompt(&device, &mut model, &[256, 72, 105, 33, 0], 6, true).expect("a trace")
 }
 

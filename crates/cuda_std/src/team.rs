@@ -147,9 +147,6 @@ pub trait Warp: Team {
     /// `row % 8 * 4 + column / 2`.
     fn each_c(&self, c: &Self::C, f: impl FnMut(usize, usize, usize, f32));
 
-    /// Replaces every element of C by `f(row, column, value)`.
-    fn update_c(&self, c: &mut Self::C, f: impl FnMut(usize, usize, f32) -> f32);
-
     /// Replaces every element of C by `f(row, column, value, other's value)`.
     fn zip_c(&self, c: &mut Self::C, other: &Self::C, f: impl FnMut(usize, usize, f32, f32) -> f32);
 

@@ -82,6 +82,20 @@ impl<V: Value> Buffer<V> {
         unsafe { In::new((self.address() as *const V).wrapping_add(at).cast(), len * size_of::<V>()) }
     }
 
+    /// A kernel's view of the whole buffer as values of another type, to read.
+    ///
+    /// # Panics
+    /// If it is no whole number of them.
+    ///
+    /// # Safety
+    /// See [`In::new`].
+    pub unsafe fn view_as<W: Value>(&self) -> In<W> {
+        let bytes = self.len * size_of::<V>();
+        assert!(bytes.is_multiple_of(size_of::<W>()), "no whole number of values");
+        // SAFETY: inside of this buffer, whose alignment suits every value; the rest is the caller's promise.
+        unsafe { In::new(self.address() as *const W, bytes / size_of::<W>()) }
+    }
+
     /// A kernel's view of the bytes of `len` values from `at` on, to write; shared as by [`view_mut`](Self::view_mut).
     ///
     /// # Panics

@@ -109,9 +109,10 @@ impl Linear {
     ) -> Product {
         let part = &self.parts[i];
         let matrix = &self.matrices[part.matrix];
-        let rows = self.parts.get(i + 1).map_or(matrix.rows, |next| {
-            if next.matrix == part.matrix { next.first } else { matrix.rows }
-        }) - part.first;
+        let rows =
+            self.parts.get(i + 1).map_or(matrix.rows, |next| {
+                if next.matrix == part.matrix { next.first } else { matrix.rows }
+            }) - part.first;
         // SAFETY: the caller's promise; the sizes are those that `multiply` filled.
         unsafe {
             Product {

@@ -13,12 +13,12 @@ use crate::ops::{self, Addend, RopeTable};
 
 /// The weights.
 pub(super) struct Llama {
-    /// `[vocab, hidden]`.
-    pub(super) embedding: Matrix,
+    /// `[vocab, hidden]`; none where the output's matrix serves.
+    embedding: Option<Matrix>,
     pub(super) blocks: Vec<Block>,
     /// `[hidden]`.
     pub(super) output_norm: Buffer<f32>,
-    /// `[vocab, hidden]`; where the file has none, the embedding serves.
+    /// `[vocab, hidden]`: makes logits. Where the file has none, it is the embedding.
     pub(super) output: Linear,
 }
 
@@ -43,18 +43,25 @@ impl Llama {
         let mut load = Loader::new(device, gguf, progress)?;
         let hidden = config.hidden;
         let embedding = load.matrix("token_embd", config.vocab, hidden)?;
+        let (output, embedding) = if load.has("output.weight") {
+            let output = Linear::load(&mut load, numerics, &["output"], &[config.vocab], hidden)?;
+            (output, Some(embedding))
+        } else {
+            (Linear::of(embedding, numerics), None)
+        };
         Ok(Self {
             blocks: (0..config.blocks)
                 .map(|i| Block::load(&mut load, config, numerics, i))
                 .collect::<Result<_, _>>()?,
             output_norm: load.vector("output_norm.weight", hidden)?,
-            output: if load.has("output.weight") {
-                Linear::load(&mut load, numerics, &["output"], &[config.vocab], hidden)?
-            } else {
-                Linear::of(embedding.clone(), numerics)
-            },
+            output,
             embedding,
         })
+    }
+
+    /// The matrix whose rows are the tokens' first values.
+    pub(super) fn embedding(&self) -> &Matrix {
+        self.embedding.as_ref().unwrap_or(&self.output.matrices()[0])
     }
 }
 
@@ -111,14 +118,23 @@ impl Block {
         let pairing = config.rope.pairing;
         ops::rope(device, pairing, rope, heads, batch, &self.qkv, normed, wide, cache, layer)?;
         let form = self.attention_output.form();
-        ops::attention(device, heads, batch, cache, layer, attended)?;
-        ops::round(device, attended, tokens, (&act.attended_rows, form))?;
-        ops::multiply(device, &self.attention_output, &act.attended_rows, tokens, narrow)?;
-        let added = Addend { w: &self.attention_output, x: &act.attended_rows, sums: narrow, tokens };
+        ops::attention(device, heads, batch, cache, layer, attended.values())?;
+        ops::round(device, attended, form, tokens)?;
+        ops::multiply(device, &self.attention_output, attended, tokens, narrow)?;
+        let added = Addend { w: &self.attention_output, x: attended, sums: narrow, tokens };
 
         // Feed-forward: down(silu(gate(x)) * up(x)).
         let form = self.gate_up.form();
-        ops::rms_norm(device, x, Some(added), None, &self.feed_forward_norm, epsilon, tokens, (normed, form))?;
+        ops::rms_norm(
+            device,
+            x,
+            Some(added),
+            None,
+            &self.feed_forward_norm,
+            epsilon,
+            tokens,
+            (normed, form),
+        )?;
         ops::multiply(device, &self.gate_up, normed, tokens, wide)?;
         ops::swiglu(device, &self.gate_up, normed, tokens, wide, (inner, self.down.form()))?;
         ops::multiply(device, &self.down, inner, tokens, narrow)?;

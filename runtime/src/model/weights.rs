@@ -32,7 +32,8 @@ pub enum Stored {
 }
 
 impl Stored {
-    fn from(ty: TensorType) -> Option<Self> {
+    /// That of a tensor's type; none if this program does not run it.
+    pub fn from(ty: TensorType) -> Option<Self> {
         Some(match ty {
             TensorType::F32 => Self::F32,
             TensorType::F16 => Self::F16,
@@ -229,6 +230,11 @@ impl<'a> Loader<'a> {
             return Err(wrong(self.gguf, name, problem));
         }
         Ok(tensor)
+    }
+
+    /// What is wrong with a tensor.
+    pub(super) fn wrong(&self, name: &str, problem: String) -> ModelError {
+        wrong(self.gguf, name, problem)
     }
 
     fn advance(&mut self, bytes: usize) {

@@ -138,15 +138,6 @@ impl Warp for DeviceGroup<32> {
     }
 
     #[inline(always)]
-    fn update_c(&self, c: &mut [f32; 4], mut f: impl FnMut(usize, usize, f32) -> f32) {
-        let (row, column) = place();
-        c[0] = f(row, column, c[0]);
-        c[1] = f(row, column + 1, c[1]);
-        c[2] = f(row + 8, column, c[2]);
-        c[3] = f(row + 8, column + 1, c[3]);
-    }
-
-    #[inline(always)]
     fn copies_commit(&self) {
         // SAFETY: no requirement.
         unsafe { copies_commit() }

@@ -100,18 +100,9 @@ impl<M: Memory> Warp for HostTeam<32, M> {
     }
 
     #[inline(always)]
-    fn update_c(&self, c: &mut C, mut f: impl FnMut(usize, usize, f32) -> f32) {
-        for (column, values) in c.0.iter_mut().enumerate() {
-            for (row, value) in values.iter_mut().enumerate() {
-                *value = f(row, column, *value);
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn zip_c(&self, c: &mut Self::C, other: &Self::C, mut f: impl FnMut(usize, usize, f32, f32) -> f32) {
-        for (row, (values, others)) in c.iter_mut().zip(other).enumerate() {
-            for (column, (value, &other)) in values.iter_mut().zip(others).enumerate() {
+    fn zip_c(&self, c: &mut C, other: &C, mut f: impl FnMut(usize, usize, f32, f32) -> f32) {
+        for (column, (values, others)) in c.0.iter_mut().zip(&other.0).enumerate() {
+            for (row, (value, &other)) in values.iter_mut().zip(others).enumerate() {
                 *value = f(row, column, *value, other);
             }
         }
@@ -180,7 +171,7 @@ mod tests {
     fn lanes_hold_the_rows_and_columns_that_the_instruction_gives_them() {
         with_warp(|_, warp| {
             let mut c = warp.zero();
-            warp.update_c(&mut c, |row, column, zero| zero + (row * 8 + column) as f32);
+            warp.zip_c(&mut c, &warp.zero(), |row, column, one, two| one + two + (row * 8 + column) as f32);
             let mut held = [[false; 128]; 32];
             warp.each_c(&c, |lane, row, column, value| {
                 assert_eq!(value, (row * 8 + column) as f32);
