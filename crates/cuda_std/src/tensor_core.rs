@@ -7,7 +7,7 @@
 //! towards zero. Measured steps of an H100 are in `tests/golden/mma_sm90_*.bin`. Infinity, NaN and results beyond f32 are
 //! not part of what was measured; here they give NaN and infinity.
 //!
-//! [`step`] is that, to be read. [`simd`] is what kernels run on the host: the same bits, sixteen rows at once.
+//! [`step`] is that, to be read. What kernels run on the host is in `simd.rs`: the same bits, sixteen rows at once.
 
 use crate::MmaInput;
 

@@ -3,6 +3,9 @@
 //! Why 32 bits suffice: a factor's significand is below 2 and a product's below 4, so that an aligned product has at most
 //! 27 bits and eight of them 30. The sixteen are summed in two halves, which become f64, exactly, to be added, cut off
 //! after 24 bits and scaled. What that does not cover (infinity, NaN, subnormal results) takes the slow path.
+//!
+//! Nothing wraps; `wrapping_add` and its like are there since the checks of debug builds would keep rows from becoming
+//! SIMD.
 
 #![allow(clippy::needless_range_loop, reason = "several arrays are walked at once")]
 
@@ -65,7 +68,7 @@ fn unpack<I: MmaInput>(bits: &Rows<u16>, point: i32) -> (Factors, bool) {
         let field = (bits[i] & 0x7fff) >> fraction;
         let low = bits[i] & ((1 << fraction) - 1);
         let hidden = if field > 0 { 1 << fraction } else { 0 };
-        let exponent = (if field > 0 { field } else { 1 }) as i16 - bias as i16;
+        let exponent = ((if field > 0 { field } else { 1 }) as i16).wrapping_sub(bias as i16);
         parts.significand[i] = ((low | hidden) << (point - fraction)) as i16;
         parts.exponent[i] = if low | hidden == 0 { ZERO } else { exponent };
         parts.negative[i] = bits[i] as i16 >> 15;
@@ -112,7 +115,7 @@ fn add_column(a: &[Factors; 16], b: &Factors, c: &Rows<f32>) -> Option<Rows<f32>
         let bits = c[row].to_bits();
         let field = (bits >> 23) & 0xff;
         let magnitude = (bits & 0x007f_ffff) | if field > 0 { 1 << 23 } else { 0 };
-        let exponent = (if field > 0 { field } else { 1 }) as i16 - 127;
+        let exponent = ((if field > 0 { field } else { 1 }) as i16).wrapping_sub(127);
         c_significand[row] = (magnitude << (FRACTION - 23)) as i32;
         top[row] = if magnitude == 0 { ZERO } else { exponent };
         greatest = if field > greatest { field } else { greatest };
@@ -123,23 +126,25 @@ fn add_column(a: &[Factors; 16], b: &Factors, c: &Rows<f32>) -> Option<Rows<f32>
     let c_exponent = top;
     for k in 0..16 {
         for row in 0..16 {
-            let exponent = a[k].exponent[row] + b.exponent[k];
+            let exponent = a[k].exponent[row].wrapping_add(b.exponent[k]);
             top[row] = if exponent > top[row] { exponent } else { top[row] };
         }
     }
     let mut halves = [[0; 16]; 2];
     for row in 0..16 {
         let sign = c[row].to_bits() as i32 >> 31;
-        let moved = c_significand[row] >> (top[row] - c_exponent[row]).min(31);
-        halves[1][row] = (moved ^ sign) - sign;
+        let shift = top[row].wrapping_sub(c_exponent[row]).min(31);
+        halves[1][row] = (c_significand[row].wrapping_shr(shift as u32) ^ sign).wrapping_sub(sign);
     }
     for (half, sums) in halves.iter_mut().enumerate() {
         for k in half * 8..half * 8 + 8 {
             for row in 0..16 {
-                let product = a[k].significand[row] as i32 * b.significand[k] as i32;
-                let shift = (top[row] - (a[k].exponent[row] + b.exponent[k])).min(31);
+                let product = (a[k].significand[row] as i32).wrapping_mul(b.significand[k] as i32);
+                let exponent = a[k].exponent[row].wrapping_add(b.exponent[k]);
+                let shift = top[row].wrapping_sub(exponent).min(31);
                 let sign = (a[k].negative[row] ^ b.negative[k]) as i32;
-                sums[row] += ((product >> shift) ^ sign) - sign;
+                let moved = (product.wrapping_shr(shift as u32) ^ sign).wrapping_sub(sign);
+                sums[row] = sums[row].wrapping_add(moved);
             }
         }
     }
@@ -150,7 +155,8 @@ fn add_column(a: &[Factors; 16], b: &Factors, c: &Rows<f32>) -> Option<Rows<f32>
         let kept = f64::from_bits(total.to_bits() & !((1 << 29) - 1));
         // A sum of nothing but zeros is zero whatever it is scaled by.
         let exponent = if top[row] < -300 { -300 } else { top[row] };
-        let value = kept * f64::from_bits(((exponent as i64 - FRACTION as i64 + 1023) as u64) << 52);
+        let value =
+            kept * f64::from_bits(((exponent as i64).wrapping_add(1023 - FRACTION as i64) as u64) << 52);
         covered &= value.abs() >= f32::MIN_POSITIVE as f64 || value == 0.0;
         out[row] = value as f32;
     }
