@@ -36,8 +36,8 @@ fn on(criterion: &mut Criterion, device: &Device, path: &Path, step: usize) {
     println!("{}: {}", device.name(), device.description());
     let gguf = Gguf::open(path).expect("the catalogue's model is whole");
     let limits = BatchLimits { tokens: step, sequences: 1, context: PROMPT + DECODE };
-    let mut model =
-        Model::load(device, &gguf, limits, pages_for(limits.context), &mut |_, _| ()).expect("it loads");
+    let plan = Plan { numerics, limits, pages: pages_for(limits.context) };
+    let mut model = Model::load(device, &gguf, plan, &mut |_, _| ()).expect("it loads");
     let pages: Vec<u32> = (0..pages_for(limits.context) as u32).collect();
     let prompt: Vec<u32> = (0..PROMPT as u32).map(|i| 100 + i * 37 % 40_000).collect();
     let mut forward = |tokens: &[u32], start: usize, wants_logits: bool| {

@@ -85,6 +85,11 @@ pub enum CacheError {
     },
 }
 
+/// Where kernels that a driver has compiled are kept, if there is a place.
+pub fn images() -> Option<PathBuf> {
+    Some(Cache::of_user().ok()?.folder().with_file_name("images"))
+}
+
 impl Cache {
     /// The folder that [`CACHE_VARIABLE`] names, else `worker-orcd` in the user's cache folder.
     ///

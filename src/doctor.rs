@@ -13,17 +13,25 @@ use crate::cache::{Cache, Cached};
 use crate::catalogue::{CATALOGUE, Entry};
 use crate::cli;
 
+mod numerics;
+
 /// Tells what this machine has of driver, GPUs, cuBLAS, kernel compiler and models, and how to get the rest.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Print JSON instead of text
     #[arg(long)]
     json: bool,
+    /// Also run random tensor-core steps, and say which known chip's arithmetic the CPU device and cuda:0 have
+    #[arg(long)]
+    numerics: bool,
 }
 
 /// Prints the findings. What is missing is no failure: the CPU device needs none of it.
 pub(crate) fn run(args: Args) -> Result<(), cli::Error> {
-    let findings = examine();
+    let mut findings = examine();
+    if args.numerics {
+        findings.extend(numerics::examine().into_iter().map(|(part, found)| Finding::new(part, found)));
+    }
     let text = if args.json {
         serde_json::to_string_pretty(&findings).map_err(std::io::Error::from)? + "\n"
     } else {
@@ -36,7 +44,7 @@ pub(crate) fn run(args: Args) -> Result<(), cli::Error> {
 /// One thing looked for.
 #[derive(Debug, Serialize)]
 struct Finding {
-    /// What was looked for: `cpu`, `driver`, `gpu 0`, `cublas`, `kernel compiler`, `model NAME`.
+    /// What was looked for: `cpu`, `driver`, `gpu 0`, `cublas`, `kernel compiler`, `model NAME`, `numerics DEVICE`.
     part: String,
     /// Whether it is there and can be used.
     ok: bool,

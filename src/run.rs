@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::sync::mpsc;
 use std::time::Duration;
 
+use runtime::numerics::Numerics;
 use runtime::request::{Completion, Disconnected, Event, JobError, Request, Sampling, SubmitError};
 use runtime::worker::{DeviceChoice, LoadError, LoadOptions, Worker};
 
@@ -19,6 +20,9 @@ pub struct Args {
     /// auto, cpu or cuda:N
     #[arg(long, default_value = "auto")]
     device: DeviceChoice,
+    /// f32 or tc; tc on a GPU and f32 on the CPU unless given
+    #[arg(long)]
+    numerics: Option<Numerics>,
     /// Tokens to generate at most
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     max_tokens: u32,
@@ -62,7 +66,9 @@ pub(crate) fn run(args: Args) -> Result<(), Error> {
         path,
         name: args.model,
         device: args.device,
+        numerics: args.numerics,
         images: images::IMAGES,
+        image_cache: cache::images(),
         kv_bytes: None,
         max_batch: 1,
         queue_depth: 1,

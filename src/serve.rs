@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use runtime::numerics::Numerics;
 use runtime::worker::{DeviceChoice, LoadOptions, Worker};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -19,6 +20,9 @@ pub struct Args {
     /// auto, cpu or cuda:N
     #[arg(long, default_value = "auto")]
     device: DeviceChoice,
+    /// f32 or tc; tc on a GPU and f32 on the CPU unless given
+    #[arg(long)]
+    numerics: Option<Numerics>,
     /// The address to listen on
     #[arg(long, default_value = "127.0.0.1")]
     host: IpAddr,
@@ -85,7 +89,9 @@ pub(crate) fn run(args: Args) -> Result<(), Error> {
         path,
         name: args.model.clone(),
         device: args.device,
+        numerics: args.numerics,
         images: images::IMAGES,
+        image_cache: cache::images(),
         kv_bytes: args.kv_cache_size_mb.map(|megabytes| megabytes << 20),
         max_batch: args.max_batch.into(),
         queue_depth: args.queue_depth.into(),

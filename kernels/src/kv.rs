@@ -1,55 +1,74 @@
-//! Writes new keys and values into their pages.
+//! The layout of the KV cache.
 //!
-//! The cache is made of pages of [`PAGE`] tokens. A layer's keys are `[pages, kv_heads, head_dim, PAGE]`, so that
-//! neighbouring lanes, each with a token of its own, read neighbouring elements; its values are
-//! `[pages, kv_heads, PAGE, head_dim]`, so that lanes with a dimension each do.
+//! It is made of pages of [`PAGE`] tokens. What neighbouring lanes read lies side by side, and that differs:
+//!
+//! | elements | keys | values |
+//! |---|---|---|
+//! | f32: a lane has a token of the keys, or an element of the values | `[pages, kv_heads, head_dim, PAGE]` | `[pages, kv_heads, PAGE, head_dim]` |
+//! | f16, bf16: a tensor-core step sums over 16 elements of a key, or over 16 tokens of the values | `[pages, kv_heads, PAGE, head_dim]` | `[pages, kv_heads, head_dim, PAGE]` |
 
-use cuda_std::{Block, Geometry, In, Out, kernel};
+use cuda_std::{Bf16, F16, Value};
 
 /// Tokens in a page.
 pub const PAGE: usize = 32;
 
-/// Arguments of [`WRITE_F32`].
-#[derive(Clone, Copy)]
-#[repr(C)]
-pub struct KvWrite {
-    /// `[tokens, kv_heads, head_dim]`.
-    pub k: In<f32>,
-    /// `[tokens, kv_heads, head_dim]`.
-    pub v: In<f32>,
-    /// Key pages, see the module.
-    pub key_pages: Out<f32>,
-    /// Value pages, see the module.
-    pub value_pages: Out<f32>,
-    /// `[tokens]`: page times [`PAGE`] plus the place within the page; no two tokens the same.
-    pub slots: In<u32>,
-    /// Tokens.
-    pub tokens: u32,
-    /// Heads of keys and values.
-    pub kv_heads: u32,
-    /// Elements of a head.
-    pub head_dim: u32,
+/// The type of cached keys and values, and of the queries that meet them.
+pub trait Cached {
+    /// How an element is stored.
+    type Stored: Value;
+    /// Rounded to nearest even.
+    fn store(value: f32) -> Self::Stored;
+    /// Where element `d` of the token at `place` lies in a head's page of keys.
+    fn key(place: usize, d: usize, head_dim: usize) -> usize;
+    /// Where element `d` of the token at `place` lies in a head's page of values.
+    fn value(place: usize, d: usize, head_dim: usize) -> usize;
 }
 
-fn geometry(a: &KvWrite) -> Geometry {
-    Geometry { grid: [a.tokens as usize, 1], scratch: 0 }
+/// f32.
+pub struct Full;
+
+impl Cached for Full {
+    type Stored = f32;
+
+    #[inline(always)]
+    fn store(value: f32) -> f32 {
+        value
+    }
+
+    #[inline(always)]
+    fn key(place: usize, d: usize, _: usize) -> usize {
+        d * PAGE + place
+    }
+
+    #[inline(always)]
+    fn value(place: usize, d: usize, head_dim: usize) -> usize {
+        place * head_dim + d
+    }
 }
 
-#[inline(always)]
-fn write<B: Block>(block: &B, a: &KvWrite) {
-    let (kv_heads, head_dim) = (a.kv_heads as usize, a.head_dim as usize);
-    let token = block.x();
-    let slot = a.slots.get(token) as usize;
-    let (page, place) = (slot / PAGE, slot % PAGE);
-    block.each(kv_heads * head_dim, |_, i| {
-        let (head, d) = (i / head_dim, i % head_dim);
-        let at = (page * kv_heads + head) * head_dim * PAGE;
-        a.key_pages.set(at + d * PAGE + place, a.k.get(token * kv_heads * head_dim + i));
-        a.value_pages.set(at + place * head_dim + d, a.v.get(token * kv_heads * head_dim + i));
-    });
+/// The 16-bit types.
+macro_rules! half {
+    ($type:ty) => {
+        impl Cached for $type {
+            type Stored = u16;
+
+            #[inline(always)]
+            fn store(value: f32) -> u16 {
+                <$type>::from_f32(value).0
+            }
+
+            #[inline(always)]
+            fn key(place: usize, d: usize, head_dim: usize) -> usize {
+                place * head_dim + d
+            }
+
+            #[inline(always)]
+            fn value(place: usize, d: usize, _: usize) -> usize {
+                d * PAGE + place
+            }
+        }
+    };
 }
 
-kernel! {
-    /// Keys and values into f32 pages.
-    pub WRITE_F32 = kv__write_f32(KvWrite), lanes: 128, geometry: geometry, body: write
-}
+half!(F16);
+half!(Bf16);

@@ -9,12 +9,20 @@
 
 pub mod attention;
 pub mod compare;
-pub mod elementwise;
+pub mod dequantise;
+pub mod draw;
 pub mod embed;
+pub mod flash;
 pub mod format;
 pub mod kv;
+pub mod logits;
 pub mod matmul;
 pub mod matvec;
 pub mod norm;
+pub mod product;
+pub mod qmatmul;
+pub mod residual;
 pub mod rope;
+pub mod rows;
 pub mod sample;
+pub mod swiglu;

@@ -105,7 +105,7 @@ fn matmul<B: Block, I: MmaInput>(block: &B, a: &MatMul) {
                 warp.mma::<I>(&w, &x, &mut sums);
             }
         }
-        warp.each_c(&sums, |row, token, sum| {
+        warp.each_c(&sums, |_, row, token, sum| {
             if row0 + row < n && token0 + token < m {
                 a.y.set((token0 + token) * n + row0 + row, sum);
             }

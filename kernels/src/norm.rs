@@ -1,20 +1,29 @@
-//! Root-mean-square norm of each row: `y = x / sqrt(mean(x^2) + epsilon) * w` (Zhang and Sennrich 2019).
+//! Root-mean-square norm of each row: `y = x / sqrt(mean(x^2) + epsilon) * w` (Zhang and Sennrich 2019), and before it the
+//! addition to the residual stream, which reads the same rows.
 //!
 //! A block a row; lane `l` of 256 folds the squares of elements `l, l + 256, ...`, then [`Team::sum`](cuda_std::Team).
+//! Bytes moved: `8 n` for the addition and 2 or `4 n` for the result; what is read again comes from cache.
 
 use cuda_std::math::{mul_add, sqrt};
 use cuda_std::{Block, Geometry, In, Out, kernel};
 
-/// Arguments of [`RMS`].
+use crate::product::Product;
+use crate::rows::{Form, Plain, Rounded, Rows, Scaled};
+
+/// Arguments of [`F32`], [`F16_`] and [`BF16`].
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct RmsNorm {
-    /// `[rows, n]`.
-    pub x: In<f32>,
+    /// `[.., n]`: the residual stream; the product is added to the rows that are read.
+    pub x: Out<f32>,
+    /// `[.., n]`, added before the norm; without sums nothing is added.
+    pub product: Product,
+    /// `[rows]`: which rows of `x` and of the product are read; empty for the first `rows`. None twice.
+    pub from: In<u32>,
     /// `[n]`.
     pub w: In<f32>,
     /// `[rows, n]`; may not overlap `x`.
-    pub y: Out<f32>,
+    pub y: Rows,
     /// Added to the mean of squares.
     pub epsilon: f32,
     /// Elements in a row.
@@ -28,16 +37,29 @@ fn geometry(a: &RmsNorm) -> Geometry {
 }
 
 #[inline(always)]
-fn rms_norm<B: Block>(block: &B, a: &RmsNorm) {
-    let n = a.n as usize;
-    let row = block.x() * n;
+fn rms_norm<B: Block, F: Form>(block: &B, a: &RmsNorm) {
+    let (n, row) = (a.n as usize, block.x());
+    let from = if a.from.is_empty() { row } else { a.from.get(row) as usize };
+    // A lane reads here and below what it wrote itself.
+    if !a.product.sums.is_empty() {
+        block.each(n, |_, i| a.x.set(from * n + i, a.x.get(from * n + i) + a.product.get(from, i)));
+    }
+    let x = |i: usize| a.x.get(from * n + i);
     let mut squares = block.per_lane(0.0f32);
-    block.each(n, |lane, i| squares[lane] = mul_add(a.x.get(row + i), a.x.get(row + i), squares[lane]));
+    block.each(n, |lane, i| squares[lane] = mul_add(x(i), x(i), squares[lane]));
     let scale = 1.0 / sqrt(block.sum(&squares) / n as f32 + a.epsilon);
-    block.each(n, |_, i| a.y.set(row + i, a.x.get(row + i) * scale * a.w.get(i)));
+    F::write(block, &a.y, row, n, |i| x(i) * scale * a.w.get(i));
 }
 
 kernel! {
-    /// Root-mean-square norm, see the module.
-    pub RMS = norm__rms(RmsNorm), lanes: 256, geometry: geometry, body: rms_norm
+    /// See the module; rows in the form f32.
+    pub F32 = norm__rms_f32(RmsNorm), lanes: 256, geometry: geometry, body: rms_norm::<_, Plain>
+}
+kernel! {
+    /// See the module; rows in the form f16.
+    pub F16_ = norm__rms_f16(RmsNorm), lanes: 256, geometry: geometry, body: rms_norm::<_, Scaled>
+}
+kernel! {
+    /// See the module; rows in the form bf16.
+    pub BF16 = norm__rms_bf16(RmsNorm), lanes: 256, geometry: geometry, body: rms_norm::<_, Rounded>
 }

@@ -1,5 +1,7 @@
 //! What one forward pass computes: ranges of tokens of several sequences, with the pages they live in.
 
+use cuda_std::In;
+use kernels::flash::CHUNK;
 use kernels::kv::PAGE;
 
 use crate::device::{Buffer, Device, DeviceError, Purpose};
@@ -81,76 +83,194 @@ pub struct BatchLimits {
     pub context: usize,
 }
 
-/// A batch on the device; overwritten by the next.
+/// Sizes of a batch as kernels are launched with them: those of the batch, or rounded up, so that few different ones
+/// occur and the launches of a step can be kept as a graph.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Shape {
+    /// Tokens.
+    pub tokens: usize,
+    /// Rows of the page table.
+    pub sequences: usize,
+    /// Rows of logits.
+    pub outputs: usize,
+    /// Tiles of attention, see [`kernels::flash`].
+    pub tiles: usize,
+    /// Pages in a row of the page table, a whole number of attention's chunks.
+    pub table_width: usize,
+}
+
+impl Shape {
+    /// Chunks of attention that a sequence may have.
+    pub fn chunks(&self) -> usize {
+        self.table_width / CHUNK_PAGES
+    }
+
+    /// Whether every sequence has one token and wants its logits.
+    pub fn decodes(&self) -> bool {
+        self.tokens == self.sequences && self.tokens == self.outputs
+    }
+
+    fn words(&self) -> usize {
+        4 * self.tokens + self.outputs + 2 * self.tiles + self.sequences * self.table_width
+    }
+}
+
+/// Pages in a chunk of attention.
+const CHUNK_PAGES: usize = CHUNK / PAGE;
+
+/// A batch on the device, one piece of memory that one copy fills; overwritten by the next.
 pub struct BatchBuffers {
     limits: BatchLimits,
-    /// `[tokens]`.
-    pub ids: Buffer<u32>,
-    /// `[tokens]`.
-    pub positions: Buffer<u32>,
-    /// `[tokens]`.
-    pub sequences: Buffer<u32>,
-    /// `[tokens]`: where keys and values go.
-    pub slots: Buffer<u32>,
-    /// `[sequences, table_width]`.
-    pub page_table: Buffer<u32>,
-    /// `[outputs]`: which tokens' logits are wanted.
-    pub outputs: Buffer<u32>,
-    loaded: usize,
+    /// Tokens that a tile of attention may have.
+    tile_tokens: usize,
+    /// Pages that belong to nobody follow these, for the tokens that fill up a shape.
+    pages: usize,
+    words: Buffer<u32>,
+    host: Vec<u32>,
+    shape: Shape,
 }
 
 impl BatchBuffers {
-    /// Memory for batches up to `limits`.
+    /// Memory for batches up to `limits`, over a KV cache of `pages` pages and [`padding_pages`] more.
     ///
     /// # Errors
     /// Out of memory, or a failing driver.
-    pub fn new(device: &Device, limits: BatchLimits) -> Result<Self, DeviceError> {
-        let ids = |len| device.alloc::<u32>(Purpose::Inputs, len);
-        Ok(Self {
-            limits,
-            ids: ids(limits.tokens)?,
-            positions: ids(limits.tokens)?,
-            sequences: ids(limits.tokens)?,
-            slots: ids(limits.tokens)?,
-            page_table: ids(limits.sequences * limits.context.div_ceil(PAGE))?,
-            outputs: ids(limits.sequences)?,
-            loaded: 0,
-        })
+    pub fn new(
+        device: &Device,
+        limits: BatchLimits,
+        tile_tokens: usize,
+        pages: usize,
+    ) -> Result<Self, DeviceError> {
+        let largest = Shape {
+            tokens: limits.tokens.max(limits.sequences.next_power_of_two()),
+            sequences: limits.sequences.next_power_of_two(),
+            outputs: limits.sequences.next_power_of_two(),
+            tiles: limits.tokens.max(limits.sequences.next_power_of_two()),
+            table_width: limits.context.div_ceil(CHUNK) * CHUNK_PAGES,
+        };
+        let words = device.alloc(Purpose::Inputs, largest.words())?;
+        let host = Vec::with_capacity(largest.words());
+        Ok(Self { limits, tile_tokens, pages, words, host, shape: largest })
     }
 
-    /// Uploads a batch.
-    ///
-    /// # Errors
-    /// A failing driver.
+    /// The shape that a batch is launched with. One whose sequences all decode is rounded up to powers of two.
     ///
     /// # Panics
     /// If the batch is over the limits, or a sequence over the context.
-    pub fn load(&mut self, device: &Device, batch: &Batch) -> Result<(), DeviceError> {
-        assert!(batch.tokens.len() <= self.limits.tokens && batch.pages.len() <= self.limits.sequences);
+    pub fn shape(&self, batch: &Batch) -> Shape {
+        let (tokens, sequences) = (batch.tokens.len(), batch.pages.len());
+        assert!(tokens <= self.limits.tokens && sequences <= self.limits.sequences);
         let last = batch.positions.iter().max().map_or(0, |&position| position as usize);
         assert!(last < self.limits.context, "position {last} is outside of the context");
-        device.upload(&mut self.ids, 0, &batch.tokens)?;
-        device.upload(&mut self.positions, 0, &batch.positions)?;
-        device.upload(&mut self.sequences, 0, &batch.sequences)?;
-        device.upload(&mut self.slots, 0, &batch.slots)?;
-        device.upload(&mut self.outputs, 0, &batch.outputs)?;
-        let width = self.table_width();
-        for (i, pages) in batch.pages.iter().enumerate() {
-            device.upload(&mut self.page_table, i * width, &pages[..pages.len().min(width)])?;
+        let chunks = (last + 1).div_ceil(CHUNK);
+        let most = self.limits.context.div_ceil(CHUNK);
+        let outputs = batch.outputs.len();
+        if tokens == sequences && tokens == outputs {
+            let count = tokens.next_power_of_two();
+            let table_width = chunks.next_power_of_two().min(most) * CHUNK_PAGES;
+            return Shape { tokens: count, sequences: count, outputs: count, tiles: count, table_width };
         }
-        self.loaded = batch.tokens.len();
-        Ok(())
+        let tiles = self.tiles(batch).count();
+        Shape { tokens, sequences, outputs, tiles, table_width: chunks * CHUNK_PAGES }
     }
 
-    /// Tokens of the batch that is loaded.
-    pub fn tokens(&self) -> usize {
-        self.loaded
+    /// Neighbouring tokens of one sequence, cut into tiles: the first token and how many.
+    fn tiles<'a>(&self, batch: &'a Batch) -> impl Iterator<Item = [u32; 2]> + 'a {
+        let most = self.tile_tokens;
+        let mut first = 0;
+        batch.sequences.chunk_by(|a, b| a == b).flat_map(move |run| {
+            let start = first;
+            first += run.len();
+            (0..run.len()).step_by(most).map(move |i| [(start + i) as u32, most.min(run.len() - i) as u32])
+        })
     }
 
-    /// Pages in a row of the page table.
-    pub fn table_width(&self) -> usize {
-        self.limits.context.div_ceil(PAGE)
+    /// Uploads a batch in a shape at least as large.
+    ///
+    /// # Errors
+    /// A failing driver.
+    pub fn load(&mut self, device: &Device, batch: &Batch, shape: Shape) -> Result<(), DeviceError> {
+        let mut host = std::mem::take(&mut self.host);
+        host.clear();
+        let padding = |have: usize, want: usize| (have..want).map(|i| i as u32);
+        let (tokens, sequences) = (batch.tokens.len(), batch.pages.len());
+        let trash = |i: u32| (self.pages * PAGE) as u32 + i;
+        host.extend(batch.tokens.iter().copied().chain(padding(tokens, shape.tokens).map(|_| 0)));
+        host.extend(batch.positions.iter().copied().chain(padding(tokens, shape.tokens).map(|_| 0)));
+        host.extend(batch.sequences.iter().copied().chain(padding(tokens, shape.tokens)));
+        host.extend(batch.slots.iter().copied().chain(padding(tokens, shape.tokens).map(trash)));
+        host.extend(batch.outputs.iter().copied().chain(padding(batch.outputs.len(), shape.outputs)));
+        let before = host.len();
+        host.extend(self.tiles(batch).flatten());
+        let tiles = (host.len() - before) / 2;
+        host.extend(padding(tiles, shape.tiles).flat_map(|i| [i, 1]));
+        for pages in &batch.pages {
+            let pages = &pages[..pages.len().min(shape.table_width)];
+            host.extend_from_slice(pages);
+            host.resize(host.len() + shape.table_width - pages.len(), 0);
+        }
+        for i in padding(sequences, shape.sequences) {
+            let page = trash(i) / PAGE as u32;
+            host.resize(host.len() + shape.table_width, page);
+        }
+        debug_assert_eq!(host.len(), shape.words());
+        self.shape = shape;
+        let uploaded = device.upload(&mut self.words, 0, &host);
+        self.host = host;
+        uploaded
     }
+
+    /// The shape of the batch that is loaded.
+    pub fn loaded(&self) -> Shape {
+        self.shape
+    }
+
+    /// `[tokens]`.
+    pub fn ids(&self) -> In<u32> {
+        self.view(0, self.shape.tokens)
+    }
+
+    /// `[tokens]`.
+    pub fn positions(&self) -> In<u32> {
+        self.view(self.shape.tokens, self.shape.tokens)
+    }
+
+    /// `[tokens]`.
+    pub fn sequences(&self) -> In<u32> {
+        self.view(2 * self.shape.tokens, self.shape.tokens)
+    }
+
+    /// `[tokens]`: where keys and values go.
+    pub fn slots(&self) -> In<u32> {
+        self.view(3 * self.shape.tokens, self.shape.tokens)
+    }
+
+    /// `[outputs]`: which tokens' logits are wanted.
+    pub fn outputs(&self) -> In<u32> {
+        self.view(4 * self.shape.tokens, self.shape.outputs)
+    }
+
+    /// `[tiles, 2]`: see [`kernels::flash`].
+    pub fn attention_tiles(&self) -> In<u32> {
+        self.view(4 * self.shape.tokens + self.shape.outputs, 2 * self.shape.tiles)
+    }
+
+    /// `[sequences, table_width]`.
+    pub fn page_table(&self) -> In<u32> {
+        let len = self.shape.sequences * self.shape.table_width;
+        self.view(self.shape.words() - len, len)
+    }
+
+    fn view(&self, at: usize, len: usize) -> In<u32> {
+        // SAFETY: `load` filled the words of its shape with values that the kernels' documentation allows: positions
+        // below the context, slots and pages within the cache; they are overwritten after the step, on the same stream.
+        unsafe { self.words.view(at, len) }
+    }
+}
+
+/// Pages that the tokens take which fill up a shape.
+pub fn padding_pages(limits: BatchLimits) -> usize {
+    limits.sequences.next_power_of_two().div_ceil(PAGE)
 }
 
 #[cfg(test)]
@@ -166,6 +286,45 @@ mod tests {
         assert_eq!(batch.slots, [4 * 32 + 31, 2 * 32, 2 * 32 + 1, 32]);
         assert_eq!(batch.sequences, [0, 0, 0, 1]);
         assert_eq!(batch.outputs, [3]);
+    }
+
+    fn buffers(tile_tokens: usize) -> BatchBuffers {
+        let limits = BatchLimits { tokens: 64, sequences: 6, context: 1000 };
+        BatchBuffers::new(&Device::cpu(1), limits, tile_tokens, 40).expect("memory")
+    }
+
+    #[test]
+    fn a_decoding_batch_is_filled_up_to_powers_of_two() {
+        let mut batch = Batch::default();
+        for (i, position) in [3, 300, 64].into_iter().enumerate() {
+            let pages: Vec<u32> = (i as u32 * 10..).take(position / PAGE + 1).collect();
+            batch.push(Chunk { tokens: &[7], start: position, pages: &pages, wants_logits: true });
+        }
+        let device = Device::cpu(1);
+        let mut buffers = buffers(5);
+        let shape = buffers.shape(&batch);
+        assert_eq!(shape, Shape { tokens: 4, sequences: 4, outputs: 4, tiles: 4, table_width: 16 });
+        buffers.load(&device, &batch, shape).expect("upload");
+        let words = device.download(&buffers.words, 0, shape.words()).expect("download");
+        assert_eq!(words[..4], [7, 7, 7, 0]);
+        assert_eq!(words[4..8], [3, 300, 64, 0]);
+        assert_eq!(words[8..12], [0, 1, 2, 3]);
+        let slots = [3, 19 * 32 + 300 % 32, 22 * 32, 40 * 32 + 3];
+        assert_eq!(words[12..16], slots);
+        assert_eq!(words[16..20], [0, 1, 2, 3]);
+        assert_eq!(words[20..28], [0, 1, 1, 1, 2, 1, 3, 1]);
+        assert_eq!(words[28 + 16..28 + 26], [10, 11, 12, 13, 14, 15, 16, 17, 18, 19]);
+        assert_eq!(words[28 + 48..], [41; 16].map(|page| page - 1), "a page that belongs to nobody");
+    }
+
+    #[test]
+    fn tiles_end_with_their_sequence() {
+        let mut batch = Batch::default();
+        batch.push(Chunk { tokens: &[1; 7], start: 0, pages: &[0], wants_logits: true });
+        batch.push(Chunk { tokens: &[1; 2], start: 9, pages: &[1], wants_logits: false });
+        let tiles: Vec<_> = buffers(5).tiles(&batch).collect();
+        assert_eq!(tiles, [[0, 5], [5, 2], [7, 2]]);
+        assert_eq!(buffers(5).shape(&batch).tiles, 3);
     }
 
     #[test]

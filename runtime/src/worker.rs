@@ -13,7 +13,8 @@ use crate::engine::{Engine, EngineHandle, JobQueue, Limits, channel};
 use crate::gguf::{Gguf, GgufError};
 use crate::kv_cache::pages_for;
 use crate::model::config::ModelConfig;
-use crate::model::{Model, ModelError};
+use crate::model::{Model, ModelError, Plan};
+use crate::numerics::Numerics;
 use crate::tokenizer::{Tokenizer, TokenizerError};
 use kernels::kv::PAGE;
 
@@ -55,19 +56,26 @@ impl fmt::Display for DeviceChoice {
 }
 
 impl DeviceChoice {
-    /// Opens the device; the text says what was taken and why.
+    /// Opens the device; the text says what was taken and why. Kernels that the driver has compiled are kept in
+    /// `image_cache`.
     ///
     /// # Errors
     /// The device that was asked for is not there or does not work.
-    pub fn open(self, images: &'static [Image]) -> Result<(Device, String), DeviceError> {
+    pub fn open(
+        self,
+        images: &'static [Image],
+        image_cache: Option<PathBuf>,
+    ) -> Result<(Device, String), DeviceError> {
         let describe = |device: Device, why: String| {
             let text = format!("{} ({}){why}", device.name(), device.description());
             (device, text)
         };
         match self {
             Self::Cpu => Ok(describe(Device::cpu(0), String::new())),
-            Self::Cuda(ordinal) => Ok(describe(Device::cuda(ordinal, images)?, String::new())),
-            Self::Auto => Ok(match Device::cuda(0, images) {
+            Self::Cuda(ordinal) => {
+                Ok(describe(Device::cuda_with_cache(ordinal, images, image_cache)?, String::new()))
+            }
+            Self::Auto => Ok(match Device::cuda_with_cache(0, images, image_cache) {
                 Ok(device) => describe(device, ", the first GPU".to_owned()),
                 Err(error) => describe(Device::cpu(0), format!(", since there is no usable GPU: {error}")),
             }),
@@ -84,8 +92,12 @@ pub struct LoadOptions {
     pub name: String,
     /// Where to run.
     pub device: DeviceChoice,
+    /// The arithmetic of matrix products; `None` for the device's default: `tc` on a GPU, `f32` on the CPU.
+    pub numerics: Option<Numerics>,
     /// The kernels for GPUs.
     pub images: &'static [Image],
+    /// Where kernels that a driver has compiled are kept.
+    pub image_cache: Option<PathBuf>,
     /// Bytes for keys and values; `None` for one whole context, [`DEFAULT_KV_BYTES`] at most.
     pub kv_bytes: Option<u64>,
     /// Sequences computed at once.
@@ -102,7 +114,14 @@ pub const DEFAULT_KV_BYTES: u64 = 2 << 30;
 /// Tokens computed at once on the CPU: a step should not take much more than 100 ms, so that a cancelled job ends soon.
 const CPU_STEP: usize = 16;
 /// Tokens computed at once on a GPU.
-const CUDA_STEP: usize = 256;
+pub const CUDA_STEP: usize = 2048;
+
+impl Numerics {
+    /// What a device runs by default: SIMD is fast at one, tensor cores at the other.
+    pub fn default_of(device: &Device) -> Self {
+        if device.is_cpu() { Self::F32 } else { Self::Tc }
+    }
+}
 
 /// Why a worker cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -152,6 +171,8 @@ pub struct ModelInfo {
     pub context_length: usize,
     /// Where it runs: `cpu`, `cuda:0`.
     pub device: String,
+    /// The arithmetic of matrix products: `f32`, `tc`.
+    pub numerics: String,
     /// Bytes that weights, KV cache and activations take on the device.
     pub bytes_used: u64,
     /// Bytes the device has.
@@ -211,7 +232,11 @@ fn load(options: &LoadOptions, mut progress: impl FnMut(u64, u64)) -> Result<Loa
     let tokenizer = Arc::new(Tokenizer::from_gguf(&gguf)?);
     let config = ModelConfig::from_gguf(&gguf)?;
 
-    let page = Model::page_bytes(&config) as u64;
+    let (device, taken) = options.device.open(options.images, options.image_cache.clone())?;
+    let numerics = options.numerics.unwrap_or(Numerics::default_of(&device));
+    tracing::info!(event = "startup", device = device.name(), numerics = numerics.name(), "runs on {taken}");
+
+    let page = Model::page_bytes(&gguf, &config, numerics) as u64;
     let whole = pages_for(config.context) as u64;
     let pages = match options.kv_bytes {
         Some(given) => given / page,
@@ -221,13 +246,12 @@ fn load(options: &LoadOptions, mut progress: impl FnMut(u64, u64)) -> Result<Loa
         return Err(LoadError::KvTooSmall { given: options.kv_bytes.unwrap_or(0), page });
     }
     let context = config.context.min(pages * PAGE);
-
-    let (device, taken) = options.device.open(options.images)?;
-    tracing::info!(event = "startup", device = device.name(), "runs on {taken}");
-    let tokens = if device.name() == "cpu" { CPU_STEP } else { CUDA_STEP };
+    let tokens = if device.is_cpu() { CPU_STEP } else { CUDA_STEP };
     let sequences = options.max_batch.clamp(1, tokens);
     let limits = BatchLimits { tokens, sequences, context };
-    let model = Model::load(&device, &gguf, limits, pages, &mut progress)?;
+    let plan = Plan { numerics, limits, pages };
+    let model = Model::load(&device, &gguf, plan, &mut progress)?;
+    device.release_staging()?;
 
     let limits = Limits { queue_depth: options.queue_depth, context, vocab: config.vocab };
     let (handle, queue): (EngineHandle, JobQueue) = channel(limits);
@@ -240,6 +264,7 @@ fn load(options: &LoadOptions, mut progress: impl FnMut(u64, u64)) -> Result<Loa
         vocab_size: config.vocab,
         context_length: context,
         device: device.name(),
+        numerics: numerics.name().to_owned(),
         bytes_used: device.usage().total(),
         bytes_total: total,
     };

@@ -6,7 +6,8 @@ mod draft;
 use draft::Draft;
 use runtime::batch::{Batch, BatchLimits, Chunk};
 use runtime::device::Device;
-use runtime::model::Model;
+use runtime::model::{Model, Plan};
+use runtime::numerics::Numerics;
 
 /// Elements of everything: residual stream, the one head, the feed-forward part.
 const N: usize = 32;
@@ -59,12 +60,17 @@ fn file(value: impl Fn(&str, usize, usize) -> f32) -> Vec<u8> {
     bytes
 }
 
+/// One page, in the reference arithmetic.
+fn plan(limits: BatchLimits) -> Plan {
+    Plan { numerics: Numerics::F32, limits, pages: 1 }
+}
+
 /// The residual stream after the block, `[tokens, N]`.
 fn after_the_block(file: &[u8], tokens: &[u32]) -> Vec<f32> {
     let device = Device::cpu(1);
     let gguf = draft::open(file).expect("a whole file");
     let limits = BatchLimits { tokens: 8, sequences: 1, context: 64 };
-    let mut model = Model::load(&device, &gguf, limits, 1, &mut |_, _| ()).expect("a model");
+    let mut model = Model::load(&device, &gguf, plan(limits), &mut |_, _| ()).expect("a model");
     let mut batch = Batch::default();
     batch.push(Chunk { tokens, start: 0, pages: &[0], wants_logits: false });
     let mut seen = Vec::new();
@@ -121,7 +127,7 @@ fn a_tensor_of_another_shape_is_refused_by_name() {
     wrong[at + needle.len() + 4] = 33;
     let gguf = draft::open(&wrong).expect("a whole file");
     let limits = BatchLimits { tokens: 1, sequences: 1, context: 64 };
-    let error = Model::load(&Device::cpu(1), &gguf, limits, 1, &mut |_, _| ()).err().expect("an error");
+    let error = Model::load(&Device::cpu(1), &gguf, plan(limits), &mut |_, _| ()).err().expect("an error");
     let text = error.to_string();
     assert!(text.contains("blk.0.ffn_gate.weight") && text.contains("[32, 33]"), "{text}");
 }

@@ -12,13 +12,15 @@ use runtime::batch::BatchLimits;
 use runtime::device::DeviceError;
 use runtime::gguf::{Gguf, GgufError};
 use runtime::kv_cache::pages_for;
-use runtime::model::{Model, ModelError};
+use runtime::model::weights::Stored;
+use runtime::model::{Model, ModelError, Plan};
+use runtime::numerics::{Form, Numerics};
 use runtime::trace::{Layer, PromptTrace, trace_prompt};
 use runtime::worker::DeviceChoice;
 use serde_json::{Value, json};
 
 use crate::cli::Error;
-use crate::{images, sha256};
+use crate::{cache, images, sha256};
 
 use compare::{Row, compare};
 use golden::Golden;
@@ -41,9 +43,9 @@ pub struct Args {
     /// auto, cpu or cuda:N
     #[arg(long, default_value = "cpu")]
     device: DeviceChoice,
-    /// f32: chains of 32-bit fused multiply-adds
-    #[arg(long, value_enum, default_value = "f32")]
-    numerics: Numerics,
+    /// f32 or tc; tc on a GPU and f32 on the CPU unless given
+    #[arg(long)]
+    numerics: Option<Numerics>,
     /// Shows the residual stream after each block
     #[arg(long)]
     layers: bool,
@@ -55,20 +57,17 @@ pub struct Args {
     tolerance: Option<f64>,
 }
 
-/// The arithmetic of matrix products.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Numerics {
-    /// Chains of f32 fused multiply-adds in lane order.
-    F32,
-}
-
-impl Numerics {
-    /// Weights are dequantised exactly, so their type makes no difference; what is left is the rounding of f32.
-    fn tolerance(self) -> f64 {
-        match self {
-            Self::F32 => 1e-4,
-        }
-    }
+/// What rounding to the form of the products' inputs may change, relative to the greatest logit. Weights are dequantised
+/// exactly in f32 numerics, so that their type makes no difference there.
+fn tolerance(numerics: Numerics, gguf: &Gguf) -> f64 {
+    let stored = gguf.tensors().iter().filter(|tensor| tensor.dims.len() > 1);
+    let stored = stored.filter_map(|tensor| Stored::from(tensor.ty));
+    let of = |stored| match numerics.form(stored) {
+        Form::F32 => 1e-4,
+        Form::F16 => 5e-3,
+        Form::Bf16 => 2e-2,
+    };
+    stored.map(of).fold(1e-4, f64::max)
 }
 
 /// Why a trace failed.
@@ -122,11 +121,11 @@ pub enum TraceError {
 }
 
 pub(crate) fn run(args: Args) -> Result<(), Error> {
-    let (golden, traces) = trace(&args)?;
+    let Traced { golden, traces, tolerance } = trace(&args)?;
     let mut out = io::stdout().lock();
     match (golden, args.golden) {
         (Some(golden), Some(path)) => {
-            let tolerance = args.tolerance.unwrap_or(args.numerics.tolerance());
+            let tolerance = args.tolerance.unwrap_or(tolerance);
             let pairs = golden.prompts.iter().zip(&traces);
             let rows: Vec<Row> = pairs.map(|(want, got)| compare(want, got, tolerance)).collect();
             let written = write_rows(&mut out, &rows, &traces);
@@ -146,8 +145,16 @@ pub(crate) fn run(args: Args) -> Result<(), Error> {
     Ok(())
 }
 
+/// What was computed, and what it is compared with.
+struct Traced {
+    golden: Option<Golden>,
+    traces: Vec<PromptTrace>,
+    /// That of the numerics.
+    tolerance: f64,
+}
+
 /// Computes the prompts of the golden data, if there are any, or the one of the command line.
-fn trace(args: &Args) -> Result<(Option<Golden>, Vec<PromptTrace>), TraceError> {
+fn trace(args: &Args) -> Result<Traced, TraceError> {
     let golden = args.golden.as_deref().map(Golden::read).transpose()?;
     let gguf = Gguf::open(&args.model)?;
     let sha256 =
@@ -174,10 +181,12 @@ fn trace(args: &Args) -> Result<(Option<Golden>, Vec<PromptTrace>), TraceError> 
     }
     let longest = prompts.iter().map(|(ids, _)| ids.len()).max().unwrap_or(1);
     let positions = prompts.iter().map(|(ids, steps)| ids.len() + steps).max().unwrap_or(1);
-    let (device, taken) = args.device.open(images::IMAGES)?;
-    tracing::info!(event = "startup", "runs on {taken}");
+    let (device, taken) = args.device.open(images::IMAGES, cache::images())?;
+    let numerics = args.numerics.unwrap_or(Numerics::default_of(&device));
+    tracing::info!(event = "startup", numerics = numerics.name(), "runs on {taken}");
     let limits = BatchLimits { tokens: longest, sequences: 1, context: positions };
-    let mut model = Model::load(&device, &gguf, limits, pages_for(positions), &mut |_, _| ())?;
+    let plan = Plan { numerics, limits, pages: pages_for(positions) };
+    let mut model = Model::load(&device, &gguf, plan, &mut |_, _| ())?;
 
     let layers = args.layers || golden.is_some();
     let mut traces = Vec::new();
@@ -188,7 +197,7 @@ fn trace(args: &Args) -> Result<(Option<Golden>, Vec<PromptTrace>), TraceError> 
         let text = to_json(&args.model, &sha256, &config.architecture, &traces).to_string();
         fs::write(out, text).map_err(|error| TraceError::Io { path: out.clone(), error })?;
     }
-    Ok((golden, traces))
+    Ok(Traced { golden, traces, tolerance: tolerance(numerics, &gguf) })
 }
 
 /// A row for each prompt.

@@ -13,6 +13,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         Trial::test("doctor_succeeds_and_says_how_to_get_a_missing_model", doctor),
         Trial::test("doctor_names_a_broken_model", doctor_broken),
         Trial::test("doctor_prints_the_same_findings_as_json", doctor_json),
+        Trial::test("doctor_finds_that_the_cpu_computes_as_hopper_does", doctor_numerics),
         Trial::test("the_executable_does_not_need_libcuda_to_start", no_libcuda),
     ]
 }
@@ -82,6 +83,33 @@ fn doctor_json() -> Result<(), Failed> {
         assert!(line[3..].starts_with(part.ok_or("part is text")?), "{line}");
         assert!(line.ends_with(found.ok_or("found is text")?), "{line}");
     }
+    Ok(())
+}
+
+fn doctor_numerics() -> Result<(), Failed> {
+    let cache = tempfile::tempdir()?;
+    let output = worker(cache.path()).args(["doctor", "--numerics", "--json"]).output()?;
+    assert!(output.status.success(), "{output:?}");
+    let findings: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout)?;
+    let find = |part: &str| findings.iter().find(|finding| finding["part"] == part).ok_or(part.to_owned());
+
+    let cpu = find("numerics cpu")?;
+    let found = cpu["found"].as_str().ok_or("found is text")?;
+    assert_eq!(cpu["ok"], true, "{found}");
+    // `matches hopper: N of N values (ampere: M of N values, ...)`
+    let counts = |model: &str| -> Option<(usize, usize)> {
+        let (equal, rest) = found.split_once(&format!("{model}: "))?.1.split_once(" of ")?;
+        Some((equal.parse().ok()?, rest.split_once(' ')?.0.parse().ok()?))
+    };
+    assert!(found.starts_with("matches hopper: "), "{found}");
+    assert!(counts("hopper").is_some_and(|(equal, all)| equal == all && all >= 900_000), "{found}");
+    assert!(counts("ampere").is_some_and(|(equal, all)| 0 < equal && equal < all), "{found}");
+
+    let gpu = find("numerics cuda:0")?;
+    let found = gpu["found"].as_str().ok_or("found is text")?;
+    let driver = find("driver")?["ok"] == true;
+    assert_eq!(gpu["ok"] == true, found.starts_with("matches "), "{found}");
+    assert!(driver || gpu["ok"] == false, "{found}");
     Ok(())
 }
 

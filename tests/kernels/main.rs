@@ -28,6 +28,7 @@ fn main() {
     for stored in Stored::ALL {
         let name = stored.name();
         trials.extend(suite(&format!("embed/{name}"), move |scale| cases::embed::cases(stored, scale)));
+        trials.extend(suite(&format!("draw/{name}"), move |scale| cases::draw::cases(stored, scale)));
         trials.extend(suite(&format!("matvec/{name}"), move |scale| cases::matvec::cases(stored, scale)));
         trials.push(Trial::test(format!("matvec/{name}/a_row_has_the_same_bits_alone"), move || {
             rows::a_row_has_the_same_bits_alone(stored)

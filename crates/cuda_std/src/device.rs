@@ -225,6 +225,7 @@ fn scan_warp(value: u64, lane: usize) -> u64 {
 impl<const LANES: usize> Block for DeviceBlock<LANES> {
     type Group<const N: usize> = DeviceGroup<N>;
     type Warp = DeviceGroup<32>;
+    type PerWarp<V: Copy, const W: usize> = Register<V>;
     type Scratch<V: Copy> = Shared<V>;
 
     #[inline(always)]
@@ -251,6 +252,15 @@ impl<const LANES: usize> Block for DeviceBlock<LANES> {
     fn groups<const N: usize>(&self, mut f: impl FnMut(usize, &DeviceGroup<N>)) {
         const { assert!(N.is_power_of_two() && N <= 32 && LANES % N == 0) };
         f(thread() / N, &DeviceGroup(()));
+    }
+
+    #[inline(always)]
+    fn per_warp<V: Copy, const W: usize>(
+        &self,
+        mut f: impl FnMut(usize, &DeviceGroup<32>) -> V,
+    ) -> Register<V> {
+        const { assert!(LANES == W * 32) };
+        Register(f(thread() / 32, &DeviceGroup(())))
     }
 
     #[inline(always)]

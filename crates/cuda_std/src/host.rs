@@ -6,8 +6,9 @@ use core::marker::PhantomData;
 use core::ops::{Index, IndexMut};
 
 use crate::math;
-use crate::tensor_core;
-use crate::{Block, F16, In, MmaInput, Scratch, Team, Warp};
+use crate::{Block, F16, In, Scratch, Team};
+
+mod warp;
 
 /// Scratch memory and its barriers, of one block, and what else differs between versions. A copyable reference.
 pub trait Memory: Copy {
@@ -200,6 +201,7 @@ impl<const N: usize, M: Memory> Team for HostTeam<N, M> {
 impl<const N: usize, M: Memory> Block for HostTeam<N, M> {
     type Group<const G: usize> = HostTeam<G, M>;
     type Warp = HostTeam<32, M>;
+    type PerWarp<V: Copy, const W: usize> = [V; W];
     type Scratch<V: Copy> = M::Scratch<V>;
 
     #[inline(always)]
@@ -229,57 +231,17 @@ impl<const N: usize, M: Memory> Block for HostTeam<N, M> {
     }
 
     #[inline(always)]
+    fn per_warp<V: Copy, const W: usize>(&self, mut f: impl FnMut(usize, &HostTeam<32, M>) -> V) -> [V; W] {
+        const { assert!(N == W * 32) };
+        core::array::from_fn(|index| {
+            let team = HostTeam { at: self.at, first: index * 32, memory: self.memory, used: Cell::new(0) };
+            f(index, &team)
+        })
+    }
+
+    #[inline(always)]
     fn warps(&self, f: impl FnMut(usize, &HostTeam<32, M>)) {
         self.groups::<32>(f);
-    }
-}
-
-impl<M: Memory> Warp for HostTeam<32, M> {
-    type A = [[u16; 16]; 16];
-    type B = [[u16; 16]; 8];
-    type C = [[f32; 8]; 16];
-
-    #[inline(always)]
-    fn zero(&self) -> Self::C {
-        [[0.0; 8]; 16]
-    }
-
-    #[inline(always)]
-    fn load_a<S: Scratch<u16>>(&self, scratch: &S, at: impl Fn(usize, usize) -> usize) -> Self::A {
-        core::array::from_fn(|row| {
-            core::array::from_fn(|k| scratch.get(WHOLE_WARP | self.first, at(row, k / 8) + k % 8))
-        })
-    }
-
-    #[inline(always)]
-    fn load_b<S: Scratch<u16>>(&self, scratch: &S, at: impl Fn(usize, usize) -> usize) -> Self::B {
-        core::array::from_fn(|column| {
-            core::array::from_fn(|k| scratch.get(WHOLE_WARP | self.first, at(column, k / 8) + k % 8))
-        })
-    }
-
-    #[inline(always)]
-    fn mma<I: MmaInput>(&self, a: &Self::A, b: &Self::B, c: &mut Self::C) {
-        tensor_core::step::<I>(a, b, c);
-    }
-
-    #[inline(always)]
-    fn each_c(&self, c: &Self::C, mut f: impl FnMut(usize, usize, f32)) {
-        for (row, values) in c.iter().enumerate() {
-            for (column, &value) in values.iter().enumerate() {
-                f(row, column, value);
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn copies_commit(&self) {
-        self.memory.copies_commit(self.first);
-    }
-
-    #[inline(always)]
-    fn copies_wait<const PENDING: usize>(&self) {
-        self.memory.copies_wait(self.first, PENDING);
     }
 }
 

@@ -66,9 +66,20 @@ pub fn exp(x: f32) -> f32 {
     p * power_of_two(half) * power_of_two(n - half)
 }
 
+/// `floor(log2 |x|)` of a finite `x` other than zero, subnormals included; -150 of a zero, 128 of infinity and NaN.
+#[inline(always)]
+pub fn exponent(x: f32) -> i32 {
+    let magnitude = x.to_bits() & 0x7fff_ffff;
+    if magnitude < 0x0080_0000 {
+        31 - magnitude.leading_zeros() as i32 - 149
+    } else {
+        (magnitude >> 23) as i32 - 127
+    }
+}
+
 /// `2^n` for `-126 <= n <= 127`.
 #[inline(always)]
-fn power_of_two(n: i32) -> f32 {
+pub fn power_of_two(n: i32) -> f32 {
     f32::from_bits(((n + 127) as u32) << 23)
 }
 
@@ -115,6 +126,19 @@ mod tests {
         assert_eq!(exp(-104.0), 0.0);
         assert_eq!(exp(f32::INFINITY), f32::INFINITY);
         assert!(exp(f32::NAN).is_nan());
+    }
+
+    #[test]
+    fn exponents_are_those_of_the_powers_of_two_below() {
+        for n in -149..=127 {
+            let power = 2f64.powi(n) as f32;
+            let largest = (2.0 * power.next_down() as f64).min(f32::MAX as f64) as f32;
+            for x in [power, -power, largest.max(power)] {
+                assert_eq!(exponent(x), n, "{x:e}");
+            }
+            assert!(n < -126 || power_of_two(n) == power);
+        }
+        assert_eq!([exponent(0.0), exponent(-0.0), exponent(f32::INFINITY)], [-150, -150, 128]);
     }
 
     #[test]

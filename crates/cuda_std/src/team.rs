@@ -56,6 +56,8 @@ pub trait Block: Team {
     type Group<const N: usize>: Team;
     /// A group of 32 lanes, which can use the tensor core.
     type Warp: Warp;
+    /// A value that each of `W` warps keeps from one phase to the next. Indexed by the warp that runs, never by another.
+    type PerWarp<V: Copy, const W: usize>: Copy + IndexMut<usize, Output = V>;
     /// Memory that the lanes of a block share.
     type Scratch<V: Copy>: Scratch<V>;
 
@@ -69,6 +71,12 @@ pub trait Block: Team {
 
     /// Splits the block into groups of `N` neighbouring lanes; each runs `f(index, group)`.
     fn groups<const N: usize>(&self, f: impl FnMut(usize, &Self::Group<N>));
+
+    /// One value a warp, `f(index, warp)`; the block has `W` warps.
+    fn per_warp<V: Copy, const W: usize>(
+        &self,
+        f: impl FnMut(usize, &Self::Warp) -> V,
+    ) -> Self::PerWarp<V, W>;
 
     /// Splits the block into warps; each runs `f(index, warp)`.
     fn warps(&self, f: impl FnMut(usize, &Self::Warp));
@@ -93,7 +101,8 @@ pub trait Scratch<V: Copy>: Copy {
 
 /// 32 lanes with a tensor core: `C += A B`, A 16 x 16, B 16 x 8, C 16 x 8 in f32.
 ///
-/// Fragments are opaque; a warp loads them from scratch memory, multiplies, and hands C out element by element.
+/// Fragments are opaque; a warp loads them from scratch memory or fills them element by element, multiplies, and hands C
+/// out element by element. A lane is numbered within its warp here.
 pub trait Warp: Team {
     /// 16 rows x 16 columns of 16-bit values, spread over the lanes.
     type A: Copy;
@@ -101,9 +110,19 @@ pub trait Warp: Team {
     type B: Copy;
     /// 16 rows x 8 columns of f32, spread over the lanes.
     type C: Copy;
+    /// A value for each of C's 16 rows, which every lane keeps for the rows that it holds elements of. Indexed by one of
+    /// those rows.
+    type Rows<V: Copy>: Copy + IndexMut<usize, Output = V>;
 
     /// A C of zeros.
     fn zero(&self) -> Self::C;
+
+    /// One value a row, all equal at first.
+    fn rows<V: Copy>(&self, value: V) -> Self::Rows<V>;
+
+    /// A phase over the rows of C: every lane runs `f(lane, row)` for the rows that it holds elements of. Four lanes
+    /// share a row and each runs it; the host runs it once, as the first of them.
+    fn each_row(&self, f: impl FnMut(usize, usize));
 
     /// Loads A. `at(row, octet)` is the cell where eight values lie side by side: row `row` of A, columns
     /// `8 octet ..`; a multiple of 8 cells.
@@ -113,12 +132,23 @@ pub trait Warp: Team {
     /// `8 octet ..`; a multiple of 8 cells.
     fn load_b<S: Scratch<u16>>(&self, scratch: &S, at: impl Fn(usize, usize) -> usize) -> Self::B;
 
+    /// Makes `N` fragments A at once: `f(row, column)`, where `column` is even, gives for each the elements
+    /// `(row, column)` and `(row, column + 1)`. More than one is for weights whose bytes hold values of several steps.
+    fn fill_a<const N: usize>(&self, f: impl FnMut(usize, usize) -> [[u16; 2]; N]) -> [Self::A; N];
+
+    /// Makes B: `f(column, row)`, where `row` is even, gives the elements `(row, column)` and `(row + 1, column)`.
+    fn fill_b(&self, f: impl FnMut(usize, usize) -> [u16; 2]) -> Self::B;
+
     /// One tensor-core step, `c += a b`: m16n8k16 with an f32 accumulator. What it computes to the bit is
     /// [`tensor_core`](crate::tensor_core)'s model.
     fn mma<I: MmaInput>(&self, a: &Self::A, b: &Self::B, c: &mut Self::C);
 
-    /// Every element of C once: `f(row, column, value)`, in the lane that holds it.
-    fn each_c(&self, c: &Self::C, f: impl FnMut(usize, usize, f32));
+    /// Every element of C once: `f(lane, row, column, value)`, in the lane that holds it on the device:
+    /// `row % 8 * 4 + column / 2`.
+    fn each_c(&self, c: &Self::C, f: impl FnMut(usize, usize, usize, f32));
+
+    /// Replaces every element of C by `f(row, column, value, other's value)`.
+    fn zip_c(&self, c: &mut Self::C, other: &Self::C, f: impl FnMut(usize, usize, f32, f32) -> f32);
 
     /// Closes a group of asynchronous copies of every lane.
     fn copies_commit(&self);
@@ -134,4 +164,19 @@ pub trait MmaInput: Copy + 'static {
     const BF16: bool;
     /// Rounded to nearest, ties to even, as bits.
     fn bits(value: f32) -> u16;
+}
+
+/// `f(0)`, `f(1)`, up to `f(N - 1)`, for `N` up to 8, written out: a loop over an array of fragments that the compiler keeps
+/// as a loop would keep the fragments in memory instead of in registers.
+#[inline(always)]
+pub fn unrolled<const N: usize>(mut f: impl FnMut(usize)) {
+    const { assert!(N <= 8) };
+    macro_rules! each {
+        ($($i:literal)*) => {$(
+            if $i < N {
+                f($i);
+            }
+        )*};
+    }
+    each!(0 1 2 3 4 5 6 7);
 }

@@ -82,6 +82,33 @@ impl<V: Value> Buffer<V> {
         unsafe { In::new((self.address() as *const V).wrapping_add(at).cast(), len * size_of::<V>()) }
     }
 
+    /// A kernel's view of the whole buffer as values of another type, to read.
+    ///
+    /// # Panics
+    /// If it is no whole number of them.
+    ///
+    /// # Safety
+    /// See [`In::new`].
+    pub unsafe fn view_as<W: Value>(&self) -> In<W> {
+        let bytes = self.len * size_of::<V>();
+        assert!(bytes.is_multiple_of(size_of::<W>()), "no whole number of values");
+        // SAFETY: inside of this buffer, whose alignment suits every value; the rest is the caller's promise.
+        unsafe { In::new(self.address() as *const W, bytes / size_of::<W>()) }
+    }
+
+    /// A kernel's view of the bytes of `len` values from `at` on, to write; shared as by [`view_mut`](Self::view_mut).
+    ///
+    /// # Panics
+    /// If the range is outside of the buffer.
+    ///
+    /// # Safety
+    /// See [`Out::new`].
+    pub unsafe fn view_bytes_mut(&self, at: usize, len: usize) -> Out<u8> {
+        assert!(at.checked_add(len).is_some_and(|end| end <= self.len), "view past the buffer's end");
+        // SAFETY: inside of this buffer; the rest is the caller's promise.
+        unsafe { Out::new((self.address() as *mut V).wrapping_add(at).cast(), len * size_of::<V>()) }
+    }
+
     /// A kernel's view of `len` values from `at` on, to write. Takes a shared reference, since several kernels of a step
     /// write to parts of one buffer; that no two do at once is the caller's promise.
     ///

@@ -163,6 +163,11 @@ impl Device {
         }
     }
 
+    /// Whether it is the CPU.
+    pub fn is_cpu(&self) -> bool {
+        matches!(self.kind, Kind::Cpu(_))
+    }
+
     /// `cpu` or `cuda:0`.
     pub fn name(&self) -> String {
         match &self.kind {

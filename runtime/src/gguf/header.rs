@@ -4,7 +4,7 @@ use super::reader::Reader;
 use super::{Problem, Tensor, Value};
 
 /// Tensors begin at multiples of so many bytes where the file does not say otherwise.
-const DEFAULT_ALIGNMENT: usize = 32;
+pub(super) const DEFAULT_ALIGNMENT: usize = 32;
 
 /// The smallest entries the format allows, in bytes: what a hostile count is held against.
 const MIN_KEY: u64 = 8 + 4 + 1;
@@ -18,17 +18,17 @@ pub(super) struct Header {
 }
 
 impl Header {
-    /// Reads the header of a whole file. What it allocates is in proportion to the bytes that are there, whatever
-    /// counts and lengths the file claims.
-    pub(super) fn parse(file: &[u8]) -> Result<Header, Problem> {
-        let mut reader = Reader::new(file);
+    /// Reads the header that `bytes` begin with; the whole file has `len` bytes. What it allocates is in proportion to the
+    /// bytes that are there, whatever counts and lengths they claim.
+    pub(super) fn parse(bytes: &[u8], len: usize) -> Result<Header, Problem> {
+        let mut reader = Reader::new(bytes);
         version(&mut reader)?;
         let tensor_count = count(&mut reader, "its number of tensors", MIN_TENSOR)?;
         let key_count = count(&mut reader, "its number of metadata keys", MIN_KEY)?;
         let metadata = metadata(&mut reader, key_count)?;
         let alignment = alignment(&metadata, &mut reader)?;
         let mut tensors = tensors(&mut reader, tensor_count)?;
-        place(&mut tensors, alignment, &mut reader, file.len())?;
+        place(&mut tensors, alignment, &mut reader, len)?;
         Ok(Header { metadata, tensors })
     }
 }

@@ -48,7 +48,7 @@ impl Gguf {
         if array.element != ValueType::String {
             return Err(self.fail(Problem::wrong_elements(key, WANTED, array.element)));
         }
-        Ok(Strings { rest: &self.map[array.bytes.clone()], left: array.len })
+        Ok(Strings { rest: &self.header()[array.bytes.clone()], left: array.len })
     }
 
     /// The integers of an array, whatever integer type the file stores them in.
@@ -63,14 +63,14 @@ impl Gguf {
             let value = ty.int(bytes);
             i32::try_from(value).map_err(|_| self.fail(Problem::wrong_type(key, WANTED, value)))
         };
-        self.map[array.bytes.clone()].chunks_exact(ty.size() as usize).map(number).collect()
+        self.header()[array.bytes.clone()].chunks_exact(ty.size() as usize).map(number).collect()
     }
 
     /// The floats of an array; 64-bit ones are rounded.
     pub fn f32s(&self, key: &str) -> Result<Vec<f32>, GgufError> {
         const WANTED: &str = "an array of floats";
         let array = self.array(key, WANTED)?;
-        let bytes = &self.map[array.bytes.clone()];
+        let bytes = &self.header()[array.bytes.clone()];
         match array.element {
             ValueType::F32 => Ok(bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect()),
             ValueType::F64 => Ok(bytes.as_chunks().0.iter().map(|&b| f64::from_le_bytes(b) as f32).collect()),

@@ -1,4 +1,4 @@
-//! Reads GGUF files (versions 2 and 3, little-endian) and trusts nothing in them.
+//! Reads GGUF files (versions 2 and 3, little-endian) and trusts nothing in them; makes headers of such files.
 //!
 //! The file is mapped, not read: opening one costs its header, whatever the size of its tensors. What the header
 //! says is checked once, in [`Gguf::open`]; afterwards every access is in bounds.
@@ -11,6 +11,7 @@ mod metadata;
 mod reader;
 mod tensor;
 mod value;
+mod writer;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -22,20 +23,40 @@ pub use error::{GgufError, Problem};
 pub use metadata::{Optional, Strings};
 pub use tensor::{Tensor, TensorType};
 pub use value::{Array, Value, ValueType};
+pub use writer::Writer;
 
-use header::Header;
+use header::{DEFAULT_ALIGNMENT, Header};
 
-/// An open GGUF file: metadata, tensors, and their bytes in a read-only map.
+/// An open GGUF file: metadata, tensors, and their bytes in a read-only map. Or the header of one that could be, whose
+/// tensors are drawn.
 ///
 /// The length is checked once, at open. Whoever shortens the file while it is mapped makes the kernel raise
 /// `SIGBUS` on the next access: replace a model by renaming a new file over it, never by writing into it.
 #[derive(Debug)]
 pub struct Gguf {
     path: PathBuf,
-    map: Mmap,
+    bytes: Bytes,
     metadata: BTreeMap<String, Value>,
     tensors: Vec<Tensor>,
     by_name: HashMap<String, usize>,
+}
+
+/// Where the header is, and what of the data there is.
+#[derive(Debug)]
+enum Bytes {
+    /// A whole file.
+    Mapped(Mmap),
+    /// No data: they are drawn from the seed.
+    Drawn { header: Vec<u8>, seed: u64 },
+}
+
+/// Where a tensor's bytes come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Content<'a> {
+    /// They are in the file: `tensor.ty` blocks, row after row, the first dimension fastest.
+    Stored(&'a [u8]),
+    /// They are drawn from this seed, see [`synthetic`](crate::synthetic).
+    Drawn(u64),
 }
 
 impl Gguf {
@@ -51,9 +72,34 @@ impl Gguf {
         // the type's documentation forbids; they are plain data for which every bit pattern is valid, and text
         // is checked to be UTF-8 on each access.
         let map = unsafe { Mmap::map(&file) }.map_err(|error| fail(Problem::Io(error)))?;
-        let Header { metadata, tensors } = Header::parse(&map).map_err(fail)?;
+        let header = Header::parse(&map, map.len()).map_err(fail)?;
+        Ok(Self::new(path.to_owned(), Bytes::Mapped(map), header))
+    }
+
+    /// A file that is not there: `header` is all of it, and its tensors' data are drawn from `seed`. `name` stands for the
+    /// path in errors.
+    ///
+    /// # Errors
+    /// As of [`open`](Self::open), if the header is not as the format says.
+    pub fn drawn(name: &str, header: Vec<u8>, seed: u64) -> Result<Gguf, GgufError> {
+        let parsed = Header::parse(&header, usize::MAX)
+            .map_err(|problem| GgufError { path: PathBuf::from(name), problem })?;
+        Ok(Self::new(PathBuf::from(name), Bytes::Drawn { header, seed }, parsed))
+    }
+
+    fn new(path: PathBuf, bytes: Bytes, header: Header) -> Gguf {
+        let Header { metadata, tensors } = header;
         let by_name = tensors.iter().enumerate().map(|(i, tensor)| (tensor.name.clone(), i)).collect();
-        Ok(Gguf { path: path.to_owned(), map, metadata, tensors, by_name })
+        Gguf { path, bytes, metadata, tensors, by_name }
+    }
+
+    /// The bytes that the header's ranges point into: all of a file, or the header alone of a drawn one, up to where its
+    /// data would begin.
+    pub(crate) fn header(&self) -> &[u8] {
+        match &self.bytes {
+            Bytes::Mapped(map) => map,
+            Bytes::Drawn { header, .. } => header,
+        }
     }
 
     /// Where the file is.
@@ -71,12 +117,26 @@ impl Gguf {
         self.by_name.get(name).map(|&i| &self.tensors[i])
     }
 
-    /// The stored bytes of a tensor: `tensor.ty` blocks, row after row, the first dimension fastest.
+    /// Where the bytes of a tensor come from.
     ///
     /// # Panics
     /// If `tensor` is of another file and lies outside this one.
+    pub fn content(&self, tensor: &Tensor) -> Content<'_> {
+        match &self.bytes {
+            Bytes::Mapped(map) => Content::Stored(&map[tensor.bytes.clone()]),
+            Bytes::Drawn { seed, .. } => Content::Drawn(*seed),
+        }
+    }
+
+    /// The stored bytes of a tensor, see [`Content::Stored`].
+    ///
+    /// # Panics
+    /// If the data are drawn; if `tensor` is of another file and lies outside this one.
     pub fn data(&self, tensor: &Tensor) -> &[u8] {
-        &self.map[tensor.bytes.clone()]
+        match self.content(tensor) {
+            Content::Stored(bytes) => bytes,
+            Content::Drawn(_) => panic!("the data of {} are drawn where they are used", self.path.display()),
+        }
     }
 
     /// The type that most bytes of the weight matrices (two dimensions or more) are stored in; `None` without any.

@@ -3,33 +3,33 @@
 use crate::batch::BatchBuffers;
 use crate::device::{Buffer, Device, DeviceError};
 use crate::gguf::Gguf;
+use crate::model::cache::Cache;
 use crate::model::config::ModelConfig;
+use crate::model::linear::Linear;
 use crate::model::weights::{Loader, Matrix};
 use crate::model::{Activations, ModelError};
-use crate::ops::{self, KvLayer, RopeTable};
+use crate::numerics::Numerics;
+use crate::ops::{self, Addend, RopeTable};
 
 /// The weights.
 pub(super) struct Llama {
-    /// `[vocab, hidden]`.
-    pub(super) embedding: Matrix,
+    /// `[vocab, hidden]`; none where the output's matrix serves.
+    embedding: Option<Matrix>,
     pub(super) blocks: Vec<Block>,
     /// `[hidden]`.
     pub(super) output_norm: Buffer<f32>,
-    /// `[vocab, hidden]`; where the file has none, the embedding serves.
-    output: Option<Matrix>,
+    /// `[vocab, hidden]`: makes logits. Where the file has none, it is the embedding.
+    pub(super) output: Linear,
 }
 
 /// One transformer block.
 pub(super) struct Block {
     attention_norm: Buffer<f32>,
-    q: Matrix,
-    k: Matrix,
-    v: Matrix,
-    attention_output: Matrix,
+    qkv: Linear,
+    attention_output: Linear,
     feed_forward_norm: Buffer<f32>,
-    gate: Matrix,
-    up: Matrix,
-    down: Matrix,
+    gate_up: Linear,
+    down: Linear,
 }
 
 impl Llama {
@@ -37,78 +37,107 @@ impl Llama {
         device: &Device,
         gguf: &Gguf,
         config: &ModelConfig,
+        numerics: Numerics,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Self, ModelError> {
         let mut load = Loader::new(device, gguf, progress)?;
         let hidden = config.hidden;
+        let embedding = load.matrix("token_embd", config.vocab, hidden)?;
+        let (output, embedding) = if load.has("output.weight") {
+            let output = Linear::load(&mut load, numerics, &["output"], &[config.vocab], hidden)?;
+            (output, Some(embedding))
+        } else {
+            (Linear::of(embedding, numerics), None)
+        };
         Ok(Self {
-            embedding: load.matrix("token_embd", config.vocab, hidden)?,
             blocks: (0..config.blocks)
-                .map(|i| Block::load(&mut load, config, i))
+                .map(|i| Block::load(&mut load, config, numerics, i))
                 .collect::<Result<_, _>>()?,
             output_norm: load.vector("output_norm.weight", hidden)?,
-            output: load
-                .has("output.weight")
-                .then(|| load.matrix("output", config.vocab, hidden))
-                .transpose()?,
+            output,
+            embedding,
         })
     }
 
-    /// The matrix that makes logits.
-    pub(super) fn output(&self) -> &Matrix {
-        self.output.as_ref().unwrap_or(&self.embedding)
+    /// The matrix whose rows are the tokens' first values.
+    pub(super) fn embedding(&self) -> &Matrix {
+        self.embedding.as_ref().unwrap_or(&self.output.matrices()[0])
     }
 }
 
 impl Block {
-    fn load(load: &mut Loader<'_>, config: &ModelConfig, i: usize) -> Result<Self, ModelError> {
+    fn load(
+        load: &mut Loader<'_>,
+        config: &ModelConfig,
+        numerics: Numerics,
+        i: usize,
+    ) -> Result<Self, ModelError> {
         let (hidden, heads, inner) = (config.hidden, config.heads, config.feed_forward);
         let (q_rows, kv_rows) = (heads.query * heads.dim, heads.kv * heads.dim);
         let name = |part: &str| format!("blk.{i}.{part}");
+        let mut linear = |parts: &[&str], rows: &[usize], columns| {
+            let names: Vec<String> = parts.iter().map(|part| name(part)).collect();
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            Linear::load(load, numerics, &names, rows, columns)
+        };
         Ok(Self {
+            qkv: linear(&["attn_q", "attn_k", "attn_v"], &[q_rows, kv_rows, kv_rows], hidden)?,
+            attention_output: linear(&["attn_output"], &[hidden], q_rows)?,
+            gate_up: linear(&["ffn_gate", "ffn_up"], &[inner, inner], hidden)?,
+            down: linear(&["ffn_down"], &[hidden], inner)?,
             attention_norm: load.vector(&name("attn_norm.weight"), hidden)?,
-            q: load.matrix(&name("attn_q"), q_rows, hidden)?,
-            k: load.matrix(&name("attn_k"), kv_rows, hidden)?,
-            v: load.matrix(&name("attn_v"), kv_rows, hidden)?,
-            attention_output: load.matrix(&name("attn_output"), hidden, q_rows)?,
             feed_forward_norm: load.vector(&name("ffn_norm.weight"), hidden)?,
-            gate: load.matrix(&name("ffn_gate"), inner, hidden)?,
-            up: load.matrix(&name("ffn_up"), inner, hidden)?,
-            down: load.matrix(&name("ffn_down"), hidden, inner)?,
         })
     }
 
-    /// Adds the block's two parts to the residual stream `act.x`.
-    pub(super) fn forward(
-        &self,
+    /// The matrices: of Q, K and V, of the attention's output, of gate and up, of down.
+    pub(super) fn linears(&self) -> [&Linear; 4] {
+        [&self.qkv, &self.attention_output, &self.gate_up, &self.down]
+    }
+
+    /// Adds `before` and the block's first part to the residual stream `act.x`, and gives what the second part adds.
+    #[allow(clippy::too_many_arguments, reason = "each is one thing that a block works with")]
+    pub(super) fn forward<'a>(
+        &'a self,
         device: &Device,
         config: &ModelConfig,
         rope: &RopeTable,
         batch: &BatchBuffers,
-        act: &Activations,
-        kv: &KvLayer,
-    ) -> Result<(), DeviceError> {
-        let (tokens, heads) = (batch.tokens(), config.heads);
-        let pairing = config.rope.pairing;
+        act: &'a Activations,
+        cache: &Cache,
+        layer: usize,
+        before: Option<Addend<'a>>,
+    ) -> Result<Addend<'a>, DeviceError> {
+        let (tokens, heads, epsilon) = (batch.loaded().tokens, config.heads, config.epsilon);
+        let Activations { x, normed, attended, inner, wide, narrow, .. } = act;
 
         // Attention: every token looks at its sequence up to itself.
-        ops::rms_norm(device, &act.x, &self.attention_norm, config.epsilon, tokens, &act.normed)?;
-        ops::linear(device, &self.q, &act.normed, tokens, &act.q)?;
-        ops::linear(device, &self.k, &act.normed, tokens, &act.k)?;
-        ops::linear(device, &self.v, &act.normed, tokens, &act.v)?;
-        ops::rope(device, pairing, rope, batch, heads.query, heads.dim, &act.q)?;
-        ops::rope(device, pairing, rope, batch, heads.kv, heads.dim, &act.k)?;
-        ops::kv_write(device, heads, batch, &act.k, &act.v, kv)?;
-        ops::attention(device, heads, batch, &act.q, kv, &act.attended)?;
-        ops::linear(device, &self.attention_output, &act.attended, tokens, &act.normed)?;
-        ops::add(device, &act.x, &act.normed, tokens * config.hidden)?;
+        let form = self.qkv.form();
+        ops::rms_norm(device, x, before, None, &self.attention_norm, epsilon, tokens, (normed, form))?;
+        ops::multiply(device, &self.qkv, normed, tokens, wide)?;
+        let pairing = config.rope.pairing;
+        ops::rope(device, pairing, rope, heads, batch, &self.qkv, normed, wide, cache, layer)?;
+        let form = self.attention_output.form();
+        ops::attention(device, heads, batch, cache, layer, attended.values())?;
+        ops::round(device, attended, form, tokens)?;
+        ops::multiply(device, &self.attention_output, attended, tokens, narrow)?;
+        let added = Addend { w: &self.attention_output, x: attended, sums: narrow, tokens };
 
         // Feed-forward: down(silu(gate(x)) * up(x)).
-        ops::rms_norm(device, &act.x, &self.feed_forward_norm, config.epsilon, tokens, &act.normed)?;
-        ops::linear(device, &self.gate, &act.normed, tokens, &act.gate)?;
-        ops::linear(device, &self.up, &act.normed, tokens, &act.up)?;
-        ops::swiglu(device, &act.gate, &act.up, tokens * config.feed_forward)?;
-        ops::linear(device, &self.down, &act.gate, tokens, &act.normed)?;
-        ops::add(device, &act.x, &act.normed, tokens * config.hidden)
+        let form = self.gate_up.form();
+        ops::rms_norm(
+            device,
+            x,
+            Some(added),
+            None,
+            &self.feed_forward_norm,
+            epsilon,
+            tokens,
+            (normed, form),
+        )?;
+        ops::multiply(device, &self.gate_up, normed, tokens, wide)?;
+        ops::swiglu(device, &self.gate_up, normed, tokens, wide, (inner, self.down.form()))?;
+        ops::multiply(device, &self.down, inner, tokens, narrow)?;
+        Ok(Addend { w: &self.down, x: inner, sums: narrow, tokens })
     }
 }

@@ -1,46 +1,49 @@
 //! A model: weights on a device and the forward pass of its architecture.
 
+pub mod cache;
 pub mod config;
 mod error;
+pub mod linear;
 mod llama;
 mod rope_table;
 pub mod weights;
 
+use std::collections::HashMap;
+
 use kernels::embed::NO_FAULT;
+use kernels::flash::tile_tokens;
 use kernels::kv::PAGE;
 
-use crate::batch::{Batch, BatchBuffers, BatchLimits};
-use crate::device::{Buffer, Device, DeviceError, Purpose};
+use crate::batch::{Batch, BatchBuffers, BatchLimits, Shape};
+use crate::device::{Buffer, Device, DeviceError, Graph, Purpose};
 use crate::gguf::Gguf;
-use crate::ops::{self, KvLayer, RopeTable};
+use crate::numerics::{Form, Numerics};
+use crate::ops::{self, Addend, RopeTable};
+use crate::rows::Rows;
 
+use cache::Cache;
 use config::ModelConfig;
 pub use error::ModelError;
 use llama::Llama;
+use weights::Stored;
 
-/// What a step computes on its way, one buffer a role, `tokens` rows each.
+/// What a step computes on its way, one buffer a role.
 struct Activations {
     /// `[tokens, hidden]`: the residual stream.
     x: Buffer<f32>,
-    /// `[tokens, hidden]`: the normed input of a part, or the output of one.
-    normed: Buffer<f32>,
-    /// `[tokens, heads, head_dim]`.
-    q: Buffer<f32>,
-    /// `[tokens, kv_heads, head_dim]`.
-    k: Buffer<f32>,
-    /// `[tokens, kv_heads, head_dim]`.
-    v: Buffer<f32>,
-    /// `[tokens, heads, head_dim]`.
-    attended: Buffer<f32>,
-    /// `[tokens, feed_forward]`.
-    gate: Buffer<f32>,
-    /// `[tokens, feed_forward]`.
-    up: Buffer<f32>,
-    /// `[sequences, hidden]`: rows whose logits are wanted.
-    last: Buffer<f32>,
+    /// `[tokens, hidden]`: the normed input of a part, and of the output.
+    normed: Rows,
+    /// `[tokens, heads, head_dim]`: what attention gives.
+    attended: Rows,
+    /// `[tokens, feed_forward]`: the gated activation.
+    inner: Rows,
+    /// `[tokens, ..]`: sums of Q, K and V, or of gate and up.
+    wide: Buffer<f32>,
+    /// `[tokens, hidden]`: sums of what is added to the residual stream.
+    narrow: Buffer<f32>,
     /// `[sequences, vocab]`.
     logits: Buffer<f32>,
-    /// One value, see [`kernels::embed`].
+    /// One value, see [`kernels::embed`]; ids are checked before, so it stays as it is.
     fault: Buffer<u32>,
 }
 
@@ -48,11 +51,32 @@ struct Activations {
 pub struct Model {
     config: ModelConfig,
     limits: BatchLimits,
+    numerics: Numerics,
     llama: Llama,
     rope: RopeTable,
     batch: BatchBuffers,
     activations: Activations,
-    kv: Vec<KvLayer>,
+    cache: Cache,
+    graphs: HashMap<Shape, Recording>,
+}
+
+/// A decoding shape's launches.
+enum Recording {
+    /// It has run once, so that all its kernels are loaded.
+    Seen,
+    /// On devices that record.
+    Graph(Graph),
+}
+
+/// What a model needs beside its weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Plan {
+    /// The arithmetic of its products.
+    pub numerics: Numerics,
+    /// The greatest batch.
+    pub limits: BatchLimits,
+    /// Pages of keys and values.
+    pub pages: usize,
 }
 
 /// Sees the residual stream after each part of a forward pass: `(name, values [tokens, hidden])`, with the names `embed`,
@@ -60,7 +84,7 @@ pub struct Model {
 pub type Observer<'a> = &'a mut dyn FnMut(&str, &[f32]);
 
 impl Model {
-    /// Loads a file's weights and makes room for batches up to `limits` and for `pages` pages of keys and values.
+    /// Loads a file's weights and makes room for what a plan asks.
     /// `progress` is told the bytes uploaded so far and in all.
     ///
     /// # Errors
@@ -68,28 +92,33 @@ impl Model {
     pub fn load(
         device: &Device,
         gguf: &Gguf,
-        limits: BatchLimits,
-        pages: usize,
+        plan: Plan,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Self, ModelError> {
         let config = ModelConfig::from_gguf(gguf)?;
-        let limits = BatchLimits { context: limits.context.min(config.context), ..limits };
-        let llama = Llama::load(device, gguf, &config, progress)?;
+        let limits = BatchLimits { context: plan.limits.context.min(config.context), ..plan.limits };
+        let form = cache_form(gguf, plan.numerics);
+        if form != Form::F32 && !config.heads.dim.is_multiple_of(16) {
+            let problem = format!(
+                "heads of {}: tensor cores take multiples of 16; use --numerics f32",
+                config.heads.dim
+            );
+            let field = format!("{}.attention.key_length", config.architecture);
+            return Err(ModelError::Field { path: gguf.path().to_owned(), field, problem });
+        }
+        let llama = Llama::load(device, gguf, &config, plan.numerics, progress)?;
         let rope = rope_table::load(device, gguf, &config, limits.context)?;
-        let batch = BatchBuffers::new(device, limits)?;
-        let activations = Activations::new(device, &config, limits)?;
-        let page = PAGE * config.heads.kv * config.heads.dim;
-        let layer = || -> Result<KvLayer, DeviceError> {
-            let keys = device.alloc(Purpose::KvCache, pages * page)?;
-            Ok(KvLayer { keys, values: device.alloc(Purpose::KvCache, pages * page)? })
-        };
-        let kv = (0..config.blocks).map(|_| layer()).collect::<Result<_, _>>()?;
-        Ok(Self { config, limits, llama, rope, batch, activations, kv })
+        let heads = config.heads;
+        let batch = BatchBuffers::new(device, limits, tile_tokens(heads.query / heads.kv), plan.pages)?;
+        let activations = Activations::new(device, &config, &llama, limits)?;
+        let cache = Cache::new(device, form, heads, config.blocks, limits, plan.pages)?;
+        let (numerics, graphs) = (plan.numerics, HashMap::new());
+        Ok(Self { config, limits, numerics, llama, rope, batch, activations, cache, graphs })
     }
 
-    /// Bytes of keys and values that a page of [`PAGE`] tokens takes over all layers.
-    pub fn page_bytes(config: &ModelConfig) -> usize {
-        2 * config.blocks * PAGE * config.heads.kv * config.heads.dim * size_of::<f32>()
+    /// Bytes of keys and values that a page of [`PAGE`] tokens takes over all layers of a file's model.
+    pub fn page_bytes(gguf: &Gguf, config: &ModelConfig, numerics: Numerics) -> usize {
+        2 * config.blocks * PAGE * config.heads.kv * config.heads.dim * cache_form(gguf, numerics).bytes()
     }
 
     /// What the file says of the model.
@@ -102,6 +131,11 @@ impl Model {
         self.limits
     }
 
+    /// The arithmetic of its products.
+    pub fn numerics(&self) -> Numerics {
+        self.numerics
+    }
+
     /// Computes a batch: writes its keys and values, and leaves the logits that it wants in [`logits`](Self::logits).
     ///
     /// # Errors
@@ -110,19 +144,74 @@ impl Model {
         &mut self,
         device: &Device,
         batch: &Batch,
-        observer: Option<Observer<'_>>,
+        mut observer: Option<Observer<'_>>,
     ) -> Result<(), ModelError> {
         if let Some((position, id)) = batch.out_of_range(self.config.vocab) {
             return Err(ModelError::TokenOutOfRange { position, id, vocab: self.config.vocab });
         }
-        self.batch.load(device, batch)?;
-        device.upload(&mut self.activations.fault, 0, &[NO_FAULT])?;
-        self.run(device, batch.outputs(), observer)
+        let shape = self.batch.shape(batch);
+        self.batch.load(device, batch, shape)?;
+        if !shape.decodes() || observer.is_some() {
+            return Ok(self.run(device, &mut observer)?);
+        }
+        match self.graphs.get(&shape) {
+            // SAFETY: what the graph uses is this model's own memory, all of which lives as long as the model.
+            Some(Recording::Graph(graph)) => unsafe { device.replay(graph)? },
+            Some(Recording::Seen) => match device.capture(|| self.run(device, &mut None))? {
+                Some(graph) => {
+                    // SAFETY: as above.
+                    unsafe { device.replay(&graph)? };
+                    self.graphs.insert(shape, Recording::Graph(graph));
+                }
+                None => self.run(device, &mut None)?,
+            },
+            None => {
+                self.run(device, &mut None)?;
+                self.graphs.insert(shape, Recording::Seen);
+            }
+        }
+        Ok(())
     }
 
     /// The logits of the last batch, `[outputs, vocab]`.
     pub fn logits(&self) -> &Buffer<f32> {
         &self.activations.logits
+    }
+
+    /// From token ids to logits, of the batch that is loaded.
+    fn run(&self, device: &Device, observer: &mut Option<Observer<'_>>) -> Result<(), DeviceError> {
+        let (config, llama, act, batch) = (&self.config, &self.llama, &self.activations, &self.batch);
+        let Shape { tokens, outputs, .. } = batch.loaded();
+        let norm = |added, from, rows, form| {
+            let (w, y) = (&llama.output_norm, (&act.normed, form));
+            ops::rms_norm(device, &act.x, added, from, w, config.epsilon, rows, y)
+        };
+        ops::embed(device, llama.embedding(), batch.ids(), &act.fault, &act.x)?;
+        self.observe(device, "embed", &act.x, observer)?;
+
+        let mut added: Option<Addend<'_>> = None;
+        for (i, block) in llama.blocks.iter().enumerate() {
+            let addend = block.forward(device, config, &self.rope, batch, act, &self.cache, i, added)?;
+            added = Some(addend);
+            if observer.is_some() {
+                // What otherwise waits for the next norm.
+                ops::add(device, &act.x, addend)?;
+                added = None;
+                self.observe(device, &format!("block.{i}"), &act.x, observer)?;
+            }
+        }
+        if observer.is_some() {
+            norm(None, None, tokens, Form::F32)?;
+            self.observe(device, "final_norm", act.normed.values(), observer)?;
+        }
+
+        // Only the rows whose logits are wanted go on.
+        if outputs > 0 {
+            norm(added, Some(batch.outputs()), outputs, llama.output.form())?;
+            ops::multiply(device, &llama.output, &act.normed, outputs, &act.logits)?;
+            ops::logits(device, &llama.output, &act.normed, outputs, &act.logits)?;
+        }
+        Ok(())
     }
 
     fn observe(
@@ -133,59 +222,50 @@ impl Model {
         observer: &mut Option<Observer<'_>>,
     ) -> Result<(), DeviceError> {
         if let Some(observe) = observer {
-            observe(name, &device.download(x, 0, self.batch.tokens() * self.config.hidden)?);
-        }
-        Ok(())
-    }
-
-    /// From token ids to logits.
-    fn run(
-        &self,
-        device: &Device,
-        outputs: usize,
-        mut observer: Option<Observer<'_>>,
-    ) -> Result<(), ModelError> {
-        let (config, llama, act, batch) = (&self.config, &self.llama, &self.activations, &self.batch);
-        let tokens = batch.tokens();
-
-        ops::embed(device, &llama.embedding, &batch.ids, &act.fault, tokens, &act.x)?;
-        self.observe(device, "embed", &act.x, &mut observer)?;
-
-        for (i, (block, kv)) in llama.blocks.iter().zip(&self.kv).enumerate() {
-            block.forward(device, config, &self.rope, batch, act, kv)?;
-            self.observe(device, &format!("block.{i}"), &act.x, &mut observer)?;
-        }
-        if observer.is_some() {
-            ops::rms_norm(device, &act.x, &llama.output_norm, config.epsilon, tokens, &act.normed)?;
-            self.observe(device, "final_norm", &act.normed, &mut observer)?;
-        }
-
-        // Only the rows whose logits are wanted go on.
-        if outputs > 0 {
-            ops::gather(device, &act.x, config.hidden, &batch.outputs, &act.fault, outputs, &act.last)?;
-            ops::rms_norm(device, &act.last, &llama.output_norm, config.epsilon, outputs, &act.normed)?;
-            ops::linear(device, llama.output(), &act.normed, outputs, &act.logits)?;
+            observe(name, &device.download(x, 0, self.batch.loaded().tokens * self.config.hidden)?);
         }
         Ok(())
     }
 }
 
+/// The form of the KV cache: that of the rows before the first block's queries.
+fn cache_form(gguf: &Gguf, numerics: Numerics) -> Form {
+    let tensor = gguf.tensor("blk.0.attn_q.weight");
+    tensor.and_then(|tensor| Stored::from(tensor.ty)).map_or(Form::F32, |stored| numerics.form(stored))
+}
+
 impl Activations {
-    fn new(device: &Device, config: &ModelConfig, limits: BatchLimits) -> Result<Self, DeviceError> {
-        let rows = |rows: usize, width: usize| device.alloc(Purpose::Activations, rows * width);
-        let (tokens, heads) = (limits.tokens, config.heads);
+    fn new(
+        device: &Device,
+        config: &ModelConfig,
+        llama: &Llama,
+        limits: BatchLimits,
+    ) -> Result<Self, DeviceError> {
+        let sequences = limits.sequences.next_power_of_two();
+        let (tokens, heads) = (limits.tokens.max(sequences), config.heads);
+        let alloc = |len: usize| device.alloc(Purpose::Activations, len);
+        // In f32 too: attention leaves its rows so, and observers look at a norm.
+        let rows = |width: usize, forms: &mut dyn Iterator<Item = Form>| {
+            let forms: Vec<Form> = forms.chain([Form::F32]).collect();
+            Rows::new(device, tokens, width, &forms)
+        };
+        let form = |i: usize| llama.blocks.iter().map(move |block| block.linears()[i].form());
+        let widest = (heads.query + 2 * heads.kv) * heads.dim;
+        let down: Vec<Form> = form(3).collect();
+        let fault = {
+            let mut fault = device.alloc(Purpose::Activations, 1)?;
+            device.upload(&mut fault, 0, &[NO_FAULT])?;
+            fault
+        };
         Ok(Self {
-            x: rows(tokens, config.hidden)?,
-            normed: rows(tokens.max(limits.sequences), config.hidden)?,
-            q: rows(tokens, heads.query * heads.dim)?,
-            k: rows(tokens, heads.kv * heads.dim)?,
-            v: rows(tokens, heads.kv * heads.dim)?,
-            attended: rows(tokens, heads.query * heads.dim)?,
-            gate: rows(tokens, config.feed_forward)?,
-            up: rows(tokens, config.feed_forward)?,
-            last: rows(limits.sequences, config.hidden)?,
-            logits: rows(limits.sequences, config.vocab)?,
-            fault: device.alloc(Purpose::Activations, 1)?,
+            x: alloc(tokens * config.hidden)?,
+            normed: rows(config.hidden, &mut form(0).chain(form(2)).chain([llama.output.form()]))?,
+            attended: rows(heads.query * heads.dim, &mut form(1))?,
+            inner: Rows::new(device, tokens, config.feed_forward, &down)?,
+            wide: alloc(tokens * widest.max(2 * config.feed_forward))?,
+            narrow: alloc(tokens * config.hidden)?,
+            logits: alloc(sequences * config.vocab)?,
+            fault,
         })
     }
 }

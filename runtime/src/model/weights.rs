@@ -1,8 +1,9 @@
-//! Tensors from a file to a device, in their stored form.
+//! Tensors from a file to a device, in their stored form; those of a model without a file are drawn there.
 
-use crate::device::{Buffer, Device, Purpose};
-use crate::gguf::{Gguf, Tensor, TensorType};
+use crate::device::{Buffer, Device, DeviceError, Purpose};
+use crate::gguf::{Content, Gguf, Tensor, TensorType};
 use crate::model::ModelError;
+use crate::synthetic;
 
 /// A weight matrix: `rows` output features of `columns` input features.
 pub struct Matrix {
@@ -31,7 +32,8 @@ pub enum Stored {
 }
 
 impl Stored {
-    fn from(ty: TensorType) -> Option<Self> {
+    /// That of a tensor's type; none if this program does not run it.
+    pub fn from(ty: TensorType) -> Option<Self> {
         Some(match ty {
             TensorType::F32 => Self::F32,
             TensorType::F16 => Self::F16,
@@ -44,7 +46,15 @@ impl Stored {
     }
 }
 
-/// Bytes uploaded at once.
+/// Tensors of a matrix, checked.
+struct Part<'a> {
+    tensor: &'a Tensor,
+    stored: Stored,
+    rows: usize,
+    bias: Option<&'a Tensor>,
+}
+
+/// Bytes uploaded or drawn at once; whole words of [`synthetic::draw`].
 const CHUNK: usize = 16 << 20;
 
 /// Loads tensors and tells the progress.
@@ -88,20 +98,35 @@ impl<'a> Loader<'a> {
     /// # Errors
     /// A missing tensor or another shape; no memory.
     pub fn matrix(&mut self, name: &str, rows: usize, columns: usize) -> Result<Matrix, ModelError> {
-        let weight = format!("{name}.weight");
-        let tensor = self.tensor(&weight, &[columns, rows])?;
-        let stored = Stored::from(tensor.ty).ok_or_else(|| {
-            wrong(self.gguf, &weight, format!("type {} is not supported", tensor.ty.name()))
-        })?;
-        let data = self.gguf.data(tensor);
-        let mut bytes = self.device.alloc::<u8>(Purpose::Weights, data.len())?;
-        for (i, chunk) in data.chunks(CHUNK).enumerate() {
-            self.device.upload(&mut bytes, i * CHUNK, chunk)?;
-            self.advance(chunk.len());
+        let part = self.part(name, rows, columns)?;
+        self.join(&[part], columns)
+    }
+
+    /// The matrices `{name}.weight` of `rows[i]` x `columns` as one, the rows of one after those of the other; and their
+    /// biases, zeros for a matrix that has none while another has one. `None`, and nothing uploaded, if they are stored in
+    /// different types.
+    ///
+    /// # Errors
+    /// A missing tensor or another shape; no memory.
+    ///
+    /// # Panics
+    /// If there are not as many names as numbers of rows, or none.
+    pub fn stacked(
+        &mut self,
+        names: &[&str],
+        rows: &[usize],
+        columns: usize,
+    ) -> Result<Option<Matrix>, ModelError> {
+        assert!(names.len() == rows.len() && !names.is_empty(), "a number of rows for each matrix");
+        let parts: Vec<Part<'a>> = names
+            .iter()
+            .zip(rows)
+            .map(|(name, &rows)| self.part(name, rows, columns))
+            .collect::<Result<_, _>>()?;
+        if parts.iter().any(|part| part.stored != parts[0].stored) {
+            return Ok(None);
         }
-        let bias = format!("{name}.bias");
-        let bias = if self.has(&bias) { Some(self.vector(&bias, rows)?) } else { None };
-        Ok(Matrix { bytes, stored, rows, columns, bias })
+        self.join(&parts, columns).map(Some)
     }
 
     /// The f32 vector `name` of `len` values.
@@ -109,20 +134,93 @@ impl<'a> Loader<'a> {
     /// # Errors
     /// A missing tensor, another shape or type; no memory.
     pub fn vector(&mut self, name: &str, len: usize) -> Result<Buffer<f32>, ModelError> {
+        let tensor = self.vector_tensor(name, len)?;
+        let mut buffer = self.device.alloc(Purpose::Weights, len)?;
+        self.put_floats(&mut buffer, 0, tensor)?;
+        Ok(buffer)
+    }
+
+    /// What there is of a matrix, checked.
+    fn part(&self, name: &str, rows: usize, columns: usize) -> Result<Part<'a>, ModelError> {
+        let weight = format!("{name}.weight");
+        let tensor = self.tensor(&weight, &[columns, rows])?;
+        let stored = Stored::from(tensor.ty).ok_or_else(|| {
+            wrong(self.gguf, &weight, format!("type {} is not supported", tensor.ty.name()))
+        })?;
+        let bias = format!("{name}.bias");
+        let bias = if self.has(&bias) { Some(self.vector_tensor(&bias, rows)?) } else { None };
+        Ok(Part { tensor, stored, rows, bias })
+    }
+
+    /// Matrices of one stored type, one after the other.
+    fn join(&mut self, parts: &[Part<'a>], columns: usize) -> Result<Matrix, ModelError> {
+        let rows = parts.iter().map(|part| part.rows).sum();
+        let total = parts.iter().map(|part| part.tensor.bytes.len()).sum();
+        let mut bytes = self.device.alloc::<u8>(Purpose::Weights, total)?;
+        let mut at = 0;
+        for part in parts {
+            self.put(&mut bytes, at, part.tensor)?;
+            at += part.tensor.bytes.len();
+        }
+        let mut bias = None;
+        if parts.iter().any(|part| part.bias.is_some()) {
+            let mut values = self.device.alloc(Purpose::Weights, rows)?;
+            let mut at = 0;
+            for part in parts {
+                if let Some(tensor) = part.bias {
+                    self.put_floats(&mut values, at, tensor)?;
+                }
+                at += part.rows;
+            }
+            bias = Some(values);
+        }
+        Ok(Matrix { bytes, stored: parts[0].stored, rows, columns, bias })
+    }
+
+    /// Uploads or draws a tensor's bytes.
+    fn put(&mut self, bytes: &mut Buffer<u8>, at: usize, tensor: &Tensor) -> Result<(), DeviceError> {
+        let len = tensor.bytes.len();
+        for start in (0..len).step_by(CHUNK) {
+            let piece = start..len.min(start + CHUNK);
+            match self.gguf.content(tensor) {
+                Content::Stored(data) => {
+                    self.device.upload(bytes, at + start, &data[piece.clone()])?;
+                }
+                Content::Drawn(seed) => {
+                    synthetic::draw(self.device, tensor, seed, piece.clone(), bytes, at + start)?;
+                }
+            }
+            self.advance(piece.len());
+        }
+        Ok(())
+    }
+
+    /// Uploads or draws the values of an f32 tensor.
+    fn put_floats(
+        &mut self,
+        values: &mut Buffer<f32>,
+        at: usize,
+        tensor: &Tensor,
+    ) -> Result<(), DeviceError> {
+        match self.gguf.content(tensor) {
+            Content::Stored(data) => {
+                let stored: Vec<f32> = data.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect();
+                self.device.upload(values, at, &stored)?;
+            }
+            Content::Drawn(seed) => {
+                synthetic::draw(self.device, tensor, seed, 0..tensor.bytes.len(), values, at)?;
+            }
+        }
+        self.advance(tensor.bytes.len());
+        Ok(())
+    }
+
+    fn vector_tensor(&self, name: &str, len: usize) -> Result<&'a Tensor, ModelError> {
         let tensor = self.tensor(name, &[len])?;
         if tensor.ty != TensorType::F32 {
             return Err(wrong(self.gguf, name, format!("type {} where F32 was expected", tensor.ty.name())));
         }
-        let values: Vec<f32> = self
-            .gguf
-            .data(tensor)
-            .chunks_exact(4)
-            .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
-            .collect();
-        let mut buffer = self.device.alloc(Purpose::Weights, len)?;
-        self.device.upload(&mut buffer, 0, &values)?;
-        self.advance(4 * len);
-        Ok(buffer)
+        Ok(tensor)
     }
 
     fn tensor(&self, name: &str, dims: &[usize]) -> Result<&'a Tensor, ModelError> {
@@ -132,6 +230,11 @@ impl<'a> Loader<'a> {
             return Err(wrong(self.gguf, name, problem));
         }
         Ok(tensor)
+    }
+
+    /// What is wrong with a tensor.
+    pub(super) fn wrong(&self, name: &str, problem: String) -> ModelError {
+        wrong(self.gguf, name, problem)
     }
 
     fn advance(&mut self, bytes: usize) {

@@ -3,6 +3,12 @@
 //! Bytes that are printable characters of Latin-1 stand for themselves; the 68 others, in order, for the characters
 //! from U+0100 on. It is GPT-2's (`bytes_to_unicode` in its encoder.py).
 
+/// The character that stands for a byte.
+pub(crate) fn character(wanted: u8) -> char {
+    let mut alphabet = '\0'..='\u{143}';
+    alphabet.find(|&character| byte(character) == Some(wanted)).expect("every byte has a character")
+}
+
 /// The byte that a character of the alphabet stands for.
 pub(super) fn byte(character: char) -> Option<u8> {
     match character {

@@ -4,7 +4,7 @@
 //! split into words, and the bytes of each word are merged pair by pair in the order the vocabulary learnt.
 
 mod bpe;
-mod byte_alphabet;
+pub(crate) mod byte_alphabet;
 mod detokenizer;
 mod end_tokens;
 mod error;

@@ -51,6 +51,7 @@ pub(crate) async fn serve_with(
         vocab_size: LIMITS.vocab,
         context_length: LIMITS.context,
         device: "cpu".to_owned(),
+        numerics: "f32".to_owned(),
         bytes_used: 1000,
         bytes_total: 4000,
     };

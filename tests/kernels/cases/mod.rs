@@ -3,6 +3,7 @@
 
 pub(crate) mod attention;
 pub(crate) mod compare;
+pub(crate) mod draw;
 pub(crate) mod elementwise;
 pub(crate) mod embed;
 pub(crate) mod expect;

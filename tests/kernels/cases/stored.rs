@@ -32,7 +32,7 @@ impl Stored {
     }
 
     /// Values and bytes of the smallest piece that is stored.
-    fn block(self) -> (usize, usize) {
+    pub(crate) fn block(self) -> (usize, usize) {
         match self {
             Stored::F32 => (1, 4),
             Stored::F16 | Stored::Bf16 => (1, 2),

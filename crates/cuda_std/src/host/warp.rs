@@ -1,0 +1,203 @@
+//! The tensor core and asynchronous copies on the host.
+
+use super::{HostTeam, Lanes, Memory, WHOLE_WARP};
+use crate::tensor_core::simd::{self, A, B, C};
+use crate::{MmaInput, Scratch, Warp};
+
+impl<M: Memory> HostTeam<32, M> {
+    /// Sixteen values out of two octets.
+    #[inline(always)]
+    fn line<S: Scratch<u16>>(&self, scratch: &S, at: impl Fn(usize) -> usize) -> [u16; 16] {
+        let mut line = [0; 16];
+        for octet in 0..2 {
+            let from = at(octet);
+            for i in 0..8 {
+                line[octet * 8 + i] = scratch.get(WHOLE_WARP | self.first, from + i);
+            }
+        }
+        line
+    }
+}
+
+impl<M: Memory> Warp for HostTeam<32, M> {
+    type A = A;
+    type B = B;
+    type C = C;
+    type Rows<V: Copy> = Lanes<V, 16>;
+
+    #[inline(always)]
+    fn zero(&self) -> C {
+        C([[0.0; 16]; 8])
+    }
+
+    #[inline(always)]
+    fn rows<V: Copy>(&self, value: V) -> Lanes<V, 16> {
+        Lanes([value; 16])
+    }
+
+    #[inline(always)]
+    fn each_row(&self, mut f: impl FnMut(usize, usize)) {
+        for row in 0..16 {
+            f(row % 8 * 4, row);
+        }
+    }
+
+    #[inline(always)]
+    fn load_a<S: Scratch<u16>>(&self, scratch: &S, at: impl Fn(usize, usize) -> usize) -> A {
+        let mut rows = [[0; 16]; 16];
+        for (row, values) in rows.iter_mut().enumerate() {
+            *values = self.line(scratch, |octet| at(row, octet));
+        }
+        A::from_rows(&rows)
+    }
+
+    #[inline(always)]
+    fn load_b<S: Scratch<u16>>(&self, scratch: &S, at: impl Fn(usize, usize) -> usize) -> B {
+        let mut b = [[0; 16]; 8];
+        for (column, values) in b.iter_mut().enumerate() {
+            *values = self.line(scratch, |octet| at(column, octet));
+        }
+        B(b)
+    }
+
+    #[inline(always)]
+    fn fill_a<const N: usize>(&self, mut f: impl FnMut(usize, usize) -> [[u16; 2]; N]) -> [A; N] {
+        let mut rows = [[[0; 16]; 16]; N];
+        for row in 0..16 {
+            for column in (0..16).step_by(2) {
+                let pairs = f(row, column);
+                for (rows, pair) in rows.iter_mut().zip(pairs) {
+                    [rows[row][column], rows[row][column + 1]] = pair;
+                }
+            }
+        }
+        rows.map(|rows| A::from_rows(&rows))
+    }
+
+    #[inline(always)]
+    fn fill_b(&self, mut f: impl FnMut(usize, usize) -> [u16; 2]) -> B {
+        let mut b = [[0; 16]; 8];
+        for (column, values) in b.iter_mut().enumerate() {
+            for row in (0..16).step_by(2) {
+                [values[row], values[row + 1]] = f(column, row);
+            }
+        }
+        B(b)
+    }
+
+    #[inline(always)]
+    fn mma<I: MmaInput>(&self, a: &A, b: &B, c: &mut C) {
+        simd::step::<I>(a, b, c);
+    }
+
+    #[inline(always)]
+    fn each_c(&self, c: &C, mut f: impl FnMut(usize, usize, usize, f32)) {
+        for (column, values) in c.0.iter().enumerate() {
+            for (row, &value) in values.iter().enumerate() {
+                f(row % 8 * 4 + column / 2, row, column, value);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn zip_c(&self, c: &mut C, other: &C, mut f: impl FnMut(usize, usize, f32, f32) -> f32) {
+        for (column, (values, others)) in c.0.iter_mut().zip(&other.0).enumerate() {
+            for (row, (value, &other)) in values.iter_mut().zip(others).enumerate() {
+                *value = f(row, column, *value, other);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn copies_commit(&self) {
+        self.memory.copies_commit(self.first);
+    }
+
+    #[inline(always)]
+    fn copies_wait<const PENDING: usize>(&self) {
+        self.memory.copies_wait(self.first, PENDING);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Baseline, Bf16, Block, HostBlock, Scratch, Warp};
+
+    /// Runs `f` on the one warp of a block.
+    fn with_warp(f: impl FnOnce(&HostBlock<32, Baseline>, &<HostBlock<32, Baseline> as Block>::Warp)) {
+        let mut scratch = [0u128; 32];
+        let block = HostBlock::<32, Baseline>::new(0, 0, &mut scratch);
+        let mut f = Some(f);
+        block.warps(|_, warp| f.take().expect("one warp")(&block, warp));
+    }
+
+    /// A value that tells where in the fragment it stands, as bits of a small bf16 integer.
+    fn value(row: usize, column: usize) -> u16 {
+        Bf16::from_f32((row * 7 + column * 3 % 11) as f32).0
+    }
+
+    #[test]
+    fn a_filled_fragment_is_the_loaded_one() {
+        with_warp(|block, warp| {
+            let cells = block.scratch::<u16>(256);
+            for i in 0..256 {
+                cells.set(0, i, value(i / 16, i % 16));
+            }
+            let at = |line: usize, octet: usize| line * 16 + octet * 8;
+            let both = |line: usize, k: usize| [value(line, k), value(line, k + 1)];
+
+            let loaded = warp.load_a(&cells, at);
+            let [one] = warp.fill_a(|row, column| [both(row, column)]);
+            let [other, same] =
+                warp.fill_a(|row, column| [[value(column, row), value(column + 1, row)], both(row, column)]);
+            assert!(one == loaded && same == loaded && other != loaded);
+            let filled = warp.fill_b(both);
+            assert!(filled == warp.load_b(&cells, at));
+
+            // And rows are rows, columns columns: c[row][column] = sum over k of value(row, k) value(column, k).
+            let mut c = warp.zero();
+            warp.mma::<Bf16>(&loaded, &filled, &mut c);
+            let mut seen = 0;
+            warp.each_c(&c, |_, row, column, got| {
+                let product = |k| Bf16(value(row, k)).to_f32() * Bf16(value(column, k)).to_f32();
+                assert_eq!(got, (0..16).map(product).sum::<f32>(), "row {row} column {column}");
+                seen += 1;
+            });
+            assert_eq!(seen, 128);
+        });
+    }
+
+    #[test]
+    fn lanes_hold_the_rows_and_columns_that_the_instruction_gives_them() {
+        with_warp(|_, warp| {
+            let mut c = warp.zero();
+            warp.zip_c(&mut c, &warp.zero(), |row, column, one, two| one + two + (row * 8 + column) as f32);
+            let mut held = [[false; 128]; 32];
+            warp.each_c(&c, |lane, row, column, value| {
+                assert_eq!(value, (row * 8 + column) as f32);
+                held[lane][row * 8 + column] = true;
+            });
+            for (lane, held) in held.iter().enumerate() {
+                let first = lane / 4 * 8 + lane % 4 * 2;
+                let want = [first, first + 1, first + 64, first + 65];
+                let got: Vec<usize> = (0..128).filter(|&i| held[i]).collect();
+                assert_eq!(got, want, "lane {lane}");
+            }
+        });
+    }
+
+    #[test]
+    fn each_row_has_a_value_of_its_own() {
+        with_warp(|_, warp| {
+            let mut rows = warp.rows(1);
+            let mut seen = Vec::new();
+            warp.each_row(|lane, row| {
+                assert_eq!(lane, row % 8 * 4);
+                rows[row] += row;
+                seen.push(row);
+            });
+            assert_eq!(seen, (0..16).collect::<Vec<_>>());
+            assert!((0..16).all(|row| rows[row] == row + 1));
+        });
+    }
+}

@@ -1,0 +1,185 @@
+//! The step of [`super::step`] again, sixteen rows at a time.
+//!
+//! Why 32 bits suffice: a factor's significand is below 2 and a product's below 4, so that an aligned product has at most
+//! 27 bits and eight of them 30. The sixteen are summed in two halves, which become f64, exactly, to be added, cut off
+//! after 24 bits and scaled. What that does not cover (infinity, NaN, subnormal results) takes the slow path.
+//!
+//! Nothing wraps; `wrapping_add` and its like are there since the checks of debug builds would keep rows from becoming
+//! SIMD.
+
+#![allow(clippy::needless_range_loop, reason = "several arrays are walked at once")]
+
+use super::{FRACTION, Number, format, fused_sum, product_fraction};
+use crate::MmaInput;
+
+/// One value a row of A and C.
+type Rows<V> = [V; 16];
+
+/// A by columns: `[k][row]`.
+#[derive(Clone, Copy, PartialEq, Debug)]
+#[repr(align(64))]
+pub struct A([Rows<u16>; 16]);
+
+/// B by columns: `[column][k]`.
+#[derive(Clone, Copy, PartialEq, Debug)]
+#[repr(align(64))]
+pub struct B(pub(crate) [[u16; 16]; 8]);
+
+/// C by columns: `[column][row]`.
+#[derive(Clone, Copy, PartialEq, Debug)]
+#[repr(align(64))]
+pub struct C(pub(crate) [Rows<f32>; 8]);
+
+impl A {
+    /// Of the rows of A.
+    #[inline(always)]
+    pub(crate) fn from_rows(rows: &[[u16; 16]; 16]) -> Self {
+        let mut columns = [[0; 16]; 16];
+        for k in 0..16 {
+            for row in 0..16 {
+                columns[k][row] = rows[row][k];
+            }
+        }
+        Self(columns)
+    }
+}
+
+/// A zero's exponent: the sum of two of them still fits.
+const ZERO: i16 = super::ZERO as i16;
+
+/// The parts of sixteen 16-bit factors.
+#[derive(Clone, Copy)]
+struct Factors {
+    /// Magnitudes, with 13 bits behind the point, or 12.
+    significand: Rows<i16>,
+    /// As in [`Number`].
+    exponent: Rows<i16>,
+    /// All ones where negative.
+    negative: Rows<i16>,
+}
+
+/// The parts of `bits`, significands with `point` bits behind the point; and whether all are finite.
+#[inline(always)]
+fn unpack<I: MmaInput>(bits: &Rows<u16>, point: i32) -> (Factors, bool) {
+    let (fraction, bias) = format::<I>();
+    let mut parts = Factors { significand: [0; 16], exponent: [0; 16], negative: [0; 16] };
+    let mut greatest = 0;
+    for i in 0..16 {
+        let field = (bits[i] & 0x7fff) >> fraction;
+        let low = bits[i] & ((1 << fraction) - 1);
+        let hidden = if field > 0 { 1 << fraction } else { 0 };
+        let exponent = ((if field > 0 { field } else { 1 }) as i16).wrapping_sub(bias as i16);
+        parts.significand[i] = ((low | hidden) << (point - fraction)) as i16;
+        parts.exponent[i] = if low | hidden == 0 { ZERO } else { exponent };
+        parts.negative[i] = bits[i] as i16 >> 15;
+        greatest = if field > greatest { field } else { greatest };
+    }
+    (parts, greatest < 2 * bias as u16 + 1)
+}
+
+/// `c += a b` in the bits of [`super::step`].
+#[inline(always)]
+pub(crate) fn step<I: MmaInput>(a: &A, b: &B, c: &mut C) {
+    let (first, mut finite) = unpack::<I>(&a.0[0], 13);
+    let mut rows = [first; 16];
+    for k in 1..16 {
+        let (parts, numbers) = unpack::<I>(&a.0[k], 13);
+        rows[k] = parts;
+        finite &= numbers;
+    }
+    for (column, out) in b.0.iter().zip(&mut c.0) {
+        let (parts, numbers) = unpack::<I>(column, FRACTION - 13);
+        let zero = column.iter().fold(0, |all, bits| all | bits) & 0x7fff == 0;
+        if zero {
+            // Seven columns of eight when one sequence is decoded. Whatever it meets, a zero adds nothing.
+            for c in out.iter_mut() {
+                *c = if c.is_finite() { *c + 0.0 } else { f32::NAN };
+            }
+        } else {
+            let sums = if finite & numbers { add_column(&rows, &parts, out) } else { None };
+            match sums {
+                Some(sums) => *out = sums,
+                None => add_column_slowly::<I>(&a.0, column, out),
+            }
+        }
+    }
+}
+
+/// `c + a b` of one column; none if a result is not covered.
+#[inline(always)]
+fn add_column(a: &[Factors; 16], b: &Factors, c: &Rows<f32>) -> Option<Rows<f32>> {
+    let mut c_significand = [0; 16];
+    let mut top = [0; 16];
+    let mut greatest = 0;
+    for row in 0..16 {
+        let bits = c[row].to_bits();
+        let field = (bits >> 23) & 0xff;
+        let magnitude = (bits & 0x007f_ffff) | if field > 0 { 1 << 23 } else { 0 };
+        let exponent = ((if field > 0 { field } else { 1 }) as i16).wrapping_sub(127);
+        c_significand[row] = (magnitude << (FRACTION - 23)) as i32;
+        top[row] = if magnitude == 0 { ZERO } else { exponent };
+        greatest = if field > greatest { field } else { greatest };
+    }
+    if greatest == 255 {
+        return None;
+    }
+    let c_exponent = top;
+    for k in 0..16 {
+        for row in 0..16 {
+            let exponent = a[k].exponent[row].wrapping_add(b.exponent[k]);
+            top[row] = if exponent > top[row] { exponent } else { top[row] };
+        }
+    }
+    let mut halves = [[0; 16]; 2];
+    for row in 0..16 {
+        let sign = c[row].to_bits() as i32 >> 31;
+        let shift = top[row].wrapping_sub(c_exponent[row]).min(31);
+        halves[1][row] = (c_significand[row].wrapping_shr(shift as u32) ^ sign).wrapping_sub(sign);
+    }
+    for (half, sums) in halves.iter_mut().enumerate() {
+        for k in half * 8..half * 8 + 8 {
+            for row in 0..16 {
+                let product = (a[k].significand[row] as i32).wrapping_mul(b.significand[k] as i32);
+                let exponent = a[k].exponent[row].wrapping_add(b.exponent[k]);
+                let shift = top[row].wrapping_sub(exponent).min(31);
+                let sign = (a[k].negative[row] ^ b.negative[k]) as i32;
+                let moved = (product.wrapping_shr(shift as u32) ^ sign).wrapping_sub(sign);
+                sums[row] = sums[row].wrapping_add(moved);
+            }
+        }
+    }
+    let mut out = [0.0; 16];
+    let mut covered = true;
+    for row in 0..16 {
+        let total = halves[0][row] as f64 + halves[1][row] as f64;
+        let kept = f64::from_bits(total.to_bits() & !((1 << 29) - 1));
+        // A sum of nothing but zeros is zero whatever it is scaled by.
+        let exponent = if top[row] < -300 { -300 } else { top[row] };
+        let value =
+            kept * f64::from_bits(((exponent as i64).wrapping_add(1023 - FRACTION as i64) as u64) << 52);
+        covered &= value.abs() >= f32::MIN_POSITIVE as f64 || value == 0.0;
+        out[row] = value as f32;
+    }
+    covered.then_some(out)
+}
+
+/// The same, number by number.
+#[cold]
+#[inline(never)]
+fn add_column_slowly<I: MmaInput>(a: &[Rows<u16>; 16], column: &[u16; 16], c: &mut Rows<f32>) {
+    let column = column.map(Number::of::<I>);
+    for (row, c) in c.iter_mut().enumerate() {
+        let a: [Number; 16] = core::array::from_fn(|k| Number::of::<I>(a[k][row]));
+        *c = fused_sum(&a, &column, *c, product_fraction::<I>(), FRACTION);
+    }
+}
+
+/// Whether no column of this step takes the slow path.
+#[cfg(test)]
+pub(super) fn covers<I: MmaInput>(a: &A, b: &B, c: &C) -> bool {
+    let rows = a.0.map(|bits| unpack::<I>(&bits, 13));
+    let columns = b.0.map(|bits| unpack::<I>(&bits, FRACTION - 13));
+    let finite = rows.iter().chain(&columns).all(|(_, finite)| *finite);
+    let parts = rows.map(|(parts, _)| parts);
+    finite && columns.iter().zip(&c.0).all(|((column, _), c)| add_column(&parts, column, c).is_some())
+}

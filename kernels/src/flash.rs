@@ -1,0 +1,465 @@
+//! Paged causal attention with grouped queries and online softmax on the tensor core, `tc` numerics.
+//!
+//! `out[t, h] = sum over s <= position(t) of softmax(q[t, h] . k[s] / sqrt(d)) v[s]`; query head `h` reads key and value
+//! head `h / (heads / kv_heads)`. Queries, keys, values and the softmax's weights are f16 or bf16, sums f32.
+//!
+//! A tensor-core step has 16 rows: the query heads that share a key head, for one token or for several neighbours of a
+//! sequence, a *tile*. What a row computes does not depend on the other rows, so a token's bits are the same in a prompt
+//! and alone. The order, which depends on nothing else: tokens come in chunks of [`CHUNK`]; within a chunk a score is a
+//! chain of steps over the head's elements, the maximum is exact, lane `l` of 32 adds up the exponentials of tokens
+//! `l, l + 32, ...`, then [`Team::sum`], and an output is a chain of steps over the tokens; chunks merge from the first
+//! to the last in f32 (Milakov and Gimelshein 2018). A token that a row may not see has the score minus infinity, and a
+//! value past the sequence's end is replaced by zero.
+//!
+//! [`WHOLE_F16`] walks all chunks in one block: prompts. [`CHUNK_F16`] takes a block for each chunk, so that a few rows
+//! occupy the whole GPU, and [`MERGE`] does with what they leave exactly what the other does in registers.
+//!
+//! Four warps: each has a page of the chunk's keys, then four rows of the softmax, then every fourth octet of the
+//! output's elements. Bytes moved: `4 head_dim` for each token seen, tile and key head.
+
+use cuda_std::math::{exp, max, mul_add, sqrt};
+use cuda_std::{Bf16, Block, F16, Geometry, In, MmaInput, Out, Scratch, Team, Warp, kernel, unrolled};
+
+use crate::kv::{Cached, PAGE};
+
+/// Tokens in a chunk.
+pub const CHUNK: usize = WARPS * PAGE;
+/// A head's elements at most; they are a multiple of 16.
+pub const MAX_HEAD_DIM: usize = PARTS * WARPS * 8;
+/// Rows of a tensor-core step.
+pub const ROWS: usize = 16;
+
+const WARPS: usize = 4;
+const LANES: usize = WARPS * 32;
+/// Octets of the output's elements that a warp may own.
+const PARTS: usize = 8;
+/// Cells from one row to the next in scratch memory: not a multiple of 128 bytes, against bank conflicts.
+const SCORES: usize = CHUNK + 4;
+const WEIGHTS: usize = CHUNK + 8;
+
+/// Arguments of every kernel here but [`MERGE`].
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Flash {
+    /// `[tokens, heads, head_dim]`.
+    pub q: In<u16>,
+    /// Keys, see [`crate::kv`].
+    pub key_pages: In<u16>,
+    /// Values, see [`crate::kv`].
+    pub value_pages: In<u16>,
+    /// `[sequences, table_width]`: a sequence's pages in order.
+    pub page_table: In<u32>,
+    /// `[tokens]`: which sequence a token belongs to.
+    pub sequences: In<u32>,
+    /// `[tokens]`: its position there; it sees all up to itself.
+    pub positions: In<u32>,
+    /// `[tiles, 2]`: a tile's first token and how many it has, neighbours in one sequence, [`tile_tokens`] at most.
+    pub tiles: In<u32>,
+    /// `[tokens, heads, head_dim]`, of [`WHOLE_F16`].
+    pub out: Out<f32>,
+    /// `[tokens, heads, chunks, head_dim]`, of [`CHUNK_F16`]: a chunk's weighted sums.
+    pub partial: Out<f32>,
+    /// `[tokens, heads, chunks, 2]`, of [`CHUNK_F16`]: a chunk's greatest score and the sum of its weights.
+    pub partial_tops: Out<f32>,
+    /// Tiles.
+    pub count: u32,
+    /// Query heads.
+    pub heads: u32,
+    /// Key and value heads; divides `heads`.
+    pub kv_heads: u32,
+    /// Elements of a head, a multiple of 16 up to [`MAX_HEAD_DIM`].
+    pub head_dim: u32,
+    /// Pages in a row of the table.
+    pub table_width: u32,
+    /// Chunks for which there are blocks, of [`CHUNK_F16`].
+    pub chunks: u32,
+}
+
+/// Tokens in a tile at most, where so many query heads share a key head.
+pub fn tile_tokens(group: usize) -> usize {
+    (ROWS / group).max(1)
+}
+
+/// Blocks for the rows of one tile.
+#[inline(always)]
+fn parts(group: usize) -> usize {
+    group.div_ceil(ROWS)
+}
+
+fn scratch(a: &Flash) -> usize {
+    2 * ROWS * query_stride(a.head_dim as usize) + 4 * ROWS * SCORES + 2 * ROWS * WEIGHTS + 2 * 4 * ROWS
+}
+
+#[inline(always)]
+fn query_stride(head_dim: usize) -> usize {
+    head_dim + 8
+}
+
+fn whole_geometry(a: &Flash) -> Geometry {
+    let group = (a.heads / a.kv_heads) as usize;
+    Geometry { grid: [a.count as usize * parts(group), a.kv_heads as usize], scratch: scratch(a) }
+}
+
+fn chunk_geometry(a: &Flash) -> Geometry {
+    let Geometry { grid: [x, y], scratch } = whole_geometry(a);
+    Geometry { grid: [x * a.chunks as usize, y], scratch }
+}
+
+/// What one block works on: 16 rows at most, of one tile and one key head.
+struct Tile<B: Block> {
+    /// The tile's first token, and its tokens.
+    first: usize,
+    count: usize,
+    /// The first of the block's rows among the tile's: token after token, a token's heads side by side.
+    row0: usize,
+    group: usize,
+    kv_head: usize,
+    /// Where the sequence's pages begin in the table.
+    table: usize,
+    query: B::Scratch<u16>,
+    scores: B::Scratch<f32>,
+    weights: B::Scratch<u16>,
+    /// By row: the chunk's greatest score and the sum of its weights.
+    tops: B::Scratch<f32>,
+    totals: B::Scratch<f32>,
+}
+
+impl<B: Block> Tile<B> {
+    /// Tile `index`'s rows, with their queries in scratch memory once all lanes have waited.
+    #[inline(always)]
+    fn new(block: &B, a: &Flash, index: usize) -> Self {
+        let (head_dim, group) = (a.head_dim as usize, (a.heads / a.kv_heads) as usize);
+        let (tile, part) = (index / parts(group), index % parts(group));
+        let first = a.tiles.get(2 * tile) as usize;
+        let tile = Self {
+            first,
+            count: a.tiles.get(2 * tile + 1) as usize,
+            row0: part * ROWS,
+            group,
+            kv_head: block.y(),
+            table: a.sequences.get(first) as usize * a.table_width as usize,
+            query: block.scratch::<u16>(ROWS * query_stride(head_dim)),
+            scores: block.scratch::<f32>(ROWS * SCORES),
+            weights: block.scratch::<u16>(ROWS * WEIGHTS),
+            tops: block.scratch::<f32>(ROWS),
+            totals: block.scratch::<f32>(ROWS),
+        };
+        block.each(ROWS * head_dim, |lane, i| {
+            let (row, d) = (i / head_dim, i % head_dim);
+            let bits = if tile.exists(row) { a.q.get(tile.output(a, row) * head_dim + d) } else { 0 };
+            tile.query.set(lane, row * query_stride(head_dim) + d, bits);
+        });
+        tile
+    }
+
+    /// Whether there is such a row.
+    #[inline(always)]
+    fn exists(&self, row: usize) -> bool {
+        self.row0 + row < self.count * self.group
+    }
+
+    /// The row's token.
+    #[inline(always)]
+    fn token(&self, row: usize) -> usize {
+        self.first + (self.row0 + row) / self.group
+    }
+
+    /// The row's index in `[tokens, heads]`.
+    #[inline(always)]
+    fn output(&self, a: &Flash, row: usize) -> usize {
+        self.token(row) * a.heads as usize + self.kv_head * self.group + (self.row0 + row) % self.group
+    }
+
+    /// Tokens that the tile's last token sees.
+    #[inline(always)]
+    fn seen(&self, a: &Flash) -> usize {
+        a.positions.get(self.first + self.count - 1) as usize + 1
+    }
+
+    /// Where a page's part for this head begins, in keys and values alike.
+    #[inline(always)]
+    fn page(&self, a: &Flash, i: usize) -> usize {
+        (a.page_table.get(self.table + i) as usize * a.kv_heads as usize + self.kv_head)
+            * a.head_dim as usize
+            * PAGE
+    }
+
+    /// Scores and weights of the chunk from token `from` on; afterwards all lanes see `weights`, `tops` and `totals`.
+    #[inline(always)]
+    fn softmax<I: MmaInput + Cached>(&self, block: &B, a: &Flash, from: usize) {
+        let head_dim = a.head_dim as usize;
+        let scale = 1.0 / sqrt(head_dim as f32);
+        let len = CHUNK.min(self.seen(a) - from);
+
+        // Scores: a page a warp.
+        block.warps(|index, warp| {
+            let mut scores = [warp.zero(); PAGE / 8];
+            if index * PAGE < len {
+                let keys = self.page(a, from / PAGE + index);
+                for step in 0..head_dim / 16 {
+                    let q = warp.load_a(&self.query, |row, octet| {
+                        row * query_stride(head_dim) + step * 16 + octet * 8
+                    });
+                    unrolled::<{ PAGE / 8 }>(|octet| {
+                        let k = warp.fill_b(|column, row| {
+                            a.key_pages.pair(keys + I::key(octet * 8 + column, step * 16 + row, head_dim))
+                        });
+                        warp.mma::<I>(&q, &k, &mut scores[octet]);
+                    });
+                }
+            }
+            let mut seen = warp.rows(0usize);
+            warp.each_row(|_, row| {
+                if self.exists(row) {
+                    seen[row] = a.positions.get(self.token(row)) as usize + 1;
+                }
+            });
+            unrolled::<{ PAGE / 8 }>(|octet| {
+                warp.each_c(&scores[octet], |lane, row, column, score| {
+                    let s = index * PAGE + octet * 8 + column;
+                    let score = if from + s < seen[row] { score * scale } else { f32::NEG_INFINITY };
+                    self.scores.set(index * 32 + lane, row * SCORES + s, score);
+                });
+            });
+        });
+        block.barrier();
+
+        // Softmax: four rows a warp, a token of each page a lane.
+        block.warps(|index, warp| {
+            for row in index * (ROWS / WARPS)..(index + 1) * (ROWS / WARPS) {
+                let mut top = warp.per_lane(f32::NEG_INFINITY);
+                warp.each(CHUNK, |lane, s| {
+                    top[lane] = max(top[lane], self.scores.get(index * 32 + lane, row * SCORES + s));
+                });
+                let top = warp.max(&top);
+                let mut total = warp.per_lane(0.0f32);
+                warp.each(CHUNK, |lane, s| {
+                    let score = self.scores.get(index * 32 + lane, row * SCORES + s);
+                    let weight = if top == f32::NEG_INFINITY { 0.0 } else { exp(score - top) };
+                    total[lane] += weight;
+                    self.weights.set(index * 32 + lane, row * WEIGHTS + s, I::bits(weight));
+                });
+                let total = warp.sum(&total);
+                warp.lanes(|lane| {
+                    if lane == 0 {
+                        self.tops.set(index * 32, row, top);
+                        self.totals.set(index * 32, row, total);
+                    }
+                });
+            }
+        });
+        block.barrier();
+    }
+
+    /// The chunk's weighted sums of the output's elements that warp `index` owns, see [`octet`].
+    #[inline(always)]
+    fn values<I: MmaInput + Cached>(
+        &self,
+        index: usize,
+        warp: &B::Warp,
+        a: &Flash,
+        from: usize,
+    ) -> [<B::Warp as Warp>::C; PARTS] {
+        let head_dim = a.head_dim as usize;
+        let len = CHUNK.min(self.seen(a) - from);
+        let mut sums = [warp.zero(); PARTS];
+        // Steps past the end would add zeros.
+        for step in 0..len.div_ceil(16) {
+            let first = step * 16;
+            let values = self.page(a, (from + first) / PAGE);
+            let weights = warp.load_a(&self.weights, |row, octet| row * WEIGHTS + first + octet * 8);
+            unrolled::<PARTS>(|part| {
+                let d = octet(index, part) * 8;
+                if d < head_dim {
+                    let v = warp.fill_b(|column, row| {
+                        let [one, two] =
+                            a.value_pages.pair(values + I::value(first % PAGE + row, d + column, head_dim));
+                        let there = |s: usize, bits: u16| if s < len { bits } else { 0 };
+                        [there(first + row, one), there(first + row + 1, two)]
+                    });
+                    warp.mma::<I>(&weights, &v, &mut sums[part]);
+                }
+            });
+        }
+        sums
+    }
+
+    /// `put(row, d, value)` for each output element of `sums` that there is.
+    #[inline(always)]
+    fn each_output(
+        &self,
+        index: usize,
+        warp: &B::Warp,
+        head_dim: usize,
+        sums: &[<B::Warp as Warp>::C; PARTS],
+        mut put: impl FnMut(usize, usize, f32),
+    ) {
+        unrolled::<PARTS>(|part| {
+            let d = octet(index, part) * 8;
+            if d < head_dim {
+                warp.each_c(&sums[part], |_, row, column, sum| {
+                    if self.exists(row) {
+                        put(row, d + column, sum);
+                    }
+                });
+            }
+        });
+    }
+}
+
+/// The octet of a head's elements that is part `part` of warp `index`'s.
+#[inline(always)]
+fn octet(index: usize, part: usize) -> usize {
+    index + WARPS * part
+}
+
+/// How a chunk joins those before it.
+#[derive(Clone, Copy)]
+struct Merge {
+    top: f32,
+    total: f32,
+    /// What the sums before are multiplied by.
+    keep: f32,
+    /// What the chunk's sums are multiplied by; zero where the row sees nothing of the chunk.
+    add: f32,
+}
+
+impl Merge {
+    const NONE: Self = Self { top: f32::NEG_INFINITY, total: 0.0, keep: 1.0, add: 0.0 };
+
+    /// A chunk with this greatest score and sum of weights comes.
+    #[inline(always)]
+    fn chunk(self, chunk_top: f32, chunk_total: f32) -> Self {
+        if chunk_top == f32::NEG_INFINITY {
+            return Self { keep: 1.0, add: 0.0, ..self };
+        }
+        let top = max(self.top, chunk_top);
+        let (keep, add) = (exp(self.top - top), exp(chunk_top - top));
+        Self { top, total: mul_add(chunk_total, add, self.total * keep), keep, add }
+    }
+
+    /// The sums with the chunk's.
+    #[inline(always)]
+    fn sum(self, sum: f32, chunk: f32) -> f32 {
+        mul_add(chunk, self.add, sum * self.keep)
+    }
+}
+
+#[inline(always)]
+fn whole<B: Block, I: MmaInput + Cached>(block: &B, a: &Flash) {
+    let head_dim = a.head_dim as usize;
+    let tile = Tile::<B>::new(block, a, block.x());
+    block.barrier();
+    let mut state = block.per_warp::<_, WARPS>(|_, warp| ([warp.zero(); PARTS], warp.rows(Merge::NONE)));
+    let seen = tile.seen(a);
+    let mut from = 0;
+    while from < seen {
+        tile.softmax::<I>(block, a, from);
+        block.warps(|index, warp| {
+            let (sums, merge) = &mut state[index];
+            warp.each_row(|lane, row| {
+                let lane = index * 32 + lane;
+                merge[row] = merge[row].chunk(tile.tops.get(lane, row), tile.totals.get(lane, row));
+            });
+            let chunk = tile.values::<I>(index, warp, a, from);
+            unrolled::<PARTS>(|part| {
+                warp.zip_c(&mut sums[part], &chunk[part], |row, _, sum, chunk| merge[row].sum(sum, chunk));
+            });
+        });
+        from += CHUNK;
+    }
+    block.warps(|index, warp| {
+        let (sums, merge) = &state[index];
+        tile.each_output(index, warp, head_dim, sums, |row, d, sum| {
+            a.out.set(tile.output(a, row) * head_dim + d, sum / merge[row].total);
+        });
+    });
+}
+
+#[inline(always)]
+fn chunk<B: Block, I: MmaInput + Cached>(block: &B, a: &Flash) {
+    let (head_dim, chunks) = (a.head_dim as usize, a.chunks as usize);
+    let (index, chunk) = (block.x() / chunks, block.x() % chunks);
+    let tile = Tile::<B>::new(block, a, index);
+    let from = chunk * CHUNK;
+    if from >= tile.seen(a) {
+        return;
+    }
+    block.barrier();
+    tile.softmax::<I>(block, a, from);
+    let partial = |row: usize| tile.output(a, row) * chunks + chunk;
+    block.each(ROWS, |lane, row| {
+        if tile.exists(row) {
+            a.partial_tops.set(partial(row) * 2, tile.tops.get(lane, row));
+            a.partial_tops.set(partial(row) * 2 + 1, tile.totals.get(lane, row));
+        }
+    });
+    block.warps(|index, warp| {
+        let sums = tile.values::<I>(index, warp, a, from);
+        tile.each_output(index, warp, head_dim, &sums, |row, d, sum| {
+            a.partial.set(partial(row) * head_dim + d, sum);
+        });
+    });
+}
+
+/// Arguments of [`MERGE`].
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Partials {
+    /// `[tokens, heads, chunks, head_dim]`, see [`Flash`].
+    pub partial: In<f32>,
+    /// `[tokens, heads, chunks, 2]`, see [`Flash`].
+    pub partial_tops: In<f32>,
+    /// `[tokens]`.
+    pub positions: In<u32>,
+    /// `[tokens, heads, head_dim]`.
+    pub out: Out<f32>,
+    /// Tokens.
+    pub tokens: u32,
+    /// Query heads.
+    pub heads: u32,
+    /// Elements of a head.
+    pub head_dim: u32,
+    /// Chunks for which there is room; those of a token's past come first.
+    pub chunks: u32,
+}
+
+fn merge_geometry(a: &Partials) -> Geometry {
+    Geometry { grid: [a.tokens as usize, a.heads as usize], scratch: 0 }
+}
+
+#[inline(always)]
+fn merge<B: Block>(block: &B, a: &Partials) {
+    let (head_dim, chunks) = (a.head_dim as usize, a.chunks as usize);
+    let row = block.x() * a.heads as usize + block.y();
+    let seen = (a.positions.get(block.x()) as usize + 1).div_ceil(CHUNK);
+    block.each(head_dim, |_, d| {
+        let (mut merge, mut sum) = (Merge::NONE, 0.0f32);
+        for chunk in row * chunks..row * chunks + seen {
+            merge = merge.chunk(a.partial_tops.get(2 * chunk), a.partial_tops.get(2 * chunk + 1));
+            sum = merge.sum(sum, a.partial.get(chunk * head_dim + d));
+        }
+        a.out.set(row * head_dim + d, sum / merge.total);
+    });
+}
+
+kernel! {
+    /// All chunks of a tile in one block, f16.
+    pub WHOLE_F16 = flash__whole_f16(Flash), lanes: LANES, geometry: whole_geometry, body: whole::<_, F16>
+}
+kernel! {
+    /// All chunks of a tile in one block, bf16.
+    pub WHOLE_BF16 = flash__whole_bf16(Flash), lanes: LANES, geometry: whole_geometry, body: whole::<_, Bf16>
+}
+kernel! {
+    /// A block a chunk, f16; [`MERGE`] follows.
+    pub CHUNK_F16 = flash__chunk_f16(Flash), lanes: LANES, geometry: chunk_geometry, body: chunk::<_, F16>
+}
+kernel! {
+    /// A block a chunk, bf16; [`MERGE`] follows.
+    pub CHUNK_BF16 = flash__chunk_bf16(Flash), lanes: LANES, geometry: chunk_geometry, body: chunk::<_, Bf16>
+}
+kernel! {
+    /// Merges the chunks that the other kernel left.
+    pub MERGE = flash__merge(Partials), lanes: LANES, geometry: merge_geometry, body: merge
+}

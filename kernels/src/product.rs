@@ -1,0 +1,60 @@
+//! A matrix product as its kernel leaves it, and how those who read it make values of it.
+//!
+//! A product's kernel writes bare sums. What belongs to the value beside the sum is applied where it is read, so that
+//! it costs no pass of its own: the factor of a row whose elements were scaled before they were rounded, a bias, and the
+//! rounding to the type that the next product takes.
+
+use cuda_std::{Bf16, F16, In};
+
+/// Sums, and what makes values of them.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Product {
+    /// `[rows, stride]`: a row's sums, of which `first ..` are this product's.
+    pub sums: In<f32>,
+    /// `[rows]`: an exact power of two that the row's sums are multiplied by; empty where it is 1.
+    pub factors: In<f32>,
+    /// Added to every row; empty where there is none.
+    pub bias: In<f32>,
+    /// Sums from one row to the next.
+    pub stride: u32,
+    /// This product's first sum in a row.
+    pub first: u32,
+    /// What values are rounded to.
+    pub rounding: Rounding,
+}
+
+/// What a value is rounded to, to nearest even.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(transparent)]
+pub struct Rounding(u32);
+
+impl Rounding {
+    /// Stays f32.
+    pub const NONE: Self = Self(0);
+    /// To f16.
+    pub const F16: Self = Self(1);
+    /// To bf16.
+    pub const BF16: Self = Self(2);
+}
+
+impl Product {
+    /// Value `i` of a row.
+    #[inline(always)]
+    pub(crate) fn get(&self, row: usize, i: usize) -> f32 {
+        let mut value = self.sums.get(row * self.stride as usize + self.first as usize + i);
+        if !self.factors.is_empty() {
+            value *= self.factors.get(row);
+        }
+        if !self.bias.is_empty() {
+            value += self.bias.get(i);
+        }
+        if self.rounding == Rounding::F16 {
+            F16::from_f32(value).to_f32()
+        } else if self.rounding == Rounding::BF16 {
+            Bf16::from_f32(value).to_f32()
+        } else {
+            value
+        }
+    }
+}

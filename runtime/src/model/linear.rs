@@ -1,0 +1,128 @@
+//! Matrices that multiply the same rows.
+
+use kernels::product::{Product, Rounding};
+
+use crate::device::Buffer;
+use crate::model::ModelError;
+use crate::model::weights::{Loader, Matrix};
+use crate::numerics::{Form, Numerics};
+use crate::rows::{Rows, nothing};
+
+/// One or several matrices that multiply the same rows: Q, K and V; gate and up. They are one matrix, rows one after the
+/// other, where all are stored in one type.
+pub struct Linear {
+    matrices: Vec<Matrix>,
+    parts: Vec<Part>,
+    /// The form that the rows take.
+    form: Form,
+}
+
+/// Where one of the matrices' products is.
+struct Part {
+    matrix: usize,
+    /// Its first row there.
+    first: usize,
+    /// Sums a token of the matrices before it.
+    before: usize,
+}
+
+impl Linear {
+    /// The matrices `names[i]` of `rows[i]` x `columns`.
+    ///
+    /// # Errors
+    /// See [`Loader::matrix`]; matrices whose rows would have to take different forms.
+    pub fn load(
+        load: &mut Loader<'_>,
+        numerics: Numerics,
+        names: &[&str],
+        rows: &[usize],
+        columns: usize,
+    ) -> Result<Self, ModelError> {
+        let stacked = load.stacked(names, rows, columns)?;
+        let one = stacked.is_some();
+        let matrices = match stacked {
+            Some(matrix) => vec![matrix],
+            None => names
+                .iter()
+                .zip(rows)
+                .map(|(name, &rows)| load.matrix(name, rows, columns))
+                .collect::<Result<_, _>>()?,
+        };
+        let mut before = 0;
+        let mut parts = Vec::new();
+        for (i, &rows) in rows.iter().enumerate() {
+            parts.push(if one {
+                Part { matrix: 0, first: before, before: 0 }
+            } else {
+                Part { matrix: i, first: 0, before }
+            });
+            before += rows;
+        }
+        let form = numerics.form(matrices[0].stored);
+        if let Some(i) = matrices.iter().position(|matrix| numerics.form(matrix.stored) != form) {
+            let problem = format!(
+                "{:?} beside {:?} of {}: their inputs would be rounded differently; try --numerics f32",
+                matrices[i].stored, matrices[0].stored, names[0]
+            );
+            return Err(load.wrong(&format!("{}.weight", names[i]), problem));
+        }
+        Ok(Self { matrices, parts, form })
+    }
+
+    /// A matrix by itself.
+    pub fn of(matrix: Matrix, numerics: Numerics) -> Self {
+        let form = numerics.form(matrix.stored);
+        Self { matrices: vec![matrix], parts: vec![Part { matrix: 0, first: 0, before: 0 }], form }
+    }
+
+    /// The form that the rows take.
+    pub fn form(&self) -> Form {
+        self.form
+    }
+
+    /// The matrices.
+    pub fn matrices(&self) -> &[Matrix] {
+        &self.matrices
+    }
+
+    /// Input features.
+    pub fn columns(&self) -> usize {
+        self.matrices[0].columns
+    }
+
+    /// Output features of all.
+    pub fn rows(&self) -> usize {
+        self.matrices.iter().map(|matrix| matrix.rows).sum()
+    }
+
+    /// The product of matrix `i` with `tokens` rows `x`, whose sums [`ops::multiply`](crate::ops::multiply) left in `sums`.
+    ///
+    /// # Safety
+    /// The view is used as [`cuda_std::In::new`] asks.
+    pub unsafe fn product(
+        &self,
+        i: usize,
+        x: &Rows,
+        tokens: usize,
+        sums: &Buffer<f32>,
+        rounding: Rounding,
+    ) -> Product {
+        let part = &self.parts[i];
+        let matrix = &self.matrices[part.matrix];
+        let rows =
+            self.parts.get(i + 1).map_or(matrix.rows, |next| {
+                if next.matrix == part.matrix { next.first } else { matrix.rows }
+            }) - part.first;
+        // SAFETY: the caller's promise; the sizes are those that `multiply` filled.
+        unsafe {
+            Product {
+                sums: sums.view(tokens * part.before, tokens * matrix.rows),
+                factors: x.factors(self.form, tokens),
+                bias: matrix.bias.as_ref().map_or_else(nothing, |bias| bias.view(part.first, rows)),
+                stride: matrix.rows as u32,
+                first: part.first as u32,
+                rounding,
+            }
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! The two arithmetics of matrix products. Both give the same bits on every device.
+
+use std::fmt;
+use std::str::FromStr;
+
+use kernels::product::Rounding;
+
+use crate::model::weights::Stored;
+
+/// How matrix products are computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Numerics {
+    /// Chains of f32 fused multiply-adds over weights that are widened exactly: the reference, and fast on a CPU.
+    F32,
+    /// Tensor-core steps over 16-bit inputs with f32 sums: fast on a GPU; a CPU computes the same bits with an exact
+    /// model of the tensor core.
+    Tc,
+}
+
+impl Numerics {
+    /// The name on the command line and in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Tc => "tc",
+        }
+    }
+
+    /// The form that rows take before a matrix stored so.
+    pub fn form(self, stored: Stored) -> Form {
+        match (self, stored) {
+            (Self::F32, _) | (_, Stored::F32) => Form::F32,
+            (_, Stored::BF16) => Form::Bf16,
+            (_, Stored::F16 | Stored::Q8_0 | Stored::Q4_0 | Stored::Q4_1) => Form::F16,
+        }
+    }
+}
+
+impl fmt::Display for Numerics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Numerics {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "f32" => Ok(Self::F32),
+            "tc" => Ok(Self::Tc),
+            _ => Err("numerics are f32 or tc".to_owned()),
+        }
+    }
+}
+
+/// The form of rows that a matrix is multiplied with, and the type of the KV cache: see [`kernels::rows`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Form {
+    /// As computed.
+    F32,
+    /// Scaled by an exact power of two a row, then rounded.
+    F16,
+    /// Rounded.
+    Bf16,
+}
+
+impl Form {
+    /// Values that take part in the next product are rounded so.
+    pub fn rounding(self) -> Rounding {
+        match self {
+            Self::F32 => Rounding::NONE,
+            Self::F16 => Rounding::F16,
+            Self::Bf16 => Rounding::BF16,
+        }
+    }
+
+    /// Bytes of a value.
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 | Self::Bf16 => 2,
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! Models without a file: the shapes of known models, with weights that are drawn.
+//!
+//! Such a model is a GGUF header, read as strictly as a file's, and a seed. A tensor's bytes are a function of the seed, the
+//! tensor's name and the place, the same on every device, so that a device draws its own and a file can be written of
+//! them. What such a model says is noise; how fast it says it is a model's speed.
+
+mod draw;
+mod shape;
+mod vocab;
+mod write;
+
+use crate::gguf::{Gguf, TensorType, Writer};
+use crate::model::ModelError;
+
+pub(crate) use draw::draw;
+pub use shape::{SHAPES, Shape};
+pub use write::{WriteError, write};
+
+/// Types that a synthetic model's matrices can be stored in.
+pub const QUANTS: [TensorType; 5] =
+    [TensorType::BF16, TensorType::F16, TensorType::Q8_0, TensorType::Q4_0, TensorType::Q4_1];
+
+/// The type of this name, such as `q4_0`.
+///
+/// # Errors
+/// A sentence with the names.
+pub fn quant(name: &str) -> Result<TensorType, String> {
+    let lower = |ty: &TensorType| ty.name().to_lowercase();
+    QUANTS
+        .into_iter()
+        .find(|ty| lower(ty) == name)
+        .ok_or_else(|| format!("there are {}", QUANTS.iter().map(lower).collect::<Vec<_>>().join(", ")))
+}
+
+/// The model of a shape: its matrices in `quant`, drawn from `seed`, and a vocabulary of single bytes.
+///
+/// # Errors
+/// None, unless the header is not as the format says.
+pub fn model(shape: &Shape, quant: TensorType, seed: u64) -> Result<Gguf, ModelError> {
+    let mut header = Writer::new();
+    header.text("general.architecture", "llama");
+    header.text("general.name", &format!("{} with random weights, seed {seed}", shape.name));
+    for (key, value) in [
+        ("block_count", shape.blocks),
+        ("context_length", shape.context),
+        ("embedding_length", shape.hidden),
+        ("feed_forward_length", shape.feed_forward),
+        ("attention.head_count", shape.heads),
+        ("attention.head_count_kv", shape.kv_heads),
+        ("attention.key_length", shape.head_dim),
+        ("attention.value_length", shape.head_dim),
+        ("rope.dimension_count", shape.head_dim),
+        ("vocab_size", shape.vocab),
+    ] {
+        header.u32(&format!("llama.{key}"), value as u32);
+    }
+    header.f32("llama.attention.layer_norm_rms_epsilon", 1e-5);
+    header.f32("llama.rope.freq_base", shape.rope_base);
+    vocab::describe(&mut header, shape);
+    for (name, dims) in shape.tensors() {
+        let ty = if dims.len() == 1 { TensorType::F32 } else { quant };
+        header.tensor(&name, &dims, ty);
+    }
+    let name = format!("{} {}", shape.name, quant.name().to_lowercase());
+    Ok(Gguf::drawn(&name, header.header(), seed)?)
+}

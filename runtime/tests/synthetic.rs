@@ -1,0 +1,150 @@
+//! Models that are drawn: in memory and as files the same, and as large as weights should be.
+
+use std::io::{self, Write};
+
+use half::{bf16, f16};
+use runtime::batch::BatchLimits;
+use runtime::device::Device;
+use runtime::gguf::{Gguf, TensorType};
+use runtime::kv_cache::pages_for;
+use runtime::model::{Model, Plan};
+use runtime::numerics::Numerics;
+use runtime::synthetic::{self, QUANTS, Shape};
+use runtime::tokenizer::Tokenizer;
+use runtime::trace::{PromptTrace, trace_prompt};
+use tempfile::NamedTempFile;
+
+fn drawn(quant: TensorType, seed: u64) -> Gguf {
+    synthetic::model(Shape::named("tiny").expect("the shape for tests"), quant, seed).expect("a header")
+}
+
+/// The model as a file, opened.
+fn written(model: &Gguf) -> Gguf {
+    let mut file = NamedTempFile::new().expect("a temporary file");
+    synthetic::write(&Device::cpu(2), model, &mut file, &mut |_, _| ()).expect("room for it");
+    Gguf::open(file.path()).expect("a file that the reader takes")
+}
+
+fn trace(gguf: &Gguf) -> PromptTrace {
+    let device = Device::cpu(2);
+    let limits = BatchLimits { tokens: 8, sequences: 1, context: 32 };
+    let plan = Plan { numerics: Numerics::F32, limits, pages: pages_for(32) };
+    let mut model = Model::load(&device, gguf, plan, &mut |_, _| ()).expect("a model");
+    trace_prompt(&device, &mut model, &[256, 72, 105, 33, 0], 6, true).expect("a trace")
+}
+
+#[test]
+fn a_written_model_computes_the_same_bits_as_the_drawn_one() {
+    for quant in QUANTS {
+        let model = drawn(quant, 7);
+        let (here, there) = (trace(&model), trace(&written(&model)));
+        assert!(here == there, "{quant}: {:?} and {:?}", here.steps, there.steps);
+        let spread: f32 =
+            here.final_logits.iter().map(|x| x * x).sum::<f32>() / here.final_logits.len() as f32;
+        assert!((0.25..4.0).contains(&spread), "{quant}: the logits' mean square is {spread}");
+        assert!(trace(&drawn(quant, 8)).final_logits != here.final_logits, "the seed makes a difference");
+    }
+}
+
+#[test]
+fn a_written_model_takes_and_gives_text() {
+    let gguf = written(&drawn(TensorType::Q8_0, 0));
+    assert_eq!(gguf.quant_kind(), Some(TensorType::Q8_0));
+    let tokenizer = Tokenizer::from_gguf(&gguf).expect("a tokenizer");
+    assert_eq!((tokenizer.vocab_size(), tokenizer.kind()), (320, "gpt2/llama-bpe"));
+    let text = "Ünïcode, 123\n\0 </s>";
+    let ids = tokenizer.encode(text);
+    assert_eq!((ids[0], ids[ids.len() - 1]), (256, 257));
+    assert_eq!(tokenizer.decode_string(&ids), "Ünïcode, 123\n\0 ");
+    assert!(tokenizer.is_end(257) && !tokenizer.is_end(300));
+}
+
+/// The values that stored bytes stand for.
+fn values(ty: TensorType, bytes: &[u8]) -> Vec<f64> {
+    let half = |b: &[u8]| f16::from_le_bytes([b[0], b[1]]).to_f64();
+    let quants = |b: &[u8]| -> Vec<f64> {
+        b.iter().map(|q| q & 15).chain(b.iter().map(|q| q >> 4)).map(f64::from).collect()
+    };
+    let block = |b: &[u8]| -> Vec<f64> {
+        match ty {
+            TensorType::F32 => vec![f32::from_le_bytes([b[0], b[1], b[2], b[3]]) as f64],
+            TensorType::F16 => vec![half(b)],
+            TensorType::BF16 => vec![bf16::from_le_bytes([b[0], b[1]]).to_f64()],
+            TensorType::Q8_0 => b[2..].iter().map(|&q| half(b) * (q as i8) as f64).collect(),
+            TensorType::Q4_0 => quants(&b[2..]).iter().map(|q| half(b) * (q - 8.0)).collect(),
+            _ => quants(&b[4..]).iter().map(|q| half(b) * q + half(&b[2..])).collect(),
+        }
+    };
+    bytes.chunks_exact(ty.block_bytes()).flat_map(block).collect()
+}
+
+#[test]
+fn weights_have_the_spread_that_keeps_a_product_as_large_as_its_input() {
+    for quant in QUANTS {
+        let gguf = written(&drawn(quant, 3));
+        for tensor in gguf.tensors() {
+            let values = values(tensor.ty, gguf.data(tensor));
+            assert_eq!(values.len(), tensor.values());
+            let n = values.len() as f64;
+            let mean = values.iter().sum::<f64>() / n;
+            if tensor.dims.len() == 1 {
+                assert!(values.iter().all(|x| (0.875..=1.125).contains(x)), "{}", tensor.name);
+                assert!((mean - 1.0).abs() < 0.05, "{}: mean {mean}", tensor.name);
+                continue;
+            }
+            let deviation = (values.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>() / n).sqrt();
+            let ratio = deviation * (tensor.dims[0] as f64).sqrt();
+            assert!((0.95..1.05).contains(&ratio), "{quant} {}: {ratio} of what it should be", tensor.name);
+            assert!(mean.abs() < 0.1 * deviation, "{quant} {}: mean {mean}", tensor.name);
+        }
+    }
+}
+
+/// A disk that has room for so many bytes.
+struct Disk(usize);
+
+impl Write for Disk {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0 == 0 {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        let taken = bytes.len().min(self.0);
+        self.0 -= taken;
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_full_disk_is_an_error() {
+    let (model, device) = (drawn(TensorType::BF16, 0), Device::cpu(1));
+    let total = model.tensors().iter().map(|tensor| tensor.bytes.end).max().expect("tensors");
+    for room in [0, 1000, total / 2, total - 1] {
+        let error = synthetic::write(&device, &model, &mut Disk(room), &mut |_, _| ()).expect_err("no room");
+        assert!(matches!(&error, synthetic::WriteError::Io(e) if e.kind() == io::ErrorKind::StorageFull));
+    }
+    let mut told = Vec::new();
+    synthetic::write(&device, &model, &mut Disk(total), &mut |done, of| told.push((done, of))).expect("room");
+    assert_eq!(told.last(), Some(&(total as u64, total as u64)));
+    assert!(told.is_sorted());
+}
+
+#[test]
+fn names_that_are_not_known_are_answered_with_those_that_are() {
+    assert_eq!(Shape::named("llama"), Err("there are smollm2-135m, llama-3.2-1b, llama-3-8b".to_owned()));
+    assert_eq!(synthetic::quant("q5"), Err("there are bf16, f16, q8_0, q4_0, q4_1".to_owned()));
+    assert_eq!(synthetic::quant("q4_1"), Ok(TensorType::Q4_1));
+}
+
+#[test]
+fn the_shapes_have_as_many_weights_as_their_names_say() {
+    for (name, millions) in [("smollm2-135m", 134.5), ("llama-3.2-1b", 1235.8), ("llama-3-8b", 8030.3)] {
+        let model =
+            synthetic::model(Shape::named(name).expect("a shape"), TensorType::BF16, 0).expect("a header");
+        let values: usize = model.tensors().iter().map(|tensor| tensor.values()).sum();
+        assert!((values as f64 / 1e6 - millions).abs() < 0.1, "{name}: {values}");
+    }
+}
