@@ -1,6 +1,8 @@
 //! A GPU's side of the device, on a made-up driver: what is asked of the driver, in which order, and that no byte of a
 //! transfer is lost. A process opens its driver once, so each case runs in a child, this executable again.
 
+mod gemm;
+
 use std::path::Path;
 use std::process::Command;
 
@@ -58,6 +60,8 @@ const CASES: &[Case] = &[
     ("the_compilers_complaint_is_in_the_error", broken, |_| Ok(())),
     ("an_old_driver_is_refused_by_version", old_driver, |_| Ok(())),
     ("a_thread_makes_the_context_current_once", threads, threads_asked),
+    ("only_algorithms_that_keep_the_order_are_admitted", |_| gemm::products(), gemm::products_asked),
+    ("without_cublas_there_is_no_gemm", |_| gemm::without_cublas(), |_| Ok(())),
 ];
 
 fn main() {
@@ -80,15 +84,15 @@ fn main() {
 
 fn in_child(name: &str, asked: fn(&[&str]) -> Result<(), Failed>) -> Result<(), Failed> {
     let dir = TempDir::new()?;
-    let (source, log) = (dir.path().join("driver.rs"), dir.path().join("log"));
-    std::fs::write(&source, include_str!("driver.rs"))?;
-    let library = dir.path().join("libcuda.so.1");
-    let mut rustc = Command::new("rustc");
-    rustc.args(["--edition", "2024", "-O", "--crate-type", "cdylib", "-o"]).arg(library).arg(source);
-    let output = rustc.output()?;
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let log = dir.path().join("log");
+    library(dir.path(), "libcuda.so.1", include_str!("driver.rs"))?;
+    if name.contains("algorithms") {
+        library(dir.path(), "libcublas.so.13", include_str!("cublas.rs"))?;
+        std::fs::copy(dir.path().join("libcublas.so.13"), dir.path().join("libcublasLt.so.13"))?;
+    }
     let mut child = Command::new(std::env::current_exe()?);
     child.env(CHILD, name).env("LD_LIBRARY_PATH", dir.path()).env("DRIVER_LOG", &log);
+    child.env("WORKER_ORCD_CUBLAS", dir.path());
     if name.contains("old_driver") {
         child.env("DRIVER_VERSION", "10020");
     }
@@ -100,6 +104,17 @@ fn in_child(name: &str, asked: fn(&[&str]) -> Result<(), Failed>) -> Result<(), 
     let log = std::fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<&str> = log.lines().collect();
     asked(&lines).map_err(|error| format!("{}\n{log}", error.message().unwrap_or_default()).into())
+}
+
+/// Compiles a library for the child.
+fn library(folder: &Path, name: &str, source: &str) -> Result<(), Failed> {
+    let file = folder.join(name).with_extension("rs");
+    std::fs::write(&file, source)?;
+    let mut rustc = Command::new("rustc");
+    rustc.args(["--edition", "2024", "-O", "--crate-type", "cdylib", "--crate-name", "made_up", "-o"]);
+    let output = rustc.arg(folder.join(name)).arg(file).output()?;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
 }
 
 /// `len` bytes that differ from one seed to the next.
