@@ -106,11 +106,11 @@ functions! {
         // Workspace, ways to join a split K, alignment of the four matrices.
         let asked = [1, 3, 5, 6, 7, 8].map(|which| (*preference)[which]);
         if handle != 0x17 || asked != [32 << 20, 0, 16, 16, 16, 16] { return INVALID }
-        // A product of 48 columns finds nobody, one of 56 only who is wrong.
+        // A product of 48 columns finds nobody, one of 56 only who is wrong. Who leaves a row out comes after who is right.
         let all = match (*w).rows {
             48 => return NOT_SUPPORTED,
             56 => vec![SPLITS, LEAVES_OUT, OTHER_ORDER],
-            _ => vec![SPLITS, LEAVES_OUT, OTHER_ORDER, DOES_NOT_RUN, SLOW, FAST],
+            _ => vec![SPLITS, OTHER_ORDER, DOES_NOT_RUN, SLOW, FAST, LEAVES_OUT],
         };
         *count = all.len().min(wanted as usize) as c_int;
         for (i, id) in all.into_iter().take(wanted as usize).enumerate() {
