@@ -1,6 +1,7 @@
 //! Everything below HTTP: device, memory, weights, tokenizer, model, scheduler, engine. No async, no HTTP.
 
 pub mod batch;
+pub mod bench;
 pub mod device;
 pub mod engine;
 pub mod gguf;

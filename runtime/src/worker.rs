@@ -104,6 +104,11 @@ const CPU_STEP: usize = 16;
 /// Tokens computed at once on a GPU.
 const CUDA_STEP: usize = 256;
 
+/// Tokens computed at once on a device where nobody says.
+pub(crate) fn step_tokens(device: &Device) -> usize {
+    if device.name() == "cpu" { CPU_STEP } else { CUDA_STEP }
+}
+
 /// Why a worker cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
@@ -224,7 +229,7 @@ fn load(options: &LoadOptions, mut progress: impl FnMut(u64, u64)) -> Result<Loa
 
     let (device, taken) = options.device.open(options.images)?;
     tracing::info!(event = "startup", device = device.name(), "runs on {taken}");
-    let tokens = if device.name() == "cpu" { CPU_STEP } else { CUDA_STEP };
+    let tokens = step_tokens(&device);
     let sequences = options.max_batch.clamp(1, tokens);
     let limits = BatchLimits { tokens, sequences, context };
     let model = Model::load(&device, &gguf, limits, pages, &mut progress)?;
