@@ -111,6 +111,14 @@ fn faults() -> Result<(), Failed> {
             &[&tiny[..], &["-p", "8", "-n", "8", "--batch", "1000000000"]].concat(),
             &["cpu has ", "1000000000 streams of up to 8 tokens take "],
         ),
+        (
+            &[
+                &tiny[..],
+                &["-p", "8", "-n", "8", "--batch", "18446744073709551615", "--step", "18446744073709551615"],
+            ]
+            .concat(),
+            &["streams of up to 8 tokens take "],
+        ),
         (&[&tiny[..], &["-p", "8", "-n", "x"]].concat(), &["'x'"]),
     ] {
         let done = output(worker(folder.path()).arg("bench").args(arguments))?;

@@ -125,10 +125,10 @@ impl<'a> Bench<'a> {
         let room = room(&options, config.context, worker::step_tokens(device))?;
         let sizes = Sizes::of(gguf, &config);
         let weights: u64 = gguf.tensors().iter().map(|tensor| tensor.bytes.len() as u64).sum();
-        let kv = (room.pages() * Model::page_bytes(&config)) as u64;
+        let kv = (room.pages() as u64).saturating_mul(Model::page_bytes(&config) as u64);
         let (_, free) = device.memory()?;
         // The CPU's system may not say; then the allocation tells.
-        if free > 0 && weights + kv > free {
+        if free > 0 && weights.saturating_add(kv) > free {
             return Err(BenchError::Memory {
                 device: device.name(),
                 free,
@@ -234,7 +234,7 @@ impl Sizes {
     /// keys and values up to its end.
     fn of_prompt(&self, depth: usize, tokens: usize, step: usize) -> (usize, u64) {
         let steps = tokens.div_ceil(step);
-        let positions: usize = (1..=steps).map(|i| depth + tokens.min(i * step)).sum();
+        let positions: usize = (1..=steps).map(|i| depth + tokens.min(i.saturating_mul(step))).sum();
         (steps, self.body * steps as u64 + self.output + self.token * positions as u64)
     }
 

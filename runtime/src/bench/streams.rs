@@ -31,7 +31,7 @@ pub(super) struct Room {
 impl Room {
     /// Pages of keys and values.
     pub(super) fn pages(&self) -> usize {
-        pages_for(self.first) + (self.streams - 1) * pages_for(self.others)
+        pages_for(self.first).saturating_add((self.streams - 1).saturating_mul(pages_for(self.others)))
     }
 }
 
@@ -53,7 +53,7 @@ impl<'a> Streams<'a> {
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Self, BenchError> {
         let limits = BatchLimits {
-            tokens: room.step.max(room.streams),
+            tokens: room.step.min(room.first).max(room.streams),
             sequences: room.streams,
             context: room.first.max(room.others),
         };
@@ -78,7 +78,7 @@ impl<'a> Streams<'a> {
     pub(super) fn prompt(&mut self, stream: usize, start: usize, ids: &[u32]) -> Result<(), BenchError> {
         let mut at = 0;
         while at < ids.len() {
-            let end = ids.len().min(at + self.step);
+            let end = ids.len().min(at.saturating_add(self.step));
             let mut batch = Batch::default();
             batch.push(Chunk {
                 tokens: &ids[at..end],
