@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::{doctor, logging, pull, run, serve, trace};
+use crate::{bench, doctor, logging, pull, run, serve, synth, trace};
 
 /// Reads the command line and does what it says. Every failure, one of usage too, is one line on stderr and exit
 /// code 1.
@@ -39,6 +39,8 @@ enum Command {
     Pull(pull::Args),
     Doctor(doctor::Args),
     Trace(trace::Args),
+    Bench(bench::Args),
+    Synth(synth::Args),
 }
 
 impl Command {
@@ -49,6 +51,8 @@ impl Command {
             Command::Pull(args) => pull::run(args),
             Command::Doctor(args) => doctor::run(args),
             Command::Trace(args) => trace::run(args),
+            Command::Bench(args) => bench::run(args),
+            Command::Synth(args) => synth::run(args),
         }
     }
 }
@@ -74,6 +78,12 @@ pub enum Error {
     /// A trace failed, or differs from its golden data.
     #[error(transparent)]
     Trace(#[from] trace::TraceError),
+    /// Nothing could be measured.
+    #[error(transparent)]
+    Bench(#[from] bench::BenchFault),
+    /// A synthetic model could not be written.
+    #[error(transparent)]
+    Synth(#[from] synth::SynthError),
     /// Standard output is closed or full.
     #[error("standard output: {0}")]
     Output(#[from] io::Error),

@@ -1,5 +1,6 @@
 //! The worker as its command line sees it: subcommands, the model cache, and what a user is told.
 
+pub mod bench;
 pub mod cache;
 pub mod catalogue;
 pub mod cli;
@@ -11,6 +12,7 @@ pub mod pull;
 pub mod run;
 pub mod serve;
 mod sha256;
+pub mod synth;
 pub mod trace;
 
 // Defines the driver's functions that `cust` calls.

@@ -4,8 +4,17 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 /// Shows how much of a model has been uploaded.
 pub(crate) fn loading() -> impl FnMut(u64, u64) + Send + 'static {
+    show("loading {bar:40} {bytes}/{total_bytes}")
+}
+
+/// Shows how much of a file has been written.
+pub(crate) fn writing() -> impl FnMut(u64, u64) + Send + 'static {
+    show("writing {bar:40} {bytes}/{total_bytes} {bytes_per_sec}")
+}
+
+fn show(template: &'static str) -> impl FnMut(u64, u64) + Send + 'static {
     let bar = ProgressBar::no_length();
-    if let Ok(style) = ProgressStyle::with_template("loading {bar:40} {bytes}/{total_bytes}") {
+    if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);
     }
     move |done, total| {

@@ -1,6 +1,7 @@
 //! Everything below HTTP: device, memory, weights, tokenizer, model, scheduler, engine. No async, no HTTP.
 
 pub mod batch;
+pub mod bench;
 pub mod device;
 pub mod engine;
 pub mod gemm;
@@ -9,6 +10,7 @@ pub mod kv_cache;
 pub mod model;
 pub mod numerics;
 pub mod ops;
+pub mod products;
 pub mod request;
 pub mod rows;
 pub mod synthetic;

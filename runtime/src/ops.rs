@@ -19,6 +19,7 @@ use crate::model::config::Pairing;
 use crate::model::linear::Linear;
 use crate::model::weights::{Matrix, Stored};
 use crate::numerics::Form;
+use crate::products::Products;
 use crate::rows::{Rows, nothing, nothing_out};
 
 type Done = Result<(), DeviceError>;
@@ -61,17 +62,27 @@ pub fn embed(device: &Device, table: &Matrix, ids: In<u32>, fault: &Buffer<u32>,
 }
 
 /// Leaves the sums of `tokens` rows `x` with every matrix of `w` in `sums`: see [`Linear::product`].
-pub fn multiply(device: &Device, w: &Linear, x: &Rows, tokens: usize, sums: &Buffer<f32>) -> Done {
+pub fn multiply(
+    device: &Device,
+    products: &Products,
+    w: &Linear,
+    x: &Rows,
+    tokens: usize,
+    sums: &Buffer<f32>,
+) -> Done {
     assert_eq!(x.width(), w.columns(), "rows of another width");
     let mut before = 0;
     for matrix in w.matrices() {
-        multiply_one(device, matrix, w.form(), x, tokens, sums, tokens * before)?;
+        let at = tokens * before;
+        if !products.run(device, matrix, w.form(), (x, tokens), sums, at)? {
+            multiply_one(device, matrix, w.form(), x, tokens, sums, at)?;
+        }
         before += matrix.rows;
     }
     Ok(())
 }
 
-/// The sums of one matrix, from `at` on.
+/// The sums of one matrix by our own kernel, from `at` on.
 fn multiply_one(
     device: &Device,
     w: &Matrix,

@@ -123,6 +123,11 @@ impl Numerics {
     }
 }
 
+/// Tokens computed at once on a device where nobody says.
+pub(crate) fn step_tokens(device: &Device) -> usize {
+    if device.name() == "cpu" { CPU_STEP } else { CUDA_STEP }
+}
+
 /// Why a worker cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
@@ -246,7 +251,7 @@ fn load(options: &LoadOptions, mut progress: impl FnMut(u64, u64)) -> Result<Loa
         return Err(LoadError::KvTooSmall { given: options.kv_bytes.unwrap_or(0), page });
     }
     let context = config.context.min(pages * PAGE);
-    let tokens = if device.is_cpu() { CPU_STEP } else { CUDA_STEP };
+    let tokens = step_tokens(&device);
     let sequences = options.max_batch.clamp(1, tokens);
     let limits = BatchLimits { tokens, sequences, context };
     let plan = Plan { numerics, limits, pages };

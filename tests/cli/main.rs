@@ -1,11 +1,13 @@
 //! The real executable, called as a user calls it. Sources are stood in for by a server on this machine and by a
 //! made-up pip, except where a test says that it fetches.
 
+mod bench;
 #[path = "../common/mod.rs"]
 mod common;
 mod hub;
 mod pip;
 mod pull;
+mod synth;
 mod usage;
 
 use std::path::Path;
@@ -18,6 +20,8 @@ fn main() {
     let arguments = Arguments::from_args();
     let mut trials = usage::trials();
     trials.extend(pull::trials());
+    trials.extend(bench::trials());
+    trials.extend(synth::trials());
     trials.extend(pull::trials_with_the_model(!arguments.list));
     libtest_mimic::run(&arguments, trials).exit();
 }

@@ -3,7 +3,7 @@
 #[allow(clippy::module_inception, reason = "the engine is what this module is about")]
 mod engine;
 mod handle;
-mod sampler;
+pub(crate) mod sampler;
 mod sequence;
 mod stop;
 

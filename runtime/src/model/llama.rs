@@ -10,6 +10,7 @@ use crate::model::weights::{Loader, Matrix};
 use crate::model::{Activations, ModelError};
 use crate::numerics::Numerics;
 use crate::ops::{self, Addend, RopeTable};
+use crate::products::Products;
 
 /// The weights.
 pub(super) struct Llama {
@@ -100,6 +101,7 @@ impl Block {
     pub(super) fn forward<'a>(
         &'a self,
         device: &Device,
+        products: &Products,
         config: &ModelConfig,
         rope: &RopeTable,
         batch: &BatchBuffers,
@@ -114,13 +116,13 @@ impl Block {
         // Attention: every token looks at its sequence up to itself.
         let form = self.qkv.form();
         ops::rms_norm(device, x, before, None, &self.attention_norm, epsilon, tokens, (normed, form))?;
-        ops::multiply(device, &self.qkv, normed, tokens, wide)?;
+        ops::multiply(device, products, &self.qkv, normed, tokens, wide)?;
         let pairing = config.rope.pairing;
         ops::rope(device, pairing, rope, heads, batch, &self.qkv, normed, wide, cache, layer)?;
         let form = self.attention_output.form();
         ops::attention(device, heads, batch, cache, layer, attended.values())?;
         ops::round(device, attended, form, tokens)?;
-        ops::multiply(device, &self.attention_output, attended, tokens, narrow)?;
+        ops::multiply(device, products, &self.attention_output, attended, tokens, narrow)?;
         let added = Addend { w: &self.attention_output, x: attended, sums: narrow, tokens };
 
         // Feed-forward: down(silu(gate(x)) * up(x)).
@@ -135,9 +137,9 @@ impl Block {
             tokens,
             (normed, form),
         )?;
-        ops::multiply(device, &self.gate_up, normed, tokens, wide)?;
+        ops::multiply(device, products, &self.gate_up, normed, tokens, wide)?;
         ops::swiglu(device, &self.gate_up, normed, tokens, wide, (inner, self.down.form()))?;
-        ops::multiply(device, &self.down, inner, tokens, narrow)?;
+        ops::multiply(device, products, &self.down, inner, tokens, narrow)?;
         Ok(Addend { w: &self.down, x: inner, sums: narrow, tokens })
     }
 }

@@ -19,6 +19,7 @@ use crate::device::{Buffer, Device, DeviceError, Graph, Purpose};
 use crate::gguf::Gguf;
 use crate::numerics::{Form, Numerics};
 use crate::ops::{self, Addend, RopeTable};
+use crate::products::Products;
 use crate::rows::Rows;
 
 use cache::Cache;
@@ -53,6 +54,7 @@ pub struct Model {
     limits: BatchLimits,
     numerics: Numerics,
     llama: Llama,
+    products: Products,
     rope: RopeTable,
     batch: BatchBuffers,
     activations: Activations,
@@ -107,13 +109,15 @@ impl Model {
             return Err(ModelError::Field { path: gguf.path().to_owned(), field, problem });
         }
         let llama = Llama::load(device, gguf, &config, plan.numerics, progress)?;
+        let linears = llama.blocks.iter().flat_map(|block| block.linears()).map(|w| (w, limits.tokens));
+        let products = Products::new(device, linears.chain([(&llama.output, limits.sequences)]))?;
         let rope = rope_table::load(device, gguf, &config, limits.context)?;
         let heads = config.heads;
         let batch = BatchBuffers::new(device, limits, tile_tokens(heads.query / heads.kv), plan.pages)?;
         let activations = Activations::new(device, &config, &llama, limits)?;
         let cache = Cache::new(device, form, heads, config.blocks, limits, plan.pages)?;
         let (numerics, graphs) = (plan.numerics, HashMap::new());
-        Ok(Self { config, limits, numerics, llama, rope, batch, activations, cache, graphs })
+        Ok(Self { config, limits, numerics, llama, products, rope, batch, activations, cache, graphs })
     }
 
     /// Bytes of keys and values that a page of [`PAGE`] tokens takes over all layers of a file's model.
@@ -191,7 +195,17 @@ impl Model {
 
         let mut added: Option<Addend<'_>> = None;
         for (i, block) in llama.blocks.iter().enumerate() {
-            let addend = block.forward(device, config, &self.rope, batch, act, &self.cache, i, added)?;
+            let addend = block.forward(
+                device,
+                &self.products,
+                config,
+                &self.rope,
+                batch,
+                act,
+                &self.cache,
+                i,
+                added,
+            )?;
             added = Some(addend);
             if observer.is_some() {
                 // What otherwise waits for the next norm.
@@ -208,7 +222,7 @@ impl Model {
         // Only the rows whose logits are wanted go on.
         if outputs > 0 {
             norm(added, Some(batch.outputs()), outputs, llama.output.form())?;
-            ops::multiply(device, &llama.output, &act.normed, outputs, &act.logits)?;
+            ops::multiply(device, &self.products, &llama.output, &act.normed, outputs, &act.logits)?;
             ops::logits(device, &llama.output, &act.normed, outputs, &act.logits)?;
         }
         Ok(())

@@ -1,0 +1,123 @@
+//! What computes products of many rows: a library's algorithms, and room for weights that it cannot read as they are stored.
+
+use kernels::dequantise::{self, Dequantise};
+
+use crate::device::{Buffer, Device, DeviceError, Purpose};
+use crate::gemm::{self, Gemm, Input};
+use crate::model::linear::Linear;
+use crate::model::weights::{Matrix, Stored};
+use crate::numerics::Form;
+use crate::rows::Rows;
+
+/// Up to so many rows our own kernels read 16-bit weights once, which no library does faster.
+const FEW: usize = 8;
+/// Up to so many rows our own kernels read quantised weights a few times, which costs less than to dequantise them.
+const FEW_QUANTISED: usize = 32;
+/// Bytes of dequantised weights at most: larger matrices are our own kernel's.
+const MAX_DEQUANTISED: usize = 512 << 20;
+
+/// Ways to compute products of many rows. On the CPU there are none, and nothing is kept.
+pub struct Products {
+    gemm: Option<Gemm>,
+    /// The weights of one matrix at a time, f16.
+    dequantised: Option<Buffer<u16>>,
+}
+
+impl Products {
+    /// Finds algorithms for each of these matrices with up to so many rows.
+    ///
+    /// # Errors
+    /// A failing driver.
+    pub fn new<'a>(
+        device: &Device,
+        linears: impl Iterator<Item = (&'a Linear, usize)>,
+    ) -> Result<Self, DeviceError> {
+        let Some(mut gemm) = Gemm::new(device)? else { return Ok(Self { gemm: None, dequantised: None }) };
+        let mut largest = 0;
+        for (linear, rows) in linears {
+            for matrix in linear.matrices() {
+                let Some(input) = input(linear.form()) else { continue };
+                let (len, quantised) = (matrix.rows * matrix.columns, is_quantised(matrix.stored));
+                if rows <= few(matrix.stored) || (quantised && 2 * len > MAX_DEQUANTISED) {
+                    continue;
+                }
+                gemm.admit(device, input, matrix.rows, matrix.columns, rows)?;
+                if quantised {
+                    largest = largest.max(len);
+                }
+            }
+        }
+        gemm.report();
+        let dequantised = (largest > 0).then(|| device.alloc(Purpose::Activations, largest)).transpose()?;
+        Ok(Self { gemm: Some(gemm), dequantised })
+    }
+
+    /// Leaves the sums of `rows` rows `x` with `w` in `sums` from `at` on, and perhaps others behind them; `false`, and
+    /// nothing done, where our own kernel has to.
+    ///
+    /// # Errors
+    /// A failing driver.
+    pub(crate) fn run(
+        &self,
+        device: &Device,
+        w: &Matrix,
+        form: Form,
+        (x, rows): (&Rows, usize),
+        sums: &Buffer<f32>,
+        at: usize,
+    ) -> Result<bool, DeviceError> {
+        let (Some(gemm), Some(input)) = (&self.gemm, input(form)) else { return Ok(false) };
+        let (n, k) = (w.rows, w.columns);
+        if rows <= few(w.stored) || gemm.bucket(input, n, k, rows).is_none() {
+            return Ok(false);
+        }
+        // SAFETY: `Matrix` holds its rows whole, and `x` and `sums` hold as many rows as algorithms were admitted for.
+        unsafe {
+            let weights = match (&self.dequantised, is_quantised(w.stored)) {
+                (_, false) => w.bytes.view_as::<u16>(),
+                (Some(room), true) if n * k <= room.len() => {
+                    dequantise(device, w, room)?;
+                    room.view(0, n * k)
+                }
+                _ => return Ok(false),
+            };
+            let (x, y) = (x.bits(), sums.view_mut(at, sums.len() - at));
+            let product = gemm::Product { input, w: weights, x: x.view(0, x.len()), y, n, k, rows };
+            gemm.run(device, &product)
+        }
+    }
+}
+
+/// # Safety
+/// See [`Device::launch`]; `room` holds the matrix.
+unsafe fn dequantise(device: &Device, w: &Matrix, room: &Buffer<u16>) -> Result<(), DeviceError> {
+    let kernel = match w.stored {
+        Stored::Q8_0 => &dequantise::Q8_0_F16,
+        Stored::Q4_0 => &dequantise::Q4_0_F16,
+        Stored::Q4_1 => &dequantise::Q4_1_F16,
+        Stored::F32 | Stored::F16 | Stored::BF16 => unreachable!("not quantised"),
+    };
+    let len = w.rows * w.columns;
+    // SAFETY: the caller's promise.
+    unsafe {
+        let args =
+            Dequantise { w: w.bytes.view(0, w.bytes.len()), y: room.view_mut(0, len), len: len as u64 };
+        device.launch(kernel, &args)
+    }
+}
+
+fn input(form: Form) -> Option<Input> {
+    match form {
+        Form::F32 => None,
+        Form::F16 => Some(Input::F16),
+        Form::Bf16 => Some(Input::Bf16),
+    }
+}
+
+fn is_quantised(stored: Stored) -> bool {
+    !matches!(stored, Stored::F32 | Stored::F16 | Stored::BF16)
+}
+
+fn few(stored: Stored) -> usize {
+    if is_quantised(stored) { FEW_QUANTISED } else { FEW }
+}
