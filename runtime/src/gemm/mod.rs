@@ -196,7 +196,8 @@ impl Gemm {
         );
         cuda.enter()?;
         // SAFETY: long enough, as just checked; the rest is the caller's promise.
-        unsafe { admitted.run(cuda, &operands)? };
+        device
+            .timed(|| format!("cublaslt [{n}, {k}] x {rows}"), || unsafe { admitted.run(cuda, &operands) })?;
         Ok(true)
     }
 

@@ -155,7 +155,7 @@ impl Model {
         }
         let shape = self.batch.shape(batch);
         self.batch.load(device, batch, shape)?;
-        if !shape.decodes() || observer.is_some() {
+        if !shape.decodes() || observer.is_some() || device.profiles() {
             return Ok(self.run(device, &mut observer)?);
         }
         match self.graphs.get(&shape) {
