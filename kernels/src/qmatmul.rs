@@ -1,13 +1,14 @@
 //! Quantised matrix x few rows on the tensor core, `tc` numerics: `y[t, n] = sum over k of w[n, k] x[t, k]`.
 //!
-//! `w` is `[n, k]` in its stored form; a value is dequantised in f32 and rounded to f16, in the register that the tensor
-//! core takes it from. `x` is `[m, k]` f16 and `y` f32 `[m, n]`. The order of the sum is that of [`crate::matmul`].
+//! `w` is `[n, k]` in its stored form; a value is dequantised in f32 and rounded to f16. `x` is `[m, k]` f16 and `y` f32
+//! `[m, n]`. The order of the sum is that of [`crate::matmul`].
 //!
-//! A warp owns 16 rows of the weights and 8 of `x`. The 32 values of a stored block are two steps: a lane reads the bytes
-//! of its own elements, of which value `i` and value `i + 16` are often one. Bytes moved: the stored ones for each 8
-//! tokens.
+//! A block owns 16 rows of the weights and 64 of `x`, a warp 8 of these. All its lanes read a slice of 512 columns, a lane
+//! values `i` and `i + 16` of a stored block in each of the 16 rows, so that many loads are under way at once; they leave it
+//! as f16 in scratch memory. While the warps multiply it the next slice is read into registers. Bytes moved: the stored
+//! ones for each 64 tokens.
 
-use cuda_std::{Block, F16, Geometry, In, Out, Warp, kernel, unrolled};
+use cuda_std::{Block, F16, Geometry, In, Out, Scratch, Warp, kernel, unrolled};
 
 use crate::format::{BLOCK, Format, Q4_0, Q4_1, Q8_0};
 
@@ -29,58 +30,93 @@ pub struct QMatMul {
     pub m: u32,
 }
 
-/// Lanes in a block: two warps.
-const LANES: usize = 64;
-/// Rows of weights a warp owns.
+const WARPS: usize = 8;
+const LANES: usize = WARPS * 32;
+/// Rows of weights a block owns.
 const ROWS: usize = 16;
-/// Blocks whose bytes are under way at once: without it each would wait for the memory by itself.
-const AHEAD: usize = 4;
 /// Tokens a warp owns.
 const TOKENS: usize = 8;
+/// Columns in a slice: two a lane.
+const SLICE: usize = 2 * LANES;
+/// Cells from one row of a slice to the next: not a multiple of 128 bytes, against bank conflicts.
+const STRIDE: usize = SLICE + 8;
+/// Steps whose inputs are under way at once.
+const AHEAD: usize = 4;
 
 fn geometry(a: &QMatMul) -> Geometry {
-    let rows = ROWS * LANES / 32;
-    Geometry { grid: [(a.n as usize).div_ceil(rows), (a.m as usize).div_ceil(TOKENS)], scratch: 0 }
-}
-
-#[inline(always)]
-fn bits(value: f32) -> u16 {
-    F16::from_f32(value).0
+    let grid = [(a.n as usize).div_ceil(ROWS), (a.m as usize).div_ceil(WARPS * TOKENS)];
+    Geometry { grid, scratch: 2 * 2 * ROWS * STRIDE }
 }
 
 #[inline(always)]
 fn qmatmul<B: Block, F: Format>(block: &B, a: &QMatMul) {
     let (k, n, m) = (a.k as usize, a.n as usize, a.m as usize);
-    block.warps(|index, warp| {
-        let (row0, token0) = ((block.x() * (LANES / 32) + index) * ROWS, block.y() * TOKENS);
-        if row0 >= n {
-            return;
-        }
-        let mut sums = warp.zero();
-        let blocks = k / BLOCK;
-        for first in (0..blocks).step_by(AHEAD) {
-            unrolled::<AHEAD>(|i| {
-                // Past the end the last block is read again, and multiplied by zeros, which leaves every sum as it is.
-                let (b, there) = ((first + i).min(blocks - 1), first + i < blocks);
-                let weights = warp.fill_a::<2>(|row, column| {
-                    // Past the end the last row is computed again, and not stored.
-                    let at = (row0 + row).min(n - 1) * F::row_bytes(k) + b * F::BYTES;
-                    let [[w0, w1], [w16, w17]] = F::square(&a.w, at, F::scale::<B>(&a.w, at), column);
-                    [[bits(w0), bits(w1)], [bits(w16), bits(w17)]]
-                });
-                unrolled::<2>(|step| {
-                    let x = warp.fill_b(|column, row| {
-                        let token = token0 + column;
-                        let at = b * BLOCK + step * 16 + row;
-                        if there && token < m { a.x.pair(token * k + at) } else { [0, 0] }
+    let (row0, token0) = (block.x() * ROWS, block.y() * WARPS * TOKENS);
+    let tile = block.scratch::<u16>(2 * ROWS * STRIDE);
+
+    // A lane's two values of each row, of the slice from column `first` on.
+    let mut values = block.per_lane([[0u16; 2]; ROWS]);
+    macro_rules! read {
+        ($first:expr) => {
+            block.lanes(|lane| {
+                let b = $first / BLOCK + lane / 16;
+                let mut read = [[0u16; 2]; ROWS];
+                if b < k / BLOCK {
+                    unrolled::<ROWS>(|row| {
+                        // Past the end the last row is read again, and its sums are not stored.
+                        let at = (row0 + row).min(n - 1) * F::row_bytes(k) + b * F::BYTES;
+                        let [one, two] = F::pair(&a.w, at, F::scale::<B>(&a.w, at), lane % 16);
+                        read[row] = [F16::from_f32(one).0, F16::from_f32(two).0];
                     });
-                    warp.mma::<F16>(&weights[step], &x, &mut sums);
-                });
+                }
+                values[lane] = read;
+            })
+        };
+    }
+
+    read!(0);
+    let mut sums = block.per_warp::<_, WARPS>(|_, warp| warp.zero());
+    let mut place = 0;
+    for first in (0..k).step_by(SLICE) {
+        block.lanes(|lane| {
+            let column = lane / 16 * BLOCK + lane % 16;
+            unrolled::<ROWS>(|row| {
+                let [one, two] = values[lane][row];
+                tile.set(lane, (place + row) * STRIDE + column, one);
+                tile.set(lane, (place + row) * STRIDE + column + 16, two);
             });
+        });
+        // The slice is there; and all are done with the one before the last, whose place is filled next.
+        block.barrier();
+        if first + SLICE < k {
+            read!(first + SLICE);
         }
-        warp.each_c(&sums, |_, row, token, sum| {
-            if row0 + row < n && token0 + token < m {
-                a.y.set((token0 + token) * n + row0 + row, sum);
+        block.warps(|index, warp| {
+            let token0 = token0 + index * TOKENS;
+            if token0 < m {
+                let steps = SLICE.min(k - first) / 16;
+                for step in (0..steps).step_by(AHEAD) {
+                    unrolled::<AHEAD>(|i| {
+                        // Past the slice's end the inputs are zeros, which leave every sum as it is.
+                        let (column0, there) = ((step + i) * 16, step + i < steps);
+                        let w = warp.load_a(&tile, |row, octet| (place + row) * STRIDE + column0 + octet * 8);
+                        let x = warp.fill_b(|column, row| {
+                            let token = token0 + column;
+                            let at = first + column0 + row;
+                            if there && token < m { a.x.pair(token * k + at) } else { [0, 0] }
+                        });
+                        warp.mma::<F16>(&w, &x, &mut sums[index]);
+                    });
+                }
+            }
+        });
+        place = ROWS - place;
+    }
+    block.warps(|index, warp| {
+        warp.each_c(&sums[index], |_, row, column, sum| {
+            let token = token0 + index * TOKENS + column;
+            if row0 + row < n && token < m {
+                a.y.set(token * n + row0 + row, sum);
             }
         });
     });

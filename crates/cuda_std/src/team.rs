@@ -132,10 +132,6 @@ pub trait Warp: Team {
     /// `8 octet ..`; a multiple of 8 cells.
     fn load_b<S: Scratch<u16>>(&self, scratch: &S, at: impl Fn(usize, usize) -> usize) -> Self::B;
 
-    /// Makes `N` fragments A at once: `f(row, column)`, where `column` is even, gives for each the elements
-    /// `(row, column)` and `(row, column + 1)`. More than one is for weights whose bytes hold values of several steps.
-    fn fill_a<const N: usize>(&self, f: impl FnMut(usize, usize) -> [[u16; 2]; N]) -> [Self::A; N];
-
     /// Makes B: `f(column, row)`, where `row` is even, gives the elements `(row, column)` and `(row + 1, column)`.
     fn fill_b(&self, f: impl FnMut(usize, usize) -> [u16; 2]) -> Self::B;
 
@@ -166,12 +162,12 @@ pub trait MmaInput: Copy + 'static {
     fn bits(value: f32) -> u16;
 }
 
-/// `f(0)`, `f(1)`, up to `f(N - 1)`, for `N` up to 8. Written out on the device: a loop over an array of fragments that the
+/// `f(0)`, `f(1)`, up to `f(N - 1)`, for `N` up to 16. Written out on the device: a loop over an array of fragments that the
 /// compiler keeps as a loop would keep the fragments in memory instead of in registers. A loop on the host, where a closure
 /// with one caller is inlined and one with many is not.
 #[inline(always)]
 pub fn unrolled<const N: usize>(mut f: impl FnMut(usize)) {
-    const { assert!(N <= 8) };
+    const { assert!(N <= 16) };
     #[cfg(not(target_arch = "nvptx64"))]
     for i in 0..N {
         f(i);
@@ -185,6 +181,6 @@ pub fn unrolled<const N: usize>(mut f: impl FnMut(usize)) {
                 }
             )*};
         }
-        each!(0 1 2 3 4 5 6 7);
+        each!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
     }
 }

@@ -88,19 +88,6 @@ impl Warp for DeviceGroup<32> {
     }
 
     #[inline(always)]
-    fn fill_a<const N: usize>(&self, mut f: impl FnMut(usize, usize) -> [[u16; 2]; N]) -> [[u32; 4]; N] {
-        let (row, column) = place();
-        let pairs = [f(row, column), f(row + 8, column), f(row, column + 8), f(row + 8, column + 8)];
-        let mut a = [[0; 4]; N];
-        for (n, a) in a.iter_mut().enumerate() {
-            for (register, pairs) in a.iter_mut().zip(&pairs) {
-                *register = packed(pairs[n]);
-            }
-        }
-        a
-    }
-
-    #[inline(always)]
     fn fill_b(&self, mut f: impl FnMut(usize, usize) -> [u16; 2]) -> [u32; 2] {
         let (column, row) = place();
         [packed(f(column, row)), packed(f(column, row + 8))]
