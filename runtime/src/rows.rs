@@ -85,7 +85,7 @@ impl Rows {
                 Form::F16 => rows::Rows {
                     values: nothing_out(),
                     bits: self.bits().view_mut(0, len),
-                    factors: self.factors.as_ref().map_or_else(|| nothing_out(), |f| f.view_mut(0, rows)),
+                    factors: self.factors.as_ref().map_or_else(nothing_out, |f| f.view_mut(0, rows)),
                 },
             }
         }
