@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use indicatif::DecimalBytes;
 use runtime::bench::{About, Bench, BenchError, Kind, Options, Row};
-use runtime::device::DeviceError;
+use runtime::device::{DeviceError, Spent};
 use runtime::gguf::{Gguf, GgufError, TensorType};
 use runtime::model::ModelError;
 use runtime::numerics::Numerics;
@@ -53,6 +53,9 @@ pub struct Args {
     /// f32 or tc; tc on a GPU and f32 on the CPU unless given
     #[arg(long)]
     numerics: Option<Numerics>,
+    /// Runs each row once more with every launch timed, and shows where the time goes
+    #[arg(long)]
+    profile: bool,
     /// Writes all numbers to a file too; to standard output in place of the table with -
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -95,6 +98,7 @@ pub(crate) fn run(args: Args) -> Result<(), Error> {
         depths: args.depth,
         repetitions: args.repetitions,
         step: args.step,
+        profile: args.profile,
         numerics: args.numerics,
     };
     let mut progress = progress::loading();
@@ -181,7 +185,18 @@ fn line(out: &mut impl Write, row: &Row, copy: f64) -> io::Result<()> {
         gb(row.bytes_per_step()),
         gb(row.bytes_per_second()),
         100.0 * row.bytes_per_second() / copy,
-    )
+    )?;
+    let total: f64 = row.profile.iter().map(|spent| spent.time.as_secs_f64()).sum();
+    for Spent { name, launches, time } in &row.profile {
+        let seconds = time.as_secs_f64();
+        let (share, each) = (100.0 * seconds / total, 1e6 * seconds / *launches as f64);
+        writeln!(out, "  {share:5.1}% {:>10.3} ms {launches:>6} x {each:>9.2} us  {name}", 1e3 * seconds)?;
+    }
+    Ok(())
+}
+
+fn spent(spent: &Spent) -> Value {
+    json!({ "name": spent.name, "launches": spent.launches, "seconds": spent.time.as_secs_f64() })
 }
 
 fn to_json(name: &str, about: &About, rows: &[Row]) -> Value {
@@ -201,6 +216,7 @@ fn to_json(name: &str, about: &About, rows: &[Row]) -> Value {
             "bytes_per_step": row.bytes_per_step(),
             "gb_per_second": gb(row.bytes_per_second()),
             "share_of_copy": row.bytes_per_second() / about.copy,
+            "profile": row.profile.iter().map(spent).collect::<Vec<_>>(),
         })
     };
     json!({

@@ -56,7 +56,7 @@ macro_rules! kernels {
     ($($NAME:ident = $entry:ident, $format:ty;)*) => {$(
         kernel! {
             /// See the module; the name tells the stored type.
-            pub $NAME = $entry(Embed), lanes: 128, geometry: geometry, body: embed::<_, $format>
+            pub $NAME = $entry(Embed), lanes: 512, geometry: geometry, body: embed::<_, $format>
         }
     )*};
 }

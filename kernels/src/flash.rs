@@ -32,7 +32,7 @@ pub const ROWS: usize = 16;
 const WARPS: usize = 4;
 const LANES: usize = WARPS * 32;
 /// Octets of the output's elements that a warp may own.
-const PARTS: usize = 8;
+const PARTS: usize = 4;
 /// Cells from one row to the next in scratch memory: not a multiple of 128 bytes, against bank conflicts.
 const SCORES: usize = CHUNK + 4;
 const WEIGHTS: usize = CHUNK + 8;

@@ -23,6 +23,13 @@ pub trait Format {
     /// Values `i` and `i + 16` of the block at byte `at`, for `i` below 16.
     fn pair(w: &In<u8>, at: usize, scale: Self::Scale, i: usize) -> [f32; 2];
 
+    /// Values `i` and `i + 1`, and `i + 16` and `i + 17`, of the block at byte `at`, for an even `i` below 16.
+    #[inline(always)]
+    fn square(w: &In<u8>, at: usize, scale: Self::Scale, i: usize) -> [[f32; 2]; 2] {
+        let ([a, c], [b, d]) = (Self::pair(w, at, scale, i), Self::pair(w, at, scale, i + 1));
+        [[a, b], [c, d]]
+    }
+
     /// Value `i` of the block at byte `at`.
     #[inline(always)]
     fn value<T: Team>(w: &In<u8>, at: usize, i: usize) -> f32 {
@@ -96,6 +103,13 @@ impl Format for Q8_0 {
         let value = |i: usize| w.get(at + 2 + i) as i8 as i32 as f32 * d;
         [value(i), value(i + 16)]
     }
+
+    #[inline(always)]
+    fn square(w: &In<u8>, at: usize, d: f32, i: usize) -> [[f32; 2]; 2] {
+        let ([a, b], [c, e]) = (w.pair(at + 2 + i), w.pair(at + 18 + i));
+        let value = |q: u8| q as i8 as i32 as f32 * d;
+        [[value(a), value(b)], [value(c), value(e)]]
+    }
 }
 
 /// `d * (q - 8)`: an f16 scale, 16 bytes whose low halves are values 0 to 15 and whose high halves are 16 to 31.
@@ -116,6 +130,13 @@ impl Format for Q4_0 {
         let q = w.get(at + 2 + i) as i32;
         [((q & 15) - 8) as f32 * d, ((q >> 4) - 8) as f32 * d]
     }
+
+    #[inline(always)]
+    fn square(w: &In<u8>, at: usize, d: f32, i: usize) -> [[f32; 2]; 2] {
+        let [a, b] = w.pair(at + 2 + i);
+        let value = |q: u8| (q as i32 - 8) as f32 * d;
+        [[value(a & 15), value(b & 15)], [value(a >> 4), value(b >> 4)]]
+    }
 }
 
 /// `d * q + m`: an f16 scale, an f16 minimum, halves of bytes as in [`Q4_0`].
@@ -135,5 +156,12 @@ impl Format for Q4_1 {
     fn pair(w: &In<u8>, at: usize, (d, m): (f32, f32), i: usize) -> [f32; 2] {
         let q = w.get(at + 4 + i) as i32;
         [(q & 15) as f32 * d + m, (q >> 4) as f32 * d + m]
+    }
+
+    #[inline(always)]
+    fn square(w: &In<u8>, at: usize, (d, m): (f32, f32), i: usize) -> [[f32; 2]; 2] {
+        let [a, b] = w.pair(at + 4 + i);
+        let value = |q: u8| q as i32 as f32 * d + m;
+        [[value(a & 15), value(b & 15)], [value(a >> 4), value(b >> 4)]]
     }
 }

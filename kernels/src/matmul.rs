@@ -3,7 +3,7 @@
 //! `w` is `[n, k]` and `x` `[m, k]`, both bf16 or both f16; `y` is f32 `[m, n]`. The order of the sum is the one order:
 //! one f32 accumulator from zero, `k` upwards in tensor-core steps of 16, never split.
 //!
-//! A warp owns 16 rows of the weights and 8 of `x`. It keeps [`STAGES`] slices of 64 columns in shared memory, each
+//! A warp owns 16 rows of the weights and 8 of `x`. It keeps [`STAGES`] slices of 128 columns in shared memory, each
 //! filled by 16-byte asynchronous copies while the slices before it are multiplied, so that enough bytes are in flight to
 //! cover the memory's latency. Within a slice the 16-byte units of row `r` are permuted by XOR with `r mod 8`: the eight
 //! rows that a matrix load reads at once then lie in different banks.
@@ -35,7 +35,7 @@ const LANES: usize = 64;
 /// Slices in shared memory.
 const STAGES: usize = 4;
 /// Columns in a slice.
-const SLICE: usize = 64;
+const SLICE: usize = 128;
 /// 16-byte units in a row of a slice.
 const UNITS: usize = SLICE / 8;
 /// Rows of weights a warp owns.

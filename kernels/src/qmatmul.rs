@@ -7,7 +7,7 @@
 //! of its own elements, of which value `i` and value `i + 16` are often one. Bytes moved: the stored ones for each 8
 //! tokens.
 
-use cuda_std::{Block, F16, Geometry, In, Out, Warp, kernel};
+use cuda_std::{Block, F16, Geometry, In, Out, Warp, kernel, unrolled};
 
 use crate::format::{BLOCK, Format, Q4_0, Q4_1, Q8_0};
 
@@ -33,12 +33,19 @@ pub struct QMatMul {
 const LANES: usize = 64;
 /// Rows of weights a warp owns.
 const ROWS: usize = 16;
+/// Blocks whose bytes are under way at once: without it each would wait for the memory by itself.
+const AHEAD: usize = 4;
 /// Tokens a warp owns.
 const TOKENS: usize = 8;
 
 fn geometry(a: &QMatMul) -> Geometry {
     let rows = ROWS * LANES / 32;
     Geometry { grid: [(a.n as usize).div_ceil(rows), (a.m as usize).div_ceil(TOKENS)], scratch: 0 }
+}
+
+#[inline(always)]
+fn bits(value: f32) -> u16 {
+    F16::from_f32(value).0
 }
 
 #[inline(always)]
@@ -50,23 +57,26 @@ fn qmatmul<B: Block, F: Format>(block: &B, a: &QMatMul) {
             return;
         }
         let mut sums = warp.zero();
-        for b in 0..k / BLOCK {
-            let weights = warp.fill_a::<2>(|row, column| {
-                // Past the end the last row is computed again, and not stored.
-                let at = (row0 + row).min(n - 1) * F::row_bytes(k) + b * F::BYTES;
-                let scale = F::scale::<B>(&a.w, at);
-                let [w0, w16] = F::pair(&a.w, at, scale, column);
-                let [w1, w17] = F::pair(&a.w, at, scale, column + 1);
-                let f16 = |value: f32| F16::from_f32(value).0;
-                [[f16(w0), f16(w1)], [f16(w16), f16(w17)]]
-            });
-            for (step, weights) in weights.iter().enumerate() {
-                let x = warp.fill_b(|column, row| {
-                    let token = token0 + column;
-                    if token < m { a.x.pair(token * k + b * BLOCK + step * 16 + row) } else { [0, 0] }
+        let blocks = k / BLOCK;
+        for first in (0..blocks).step_by(AHEAD) {
+            unrolled::<AHEAD>(|i| {
+                // Past the end the last block is read again, and multiplied by zeros, which leaves every sum as it is.
+                let (b, there) = ((first + i).min(blocks - 1), first + i < blocks);
+                let weights = warp.fill_a::<2>(|row, column| {
+                    // Past the end the last row is computed again, and not stored.
+                    let at = (row0 + row).min(n - 1) * F::row_bytes(k) + b * F::BYTES;
+                    let [[w0, w1], [w16, w17]] = F::square(&a.w, at, F::scale::<B>(&a.w, at), column);
+                    [[bits(w0), bits(w1)], [bits(w16), bits(w17)]]
                 });
-                warp.mma::<F16>(weights, &x, &mut sums);
-            }
+                unrolled::<2>(|step| {
+                    let x = warp.fill_b(|column, row| {
+                        let token = token0 + column;
+                        let at = b * BLOCK + step * 16 + row;
+                        if there && token < m { a.x.pair(token * k + at) } else { [0, 0] }
+                    });
+                    warp.mma::<F16>(&weights[step], &x, &mut sums);
+                });
+            });
         }
         warp.each_c(&sums, |_, row, token, sum| {
             if row0 + row < n && token0 + token < m {

@@ -93,9 +93,9 @@ fn round<B: Block, F: Form>(block: &B, a: &Round) {
 
 kernel! {
     /// Rows in the form f16.
-    pub F16_ = rows__f16(Round), lanes: 512, geometry: geometry, body: round::<_, Scaled>
+    pub F16_ = rows__f16(Round), lanes: 1024, geometry: geometry, body: round::<_, Scaled>
 }
 kernel! {
     /// Rows in the form bf16.
-    pub BF16 = rows__bf16(Round), lanes: 512, geometry: geometry, body: round::<_, Rounded>
+    pub BF16 = rows__bf16(Round), lanes: 1024, geometry: geometry, body: round::<_, Rounded>
 }

@@ -66,7 +66,7 @@ pub struct Penalty {
     pub vocab: u32,
 }
 
-const LANES: usize = 256;
+const LANES: usize = 1024;
 
 fn penalty_geometry(a: &Penalty) -> Geometry {
     Geometry { grid: [a.rows as usize, 1], scratch: 0 }

@@ -36,13 +36,13 @@ fn swiglu<B: Block, F: Form>(block: &B, a: &Swiglu) {
 
 kernel! {
     /// Rows in the form f32.
-    pub F32 = swiglu__f32(Swiglu), lanes: 512, geometry: geometry, body: swiglu::<_, Plain>
+    pub F32 = swiglu__f32(Swiglu), lanes: 1024, geometry: geometry, body: swiglu::<_, Plain>
 }
 kernel! {
     /// Rows in the form f16.
-    pub F16_ = swiglu__f16(Swiglu), lanes: 512, geometry: geometry, body: swiglu::<_, Scaled>
+    pub F16_ = swiglu__f16(Swiglu), lanes: 1024, geometry: geometry, body: swiglu::<_, Scaled>
 }
 kernel! {
     /// Rows in the form bf16.
-    pub BF16 = swiglu__bf16(Swiglu), lanes: 512, geometry: geometry, body: swiglu::<_, Rounded>
+    pub BF16 = swiglu__bf16(Swiglu), lanes: 1024, geometry: geometry, body: swiglu::<_, Rounded>
 }

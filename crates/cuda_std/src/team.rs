@@ -166,17 +166,25 @@ pub trait MmaInput: Copy + 'static {
     fn bits(value: f32) -> u16;
 }
 
-/// `f(0)`, `f(1)`, up to `f(N - 1)`, for `N` up to 8, written out: a loop over an array of fragments that the compiler keeps
-/// as a loop would keep the fragments in memory instead of in registers.
+/// `f(0)`, `f(1)`, up to `f(N - 1)`, for `N` up to 8. Written out on the device: a loop over an array of fragments that the
+/// compiler keeps as a loop would keep the fragments in memory instead of in registers. A loop on the host, where a closure
+/// with one caller is inlined and one with many is not.
 #[inline(always)]
 pub fn unrolled<const N: usize>(mut f: impl FnMut(usize)) {
     const { assert!(N <= 8) };
-    macro_rules! each {
-        ($($i:literal)*) => {$(
-            if $i < N {
-                f($i);
-            }
-        )*};
+    #[cfg(not(target_arch = "nvptx64"))]
+    for i in 0..N {
+        f(i);
     }
-    each!(0 1 2 3 4 5 6 7);
+    #[cfg(target_arch = "nvptx64")]
+    {
+        macro_rules! each {
+            ($($i:literal)*) => {$(
+                if $i < N {
+                    f($i);
+                }
+            )*};
+        }
+        each!(0 1 2 3 4 5 6 7);
+    }
 }

@@ -34,6 +34,8 @@ pub struct Options {
     pub repetitions: usize,
     /// Tokens of a prompt computed at once; as many as the engine takes where `None`.
     pub step: Option<usize>,
+    /// Whether each row is run once more with every launch timed.
+    pub profile: bool,
     /// The arithmetic of matrix products; the device's default where `None`.
     pub numerics: Option<Numerics>,
 }
@@ -87,8 +89,12 @@ pub enum BenchError {
     Device(#[from] DeviceError),
 }
 
+/// Steps of a generation that are profiled at most.
+const PROFILED: usize = 4;
+
 /// A loaded model, about to be measured.
 pub struct Bench<'a> {
+    device: &'a Device,
     /// What is measured where.
     pub about: About,
     options: Options,
@@ -164,7 +170,7 @@ impl<'a> Bench<'a> {
             step: room.step,
             repetitions: options.repetitions,
         };
-        Ok(Self { about, options, sizes, streams, filled: 0 })
+        Ok(Self { device, about, options, sizes, streams, filled: 0 })
     }
 
     /// Measures everything; `each` is told every row as it comes.
@@ -203,12 +209,8 @@ impl<'a> Bench<'a> {
     fn row(&mut self, kind: Kind, tokens: usize, batch: usize, depth: usize) -> Result<Row, BenchError> {
         let mut seconds = Vec::new();
         for repetition in 0..=self.options.repetitions {
-            let ids = self.streams.ids(if kind == Kind::Prompt { tokens } else { batch });
             let start = Instant::now();
-            match kind {
-                Kind::Prompt => self.streams.prompt(0, depth, &ids)?,
-                Kind::Generate => self.streams.generate(depth, ids, tokens)?,
-            }
+            self.once(kind, tokens, batch, depth)?;
             // The first compiles kernels and warms caches.
             if repetition > 0 {
                 seconds.push(start.elapsed().as_secs_f64());
@@ -218,7 +220,22 @@ impl<'a> Bench<'a> {
             Kind::Prompt => self.sizes.of_prompt(depth, tokens, self.about.step),
             Kind::Generate => (tokens, self.sizes.of_generation(depth, tokens, batch)),
         };
-        Ok(Row { kind, tokens, batch, depth, seconds, steps, bytes })
+        let mut profile = Vec::new();
+        if self.options.profile {
+            self.device.begin_profile();
+            // A few steps tell as much as many.
+            self.once(kind, if kind == Kind::Prompt { tokens } else { tokens.min(PROFILED) }, batch, depth)?;
+            profile = self.device.end_profile()?;
+        }
+        Ok(Row { kind, tokens, batch, depth, seconds, steps, bytes, profile })
+    }
+
+    fn once(&mut self, kind: Kind, tokens: usize, batch: usize, depth: usize) -> Result<(), BenchError> {
+        let ids = self.streams.ids(if kind == Kind::Prompt { tokens } else { batch });
+        match kind {
+            Kind::Prompt => self.streams.prompt(0, depth, &ids),
+            Kind::Generate => self.streams.generate(depth, ids, tokens),
+        }
     }
 }
 
@@ -272,7 +289,17 @@ fn room(options: &Options, context: usize, step: usize) -> Result<Room, BenchErr
         let (tokens, batch) = (most(tokens), 1);
         let needed = depth.saturating_add(tokens);
         if needed > context {
-            let row = Row { kind, tokens, batch, depth, seconds: Vec::new(), steps: 0, bytes: 0 }.name();
+            let row = Row {
+                kind,
+                tokens,
+                batch,
+                depth,
+                seconds: Vec::new(),
+                steps: 0,
+                bytes: 0,
+                profile: Vec::new(),
+            }
+            .name();
             return Err(BenchError::Context { row, needed, context });
         }
     }
@@ -291,7 +318,16 @@ mod tests {
     fn options(prompts: &[usize], generate: &[usize], batches: &[usize], depths: &[usize]) -> Options {
         let [prompts, generate, batches, depths] =
             [prompts, generate, batches, depths].map(<[usize]>::to_vec);
-        Options { prompts, generate, batches, depths, repetitions: 1, step: None, numerics: None }
+        Options {
+            prompts,
+            generate,
+            batches,
+            depths,
+            repetitions: 1,
+            step: None,
+            profile: false,
+            numerics: None,
+        }
     }
 
     #[test]

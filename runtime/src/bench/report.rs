@@ -1,5 +1,7 @@
 //! What a bench finds.
 
+use crate::device::Spent;
+
 /// What was measured, where, and what loading took.
 #[derive(Debug, Clone, PartialEq)]
 pub struct About {
@@ -57,6 +59,9 @@ pub struct Row {
     pub steps: usize,
     /// Bytes that the steps of a repetition read: weights once a step, keys and values of each stream.
     pub bytes: u64,
+    /// What the launches of a repetition took, or of its first steps, one after the other and without a graph; empty
+    /// unless asked for.
+    pub profile: Vec<Spent>,
 }
 
 impl Row {
@@ -111,6 +116,7 @@ mod tests {
             seconds: vec![1.0, 2.0, 4.0],
             steps: 100,
             bytes: 7_000,
+            profile: Vec::new(),
         };
         assert_eq!(row.name(), "tg100 x4 @ d512");
         let (mean, deviation) = row.tokens_per_second();

@@ -14,11 +14,14 @@ mod jit;
 mod ledger;
 mod modules;
 mod pool;
+mod profile;
 mod staging;
 
 use std::path::PathBuf;
 
 use cuda_loader::DriverVersion;
+use std::cell::RefCell;
+
 use cuda_std::{Kernel, Value};
 
 pub use buffer::Buffer;
@@ -29,11 +32,15 @@ pub use graph::Graph;
 pub use image::Image;
 use ledger::Ledger;
 pub use ledger::{Purpose, Usage};
+use profile::Profile;
+pub use profile::Spent;
 
 /// A device: the CPU, or a CUDA GPU.
 pub struct Device {
     kind: Kind,
     ledger: Ledger,
+    /// While it is on, every launch is timed.
+    profile: RefCell<Option<Profile>>,
 }
 
 enum Kind {
@@ -131,7 +138,7 @@ pub enum DeviceError {
 impl Device {
     /// The CPU with `threads` threads; all cores when 0.
     pub fn cpu(threads: usize) -> Self {
-        Self { kind: Kind::Cpu(Cpu::new(threads)), ledger: Ledger::default() }
+        Self { kind: Kind::Cpu(Cpu::new(threads)), ledger: Ledger::default(), profile: RefCell::default() }
     }
 
     /// The GPU `ordinal`, with these PTX images for its kernels. Belongs to the calling thread.
@@ -152,7 +159,11 @@ impl Device {
         images: &'static [Image],
         cache: Option<PathBuf>,
     ) -> Result<Self, DeviceError> {
-        Ok(Self { kind: Kind::Cuda(Box::new(Cuda::new(ordinal, images, cache)?)), ledger: Ledger::default() })
+        Ok(Self {
+            kind: Kind::Cuda(Box::new(Cuda::new(ordinal, images, cache)?)),
+            ledger: Ledger::default(),
+            profile: RefCell::default(),
+        })
     }
 
     /// The GPU behind this device.
@@ -341,13 +352,52 @@ impl Device {
         kernel: &'static Kernel<A>,
         args: &A,
     ) -> Result<(), DeviceError> {
-        match &self.kind {
-            // SAFETY: the caller's promise.
-            Kind::Cpu(cpu) => unsafe { cpu.launch(kernel, args) },
-            // SAFETY: the caller's promise.
-            Kind::Cuda(cuda) => unsafe { cuda.launch(kernel, args)? },
+        self.timed(
+            || {
+                let [x, y] = (kernel.geometry)(args).grid;
+                format!("{} [{x}, {y}]", kernel.name)
+            },
+            || match &self.kind {
+                Kind::Cpu(cpu) => {
+                    // SAFETY: the caller's promise.
+                    unsafe { cpu.launch(kernel, args) };
+                    Ok(())
+                }
+                // SAFETY: the caller's promise.
+                Kind::Cuda(cuda) => unsafe { cuda.launch(kernel, args) },
+            },
+        )
+    }
+
+    /// From now on every launch is timed, which costs some microseconds each.
+    pub fn begin_profile(&self) {
+        self.profile.replace(Some(Profile::default()));
+    }
+
+    /// Whether launches are timed: a graph would hide them.
+    pub fn profiles(&self) -> bool {
+        self.profile.borrow().is_some()
+    }
+
+    /// What the launches took since the profile was begun, the most expensive first; no launch is timed any more.
+    ///
+    /// # Errors
+    /// A failing driver, launches before included.
+    pub fn end_profile(&self) -> Result<Vec<Spent>, DeviceError> {
+        self.synchronize()?;
+        self.profile.take().map_or_else(|| Ok(Vec::new()), Profile::spent)
+    }
+
+    /// Runs `f`, which launches something, and notes its time if a profile was begun.
+    pub(crate) fn timed<R>(
+        &self,
+        name: impl FnOnce() -> String,
+        f: impl FnOnce() -> Result<R, DeviceError>,
+    ) -> Result<R, DeviceError> {
+        match &mut *self.profile.borrow_mut() {
+            Some(profile) => profile.time(name(), self.as_cuda().map(Cuda::stream), f),
+            None => f(),
         }
-        Ok(())
     }
 
     /// Records the launches of `f` instead of running them, for [`replay`](Self::replay). `None` on the CPU, where `f`

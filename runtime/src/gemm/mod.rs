@@ -195,8 +195,11 @@ impl Gemm {
             lt::ALIGNMENT
         );
         cuda.enter()?;
-        // SAFETY: long enough, as just checked; the rest is the caller's promise.
-        unsafe { admitted.run(cuda, &operands)? };
+        device.timed(
+            || format!("cublaslt [{n}, {k}] x {rows}"),
+            // SAFETY: long enough, as just checked; the rest is the caller's promise.
+            || unsafe { admitted.run(cuda, &operands) },
+        )?;
         Ok(true)
     }
 

@@ -11,7 +11,7 @@ pub mod weights;
 use std::collections::HashMap;
 
 use kernels::embed::NO_FAULT;
-use kernels::flash::tile_tokens;
+use kernels::flash::{MAX_HEAD_DIM, tile_tokens};
 use kernels::kv::PAGE;
 
 use crate::batch::{Batch, BatchBuffers, BatchLimits, Shape};
@@ -100,10 +100,10 @@ impl Model {
         let config = ModelConfig::from_gguf(gguf)?;
         let limits = BatchLimits { context: plan.limits.context.min(config.context), ..plan.limits };
         let form = cache_form(gguf, plan.numerics);
-        if form != Form::F32 && !config.heads.dim.is_multiple_of(16) {
+        let dim = config.heads.dim;
+        if form != Form::F32 && (!dim.is_multiple_of(16) || dim > MAX_HEAD_DIM) {
             let problem = format!(
-                "heads of {}: tensor cores take multiples of 16; use --numerics f32",
-                config.heads.dim
+                "heads of {dim}; in tc numerics multiples of 16 up to {MAX_HEAD_DIM} are supported: use --numerics f32"
             );
             let field = format!("{}.attention.key_length", config.architecture);
             return Err(ModelError::Field { path: gguf.path().to_owned(), field, problem });
@@ -155,7 +155,7 @@ impl Model {
         }
         let shape = self.batch.shape(batch);
         self.batch.load(device, batch, shape)?;
-        if !shape.decodes() || observer.is_some() {
+        if !shape.decodes() || observer.is_some() || device.profiles() {
             return Ok(self.run(device, &mut observer)?);
         }
         match self.graphs.get(&shape) {
