@@ -27,7 +27,10 @@ use reference::agrees_with_the_reference;
 const FIXTURES: [&str; 7] =
     ["llama-f32", "llama-f16", "llama-bf16", "llama-q8_0", "llama-q4_0", "llama-q4_1", "llama31-f32"];
 
-const ON_EACH_DEVICE: [(&str, fn(&Case) -> Result<(), Failed>); 4] = [
+/// What is proved of a model's bits.
+type Proof = fn(&Case) -> Result<(), Failed>;
+
+const ON_EACH_DEVICE: [(&str, Proof); 4] = [
     ("a_prompt_in_pieces_gives_the_same_bits", bits::pieces),
     ("a_row_among_others_gives_the_same_bits", bits::company),
     ("a_token_decoded_gives_the_bits_of_one_read", bits::decoding),
@@ -94,8 +97,8 @@ fn with_smollm2(model: &Result<PathBuf, String>, device: DeviceChoice, numerics:
     trials
 }
 
-/// What is proved of a model's bits, by name.
-fn proofs(case: &Case) -> Vec<(&'static str, fn(&Case) -> Result<(), Failed>)> {
+/// The proofs of a model's bits that are made here, by name.
+fn proofs(case: &Case) -> Vec<(&'static str, Proof)> {
     let mut proofs = ON_EACH_DEVICE.to_vec();
     if !case.is_cpu() {
         proofs.push(("equals_the_cpu", bits::equals_the_cpu));
