@@ -5,7 +5,7 @@ use libtest_mimic::Failed;
 use runtime::kv_cache::pages_for;
 use runtime::worker::DeviceChoice;
 
-use crate::case::{CONTEXT, Case, Subject};
+use crate::case::{CONTEXT, Case, Subject, text};
 use crate::loaded::{Loaded, Logits, Piece, Room, Sequence, differ, greedy, same};
 
 /// Tokens of a case's longest text.
@@ -119,20 +119,17 @@ pub(crate) fn decoding(case: &Case) -> Result<(), Failed> {
     let (steps, counts): (usize, &[usize]) =
         if case.is_slow() { (2, &[1, 2]) } else { (7, &[1, 2, 3, 5, 8, 17]) };
     let most = counts[counts.len() - 1];
-    let mut loaded = Loaded::open(case, Room { tokens: 256, sequences: most, pages: 64 })?;
-    let context = loaded.context();
+    let context = case.subject.gguf()?.u32("llama.context_length")? as usize;
     let length = |i: usize| {
-        if case.is_slow() {
-            5 + i
-        } else {
-            Some(LENGTHS[i]).filter(|len| len + steps <= context).unwrap_or(40 + i)
-        }
+        let len = if case.is_slow() { 5 + i } else { LENGTHS[i] };
+        if len + steps <= context { len } else { 40 + i }
     };
-    let mut sequences: Vec<Sequence> = Vec::new();
-    for i in 0..most {
-        let text = loaded.text(i as u64, length(i)).ids;
-        sequences.push(loaded.sequence(text, steps));
-    }
+    // Not a page more than they need, so that each belongs to one of them.
+    let pages = (0..most).map(|i| pages_for(length(i) + steps)).sum();
+    let mut loaded = Loaded::open(case, Room { tokens: 256, sequences: most, pages })?;
+    let vocab = loaded.vocab();
+    let mut sequences: Vec<Sequence> =
+        (0..most).map(|i| loaded.sequence(text(i as u64, length(i), vocab), steps)).collect();
     let mut prompts = Vec::new();
     for sequence in &sequences {
         prompts.push(loaded.alone(sequence.whole())?);
@@ -182,9 +179,8 @@ pub(crate) fn used_pages(case: &Case) -> Result<(), Failed> {
     let (len, steps) = (long(case)? / 2 - 5, 3);
     let pages = pages_for(len + steps);
     let mut loaded = Loaded::open(case, Room { tokens: 32 * pages, sequences: 3, pages })?;
-    let text = loaded.text(0, len).ids;
-    loaded.clear();
-    let target = loaded.sequence(text, steps);
+    let ids = text(0, len, loaded.vocab());
+    let target = loaded.sequence(ids, steps);
     let fresh = answer(&mut loaded, &target, steps)?;
     for seed in 1..3 {
         loaded.clear();

@@ -83,16 +83,19 @@ impl Loaded {
 
     /// All pages belong to nobody again; what is in them stays.
     pub(crate) fn clear(&mut self) {
-        // Neighbours in a sequence are none in memory.
+        // Neighbours in a sequence are none in memory. The first sequence begins with page 0, so that nobody writes there
+        // unseen.
         let pages = self.pages as u32;
-        self.free = (0..pages).step_by(2).chain((1..pages).step_by(2).rev()).collect();
+        self.free = (1..pages).step_by(2).chain((0..pages).step_by(2).rev()).collect();
     }
 
     /// A sequence with pages for its tokens and as many `more`.
     pub(crate) fn sequence(&mut self, ids: Vec<u32>, more: usize) -> Sequence {
         let pages = pages_for(ids.len() + more);
         assert!(pages <= self.free.len(), "{pages} pages of {} left", self.free.len());
-        Sequence { ids, pages: self.free.split_off(self.free.len() - pages) }
+        let mut pages = self.free.split_off(self.free.len() - pages);
+        pages.reverse();
+        Sequence { ids, pages }
     }
 
     /// A sequence of made-up tokens.
