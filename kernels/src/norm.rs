@@ -1,7 +1,7 @@
 //! Root-mean-square norm of each row: `y = x / sqrt(mean(x^2) + epsilon) * w` (Zhang and Sennrich 2019), and before it the
 //! addition to the residual stream, which reads the same rows.
 //!
-//! A block a row; lane `l` of 1024 folds the squares of elements `l, l + 1024, ...`, then [`Team::sum`](cuda_std::Team).
+//! A block a row; lane `l` of 512 folds the squares of elements `l, l + 512, ...`, then [`Team::sum`](cuda_std::Team).
 //! Bytes moved: `8 n` for the addition and 2 or `4 n` for the result; what is read again comes from cache.
 
 use cuda_std::math::{mul_add, sqrt};
@@ -53,13 +53,13 @@ fn rms_norm<B: Block, F: Form>(block: &B, a: &RmsNorm) {
 
 kernel! {
     /// See the module; rows in the form f32.
-    pub F32 = norm__rms_f32(RmsNorm), lanes: 1024, geometry: geometry, body: rms_norm::<_, Plain>
+    pub F32 = norm__rms_f32(RmsNorm), lanes: 512, geometry: geometry, body: rms_norm::<_, Plain>
 }
 kernel! {
     /// See the module; rows in the form f16.
-    pub F16_ = norm__rms_f16(RmsNorm), lanes: 1024, geometry: geometry, body: rms_norm::<_, Scaled>
+    pub F16_ = norm__rms_f16(RmsNorm), lanes: 512, geometry: geometry, body: rms_norm::<_, Scaled>
 }
 kernel! {
     /// See the module; rows in the form bf16.
-    pub BF16 = norm__rms_bf16(RmsNorm), lanes: 1024, geometry: geometry, body: rms_norm::<_, Rounded>
+    pub BF16 = norm__rms_bf16(RmsNorm), lanes: 512, geometry: geometry, body: rms_norm::<_, Rounded>
 }

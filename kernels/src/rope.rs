@@ -117,7 +117,7 @@ macro_rules! kernels {
     ($($NAME:ident = $entry:ident, $stored:ty, $body:ident::<$cached:ty>;)*) => {$(
         kernel! {
             /// See the module; the name tells the pairing and the type of the cache.
-            pub $NAME = $entry(Rope<$stored>), lanes: 1024, geometry: geometry, body: $body::<_, $cached>
+            pub $NAME = $entry(Rope<$stored>), lanes: 512, geometry: geometry, body: $body::<_, $cached>
         }
     )*};
 }

@@ -65,7 +65,11 @@ impl fmt::Display for Usage {
 
 /// Counts a device's allocations.
 #[derive(Default)]
-pub(crate) struct Ledger(Arc<[AtomicU64; Purpose::ALL.len()]>);
+pub(crate) struct Ledger {
+    bytes: Arc<[AtomicU64; Purpose::ALL.len()]>,
+    /// Allocations ever made.
+    made: AtomicU64,
+}
 
 /// An allocation's line in the ledger; struck out when dropped.
 pub(crate) struct Entry {
@@ -76,12 +80,17 @@ pub(crate) struct Entry {
 
 impl Ledger {
     pub(crate) fn entry(&self, purpose: Purpose, bytes: u64) -> Entry {
-        self.0[purpose as usize].fetch_add(bytes, Ordering::Relaxed);
-        Entry { ledger: self.0.clone(), purpose, bytes }
+        self.bytes[purpose as usize].fetch_add(bytes, Ordering::Relaxed);
+        self.made.fetch_add(1, Ordering::Relaxed);
+        Entry { ledger: self.bytes.clone(), purpose, bytes }
     }
 
     pub(crate) fn usage(&self) -> Usage {
-        Usage(std::array::from_fn(|i| self.0[i].load(Ordering::Relaxed)))
+        Usage(std::array::from_fn(|i| self.bytes[i].load(Ordering::Relaxed)))
+    }
+
+    pub(crate) fn made(&self) -> u64 {
+        self.made.load(Ordering::Relaxed)
     }
 }
 

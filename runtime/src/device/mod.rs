@@ -227,6 +227,11 @@ impl Device {
         self.ledger.usage()
     }
 
+    /// Allocations made so far, freed ones too: a step makes none.
+    pub fn allocations(&self) -> u64 {
+        self.ledger.made()
+    }
+
     /// Bytes the device has, and how many are free.
     ///
     /// # Errors

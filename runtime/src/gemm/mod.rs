@@ -5,7 +5,7 @@
 //! split K run on random data, and one is admitted only if every bit of every row is our kernel's. Where none is, for a
 //! shape, a chip or a version of cuBLAS, [`Gemm::run`] says so and the caller runs its own kernel, with the same result.
 //!
-//! An algorithm is admitted for a number of rows, its bucket. Fewer rows are computed as the next bucket up: some of what
+//! An algorithm is admitted for a number of rows, its bucket, unless one for more rows takes less time. Fewer rows are computed as the next bucket up: some of what
 //! lies behind them in the buffers is multiplied too, and the answer for it written behind theirs.
 
 mod lt;
@@ -138,7 +138,7 @@ impl Gemm {
         for rows in buckets(max_rows) {
             admitted.extend(trial::admit(self, &mut trial, shape, rows)?);
         }
-        self.admitted.insert(shape, admitted);
+        self.admitted.insert(shape, trial::fastest(admitted));
         self.spent += start.elapsed();
         Ok(())
     }

@@ -171,8 +171,7 @@ pub(super) fn choose<T, A: Copy, E>(
     }
     let mut best: Option<(A, f32)> = None;
     for offer in &admitted {
-        // There is nothing to choose from one.
-        let milliseconds = if admitted.len() > 1 { time(trial, offer)? } else { 0.0 };
+        let milliseconds = time(trial, offer)?;
         if best.is_none_or(|(_, least)| milliseconds < least) {
             best = Some((*offer, milliseconds));
         }
@@ -184,6 +183,19 @@ pub(super) fn choose<T, A: Copy, E>(
 pub(super) struct Admitted {
     problem: Problem,
     algo: MatmulAlgo,
+    milliseconds: f32,
+}
+
+/// Of algorithms with ascending rows, those that no later one beats: it computes the same and more in less time.
+pub(super) fn fastest(admitted: Vec<Admitted>) -> Vec<Admitted> {
+    let mut kept: Vec<Admitted> = Vec::new();
+    for one in admitted.into_iter().rev() {
+        if kept.last().is_none_or(|later| one.milliseconds < later.milliseconds) {
+            kept.push(one);
+        }
+    }
+    kept.reverse();
+    kept
 }
 
 impl Admitted {
@@ -221,7 +233,7 @@ pub(super) fn admit(
     let (admitted, refused) = (verdict.admitted, verdict.refused);
     let milliseconds = verdict.best.map(|(_, milliseconds)| milliseconds);
     tracing::debug!(?input, n, k, rows, admitted, refused, milliseconds, "cuBLASLt's algorithms tried");
-    Ok(verdict.best.map(|(algo, _)| Admitted { problem, algo }))
+    Ok(verdict.best.map(|(algo, milliseconds)| Admitted { problem, algo, milliseconds }))
 }
 
 #[cfg(test)]
@@ -256,9 +268,9 @@ mod tests {
     }
 
     #[test]
-    fn one_that_agrees_is_taken_untimed_and_none_is_none() {
+    fn one_that_agrees_is_taken_and_none_is_none() {
         let (verdict, _, timed) = tried(&[(false, 0.1), (true, 3.0)], 3);
-        assert_eq!((verdict.best, timed), (Some(((true, 3.0), 0.0)), 0));
+        assert_eq!((verdict.best, timed), (Some(((true, 3.0), 3.0)), 1));
         let (verdict, tried, _) = tried(&[(false, 0.1), (false, 0.1)], 3);
         assert_eq!((verdict.best, verdict.refused, tried), (None, 2, 2));
         assert_eq!(tried_none().best, None);
