@@ -1,5 +1,5 @@
 //! Tokens per second of SmolLM2-135M-Instruct, Q4_1: a prompt of 256 tokens in steps as the engine makes them, and one
-//! sequence decoding. On the CPU, and on the first GPU if there is one.
+//! sequence decoding. On the CPU, and on the first GPU if there is one, in both numerics.
 //!
 //! The model is the catalogue's; `worker-orcd pull smollm2` fetches it.
 
@@ -11,7 +11,8 @@ use runtime::batch::{Batch, BatchLimits, Chunk};
 use runtime::device::Device;
 use runtime::gguf::Gguf;
 use runtime::kv_cache::pages_for;
-use runtime::model::Model;
+use runtime::model::{Model, Plan};
+use runtime::numerics::Numerics;
 use worker_orcd::images::IMAGES;
 
 /// Tokens of the prompt.
@@ -24,15 +25,16 @@ fn benches(criterion: &mut Criterion) {
         Ok(path) => path,
         Err(error) => return eprintln!("no model, no figures: {error}"),
     };
-    on(criterion, &Device::cpu(0), &path, 16);
+    let both = [Numerics::F32, Numerics::Tc];
+    both.into_iter().for_each(|numerics| on(criterion, &Device::cpu(0), numerics, &path, 16));
     match Device::cuda(0, IMAGES) {
-        Ok(device) => on(criterion, &device, &path, 256),
+        Ok(device) => both.into_iter().for_each(|numerics| on(criterion, &device, numerics, &path, 256)),
         Err(error) => eprintln!("no GPU, no figures of one: {error}"),
     }
 }
 
 /// With `step` tokens in a step of a prompt.
-fn on(criterion: &mut Criterion, device: &Device, path: &Path, step: usize) {
+fn on(criterion: &mut Criterion, device: &Device, numerics: Numerics, path: &Path, step: usize) {
     println!("{}: {}", device.name(), device.description());
     let gguf = Gguf::open(path).expect("the catalogue's model is whole");
     let limits = BatchLimits { tokens: step, sequences: 1, context: PROMPT + DECODE };
@@ -47,7 +49,7 @@ fn on(criterion: &mut Criterion, device: &Device, path: &Path, step: usize) {
         device.synchronize().expect("it runs");
     };
 
-    let mut group = criterion.benchmark_group(format!("smollm2/{}", device.name()));
+    let mut group = criterion.benchmark_group(format!("smollm2/{}/{numerics}", device.name()));
     group.sample_size(10).measurement_time(Duration::from_secs(10));
     group.throughput(Throughput::Elements(PROMPT as u64));
     group.bench_function("prompt of 256", |bencher| {

@@ -3,7 +3,7 @@
 #[allow(dead_code, reason = "other tests use the rest of it")]
 mod draft;
 
-use draft::Draft;
+use draft::llama::{F32, llama};
 use runtime::batch::{Batch, BatchLimits, Chunk};
 use runtime::device::Device;
 use runtime::model::{Model, Plan};
@@ -11,53 +11,10 @@ use runtime::numerics::Numerics;
 
 /// Elements of everything: residual stream, the one head, the feed-forward part.
 const N: usize = 32;
-const VOCAB: usize = 4;
-const F32: u32 = 0;
 
-/// A llama of one block whose tensors are zero, but for those that `value(tensor, row, column)` fills.
+/// A llama whose tensors are zero, but for those that `value(tensor, row, column)` fills.
 fn file(value: impl Fn(&str, usize, usize) -> f32) -> Vec<u8> {
-    let matrix = |name: &'static str| (name, vec![N as u64, N as u64]);
-    let vector = |name: &'static str| (name, vec![N as u64]);
-    let tensors = [
-        ("token_embd.weight", vec![N as u64, VOCAB as u64]),
-        vector("output_norm.weight"),
-        vector("blk.0.attn_norm.weight"),
-        matrix("blk.0.attn_q.weight"),
-        vector("blk.0.attn_q.bias"),
-        matrix("blk.0.attn_k.weight"),
-        vector("blk.0.attn_k.bias"),
-        matrix("blk.0.attn_v.weight"),
-        vector("blk.0.attn_v.bias"),
-        matrix("blk.0.attn_output.weight"),
-        vector("blk.0.attn_output.bias"),
-        vector("blk.0.ffn_norm.weight"),
-        matrix("blk.0.ffn_gate.weight"),
-        matrix("blk.0.ffn_up.weight"),
-        matrix("blk.0.ffn_down.weight"),
-        vector("blk.0.ffn_down.bias"),
-    ];
-    let mut draft = Draft::default().text("general.architecture", "llama");
-    for (key, number) in [
-        ("block_count", 1),
-        ("embedding_length", N),
-        ("feed_forward_length", N),
-        ("attention.head_count", 1),
-        ("context_length", 64),
-    ] {
-        draft = draft.u32(&format!("llama.{key}"), number as u32);
-    }
-    draft = draft.key("llama.attention.layer_norm_rms_epsilon", 6, 1e-5f32.to_le_bytes());
-    let mut data: Vec<u8> = Vec::new();
-    for (name, dims) in &tensors {
-        draft = draft.tensor(name, dims, F32, data.len() as u64);
-        for row in 0..dims.get(1).map_or(1, |&rows| rows as usize) {
-            data.extend((0..N).flat_map(|column| value(name, row, column).to_le_bytes()));
-        }
-    }
-    let mut bytes = draft.data(data.len()).bytes();
-    let start = bytes.len() - data.len();
-    bytes[start..].copy_from_slice(&data);
-    bytes
+    llama(N, |_| F32, value)
 }
 
 /// One page, in the reference arithmetic.

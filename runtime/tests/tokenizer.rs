@@ -1,6 +1,6 @@
 //! The tokenizer against references and properties. Tests whose files are not on this machine are reported as ignored.
 
-#[expect(dead_code, reason = "tensors are for the tests of the reader")]
+#[allow(dead_code, reason = "tensors are for the tests of the reader")]
 mod draft;
 
 use std::fmt::Write as _;

@@ -5,6 +5,7 @@ mod bench;
 #[path = "../common/mod.rs"]
 mod common;
 mod hub;
+mod numerics;
 mod pip;
 mod pull;
 mod synth;
@@ -22,6 +23,7 @@ fn main() {
     trials.extend(pull::trials());
     trials.extend(bench::trials());
     trials.extend(synth::trials());
+    trials.extend(numerics::trials());
     trials.extend(pull::trials_with_the_model(!arguments.list));
     libtest_mimic::run(&arguments, trials).exit();
 }

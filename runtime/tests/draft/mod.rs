@@ -1,5 +1,8 @@
 //! Writes small GGUF files, right or wrong, for tests.
 
+#[allow(dead_code, reason = "other tests use it")]
+pub(crate) mod llama;
+
 use std::io::Write;
 use std::path::PathBuf;
 

@@ -1,0 +1,95 @@
+//! Weights of several types in one model, and what tensor cores ask of one.
+
+#[allow(dead_code, reason = "other tests use the rest of it")]
+mod draft;
+
+use draft::llama::{F16, F32, Q8_0, llama};
+use runtime::batch::{Batch, BatchLimits, Chunk};
+use runtime::device::Device;
+use runtime::model::{Model, Plan};
+use runtime::numerics::Numerics;
+
+const N: usize = 32;
+const TOKENS: [u32; 5] = [2, 0, 3, 3, 1];
+
+/// Multiples of 1/16 that all types can store; ones for norms, so that no value vanishes.
+fn value(name: &str, row: usize, column: usize) -> f32 {
+    if name.contains("norm") {
+        return 1.0;
+    }
+    let salt: usize = name.bytes().map(usize::from).sum();
+    ((salt + row * 7 + column * 5 + row * column) % 17) as f32 / 16.0 - 0.5
+}
+
+/// Bits of the logits after [`TOKENS`], with the tensors' types; or why there are none.
+fn logits(
+    numerics: Numerics,
+    n: usize,
+    ty: impl Fn(&str) -> u32,
+    value: impl Fn(&str, usize, usize) -> f32,
+) -> Result<Vec<u32>, String> {
+    let device = Device::cpu(2);
+    let gguf = draft::open(&llama(n, ty, value))?;
+    let limits = BatchLimits { tokens: TOKENS.len(), sequences: 1, context: 64 };
+    let plan = Plan { numerics, limits, pages: 1 };
+    let mut model = Model::load(&device, &gguf, plan, &mut |_, _| ()).map_err(|error| error.to_string())?;
+    let mut batch = Batch::default();
+    batch.push(Chunk { tokens: &TOKENS, start: 0, pages: &[0], wants_logits: true });
+    model.forward(&device, &batch, None).map_err(|error| error.to_string())?;
+    let logits = device.download(model.logits(), 0, model.config().vocab).map_err(|e| e.to_string())?;
+    assert!(logits.iter().all(|logit| logit.is_finite()) && logits[0] != logits[1], "{logits:?}");
+    Ok(logits.into_iter().map(f32::to_bits).collect())
+}
+
+/// `other` for the tensors of these names, `most` for the rest.
+fn but(names: &'static [&str], other: u32, most: u32) -> impl Fn(&str) -> u32 {
+    move |tensor| if names.iter().any(|name| tensor.contains(name)) { other } else { most }
+}
+
+/// Matrices that multiply the same rows, and those of the rest.
+const MIXES: [&[&str]; 6] =
+    [&["attn_q"], &["attn_k"], &["attn_v"], &["attn_q", "attn_v"], &["ffn_gate"], &["ffn_up"]];
+
+#[test]
+fn mixed_types_give_the_bits_of_one_type_that_holds_the_same_values() {
+    for (numerics, most, others) in
+        [(Numerics::F32, F32, &[F16, Q8_0][..]), (Numerics::F32, F16, &[Q8_0]), (Numerics::Tc, F16, &[Q8_0])]
+    {
+        let one = logits(numerics, N, |_| most, value).expect("logits");
+        for (names, &other) in MIXES.iter().flat_map(|names| others.iter().map(move |other| (names, other))) {
+            let mixed = logits(numerics, N, but(names, other, most), value).expect("logits");
+            assert!(mixed == one, "{numerics}: {names:?} of type {other} among {most}");
+            // The values of these tensors take part at all.
+            let altered = |name: &str, row: usize, column: usize| {
+                let is_first = names.iter().any(|n| name.contains(n) && name.ends_with("weight"));
+                if is_first && column == 0 { -0.5 } else { value(name, row, column) }
+            };
+            let altered = logits(numerics, N, but(names, other, most), altered).expect("logits");
+            assert!(altered != one, "{numerics}: {names:?} has no effect");
+        }
+    }
+}
+
+#[test]
+fn inputs_that_would_be_rounded_differently_are_refused_by_name() {
+    for (names, other, most, parts) in [
+        (MIXES[1], F16, F32, ["blk.0.attn_k.weight", "F16 beside F32 of blk.0.attn_q"]),
+        (MIXES[2], F32, F16, ["blk.0.attn_v.weight", "F32 beside F16 of blk.0.attn_q"]),
+        (MIXES[5], Q8_0, F32, ["blk.0.ffn_up.weight", "Q8_0 beside F32 of blk.0.ffn_gate"]),
+    ] {
+        let error = logits(Numerics::Tc, N, but(names, other, most), value).expect_err("a refusal");
+        assert!(parts.iter().all(|part| error.contains(part)), "{error}");
+        assert!(error.contains("--numerics f32") && !error.contains('\n'), "{error}");
+    }
+}
+
+#[test]
+fn heads_that_tensor_cores_cannot_take_are_refused_and_run_in_f32() {
+    let error = logits(Numerics::Tc, 24, |_| F16, value).expect_err("a refusal");
+    let parts = ["llama.attention.key_length", "heads of 24", "multiples of 16", "--numerics f32"];
+    assert!(parts.iter().all(|part| error.contains(part)) && !error.contains('\n'), "{error}");
+    logits(Numerics::F32, 24, |_| F16, value).expect("f32 takes them");
+    // Without 16-bit weights no tensor core takes part.
+    let [f32, tc] = [Numerics::F32, Numerics::Tc].map(|numerics| logits(numerics, 24, |_| F32, value));
+    assert_eq!(f32.expect("logits"), tc.expect("logits"));
+}

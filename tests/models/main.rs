@@ -1,0 +1,110 @@
+//! The executable and the library over whole models: against what an independent reference computed, and against
+//! themselves, to the bit, in both numerics.
+//!
+//! Trials on `cuda:0` are ignored where there is no GPU, unless `WORKER_ORCD_REQUIRE` has `cuda`; those with SmolLM2 where
+//! its file cannot be had, unless it has `model`. Hashes of the bits for a report: `worker-orcd trace --json`.
+
+mod bits;
+mod case;
+#[path = "../common/mod.rs"]
+mod common;
+mod loaded;
+mod reference;
+mod trace;
+
+use std::path::PathBuf;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use runtime::device::Device;
+use runtime::numerics::Numerics;
+use runtime::synthetic::QUANTS;
+use runtime::worker::DeviceChoice;
+use worker_orcd::images::IMAGES;
+
+use case::{Case, Subject};
+use reference::agrees_with_the_reference;
+
+const FIXTURES: [&str; 7] =
+    ["llama-f32", "llama-f16", "llama-bf16", "llama-q8_0", "llama-q4_0", "llama-q4_1", "llama31-f32"];
+
+/// What is proved of a model's bits.
+type Proof = fn(&Case) -> Result<(), Failed>;
+
+const ON_EACH_DEVICE: [(&str, Proof); 4] = [
+    ("a_prompt_in_pieces_gives_the_same_bits", bits::pieces),
+    ("a_row_among_others_gives_the_same_bits", bits::company),
+    ("a_token_decoded_gives_the_bits_of_one_read", bits::decoding),
+    ("used_pages_change_no_bit", bits::used_pages),
+];
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let model = if arguments.list { Err("not fetched".to_owned()) } else { common::smollm2() };
+    let no_gpu = Device::cuda(0, IMAGES).is_err();
+
+    let mut trials = reference::trials();
+    trials.extend(trace::trials());
+    for device in [DeviceChoice::Cpu, DeviceChoice::Cuda(0)] {
+        let lacks = device != DeviceChoice::Cpu && no_gpu;
+        let on_device = |trial: Trial| {
+            let ignored = trial.has_ignored_flag() || (lacks && !common::required("cuda"));
+            trial.with_kind(if lacks { "no CUDA device" } else { "" }).with_ignored_flag(ignored)
+        };
+        for numerics in [Numerics::F32, Numerics::Tc] {
+            let mut of_numerics = with_smollm2(&model, device, numerics);
+            let fixtures = FIXTURES.map(Subject::Fixture);
+            for subject in fixtures.into_iter().chain(QUANTS.map(Subject::Drawn)) {
+                of_numerics.extend(trials_of(&Case { subject, device, numerics }));
+            }
+            trials.extend(of_numerics.into_iter().map(on_device));
+        }
+    }
+    libtest_mimic::run(&arguments, trials).exit();
+}
+
+/// The trials of a model that is there.
+fn trials_of(case: &Case) -> Vec<Trial> {
+    let mut trials = Vec::new();
+    if let Subject::Fixture(name) = case.subject {
+        let (path, device, numerics) = (common::data(&format!("{name}.gguf")), case.device, case.numerics);
+        let test = move || agrees_with_the_reference(&path, name, device, numerics, None);
+        trials.push(Trial::test(format!("{case}/agrees_with_the_reference"), test));
+    }
+    for (proves, test) in proofs(case) {
+        let of = case.clone();
+        trials.push(Trial::test(format!("{case}/{proves}"), move || test(&of)));
+    }
+    trials
+}
+
+/// The trials of SmolLM2.
+fn with_smollm2(model: &Result<PathBuf, String>, device: DeviceChoice, numerics: Numerics) -> Vec<Trial> {
+    let case = move |path: PathBuf| Case { subject: Subject::Smollm2(path), device, numerics };
+    let unnamed = case(PathBuf::new());
+    let agrees = move |path: &std::path::Path| {
+        // Few steps, so that the CPU does not take long; over HTTP its text is compared, too.
+        let steps = match (device, numerics) {
+            (DeviceChoice::Cpu, Numerics::Tc) => 2,
+            _ => 6,
+        };
+        agrees_with_the_reference(path, "smollm2-135m", device, numerics, Some(steps))
+    };
+    let mut trials = vec![common::with_model(format!("{unnamed}/agrees_with_the_reference"), model, agrees)];
+    for (proves, test) in proofs(&unnamed) {
+        let test = move |path: &std::path::Path| test(&case(path.to_owned()));
+        trials.push(common::with_model(format!("{unnamed}/{proves}"), model, test));
+    }
+    trials
+}
+
+/// The proofs of a model's bits that are made here, by name.
+fn proofs(case: &Case) -> Vec<(&'static str, Proof)> {
+    let mut proofs = ON_EACH_DEVICE.to_vec();
+    if !case.is_cpu() {
+        proofs.push(("equals_the_cpu", bits::equals_the_cpu));
+    }
+    if case.is_slow() {
+        proofs.retain(|(proves, _)| ["pieces", "decoded"].iter().any(|word| proves.contains(word)));
+    }
+    proofs
+}
