@@ -80,8 +80,10 @@ impl Case for Gate {
         let values = (0..rows * n).map(|i| {
             let (gate, up) = (self.gate.value(i / n, i % n) as f64, self.up.value(i / n, i % n) as f64);
             let want = gate / (1.0 + (-gate).exp()) * up;
-            let smallest = if want == 0.0 { 0.0 } else { f32::from_bits(1) as f64 };
-            (want, want.abs() * 4.0 * 2f64.powi(-23) + 1e-36 * up.abs() + smallest)
+            let smallest = 1e-36 * up.abs() + f32::from_bits(1) as f64;
+            // A zero is exact.
+            let off = if want == 0.0 { 0.0 } else { want.abs() * 4.0 * 2f64.powi(-23) + smallest };
+            (want, off)
         });
         expect_rows(self.form, n, &values.collect::<Vec<_>>())
     }
