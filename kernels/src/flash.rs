@@ -338,10 +338,11 @@ impl Merge {
         Self { top, total: mul_add(chunk_total, add, self.total * keep), keep, add }
     }
 
-    /// The sums with the chunk's.
+    /// The sums with the chunk's. A chunk that counts nothing leaves even the sign of a zero: how many of them a row meets
+    /// depends on its tile.
     #[inline(always)]
     fn sum(self, sum: f32, chunk: f32) -> f32 {
-        mul_add(chunk, self.add, sum * self.keep)
+        if self.add == 0.0 { sum * self.keep } else { mul_add(chunk, self.add, sum * self.keep) }
     }
 }
 

@@ -8,16 +8,17 @@ mod barrier;
 #[allow(dead_code, reason = "the benches use the rest")]
 mod cases;
 mod golden;
+mod paths;
 mod rows;
 mod statistics;
 mod trials;
 
-use cases::elementwise::Op;
-use cases::matmul::Input;
+use cases::flash::Path;
+use cases::float::Float;
 use cases::rope::Pairing;
 use cases::stored::Stored;
 use libtest_mimic::{Arguments, Trial};
-use trials::suite;
+use trials::{relation, suite};
 
 fn main() {
     let mut trials = vec![
@@ -25,42 +26,91 @@ fn main() {
         Trial::test("a_barrier_satisfies_the_checking_team", barrier::a_barrier_satisfies_the_checking_team),
         Trial::test("draws_follow_the_softmax", statistics::draws_follow_the_softmax),
     ];
-    for stored in Stored::ALL {
-        let name = stored.name();
-        trials.extend(suite(&format!("embed/{name}"), move |scale| cases::embed::cases(stored, scale)));
-        trials.extend(suite(&format!("draw/{name}"), move |scale| cases::draw::cases(stored, scale)));
-        trials.extend(suite(&format!("matvec/{name}"), move |scale| cases::matvec::cases(stored, scale)));
-        trials.push(Trial::test(format!("matvec/{name}/a_row_has_the_same_bits_alone"), move || {
-            rows::a_row_has_the_same_bits_alone(stored)
-        }));
-        trials.push(match stored {
-            Stored::F32 | Stored::F16 | Stored::Bf16 => {
-                Trial::test(format!("embed/{name}/widens_exactly"), move || {
-                    golden::plain_types_widen_exactly(stored)
-                })
-            }
-            _ => {
-                Trial::test(format!("embed/{name}/golden"), move || golden::dequantises_as_the_oracle(stored))
-            }
-        });
-    }
-    for (name, op) in [("add", Op::Add), ("add_bias", Op::AddBias), ("swiglu", Op::Swiglu)] {
-        trials.extend(suite(&format!("elementwise/{name}"), move |_| cases::elementwise::cases(op)));
-    }
-    for (name, pairing) in [("interleaved", Pairing::Interleaved), ("split_half", Pairing::SplitHalf)] {
-        trials.extend(suite(&format!("rope/{name}"), move |_| cases::rope::cases(pairing)));
-    }
-    for (name, input) in [("bf16", Input::Bf16), ("f16", Input::F16)] {
-        trials.extend(suite(&format!("matmul/{name}"), move |scale| cases::matmul::cases(input, scale)));
-    }
+    trials.extend(Stored::ALL.into_iter().flat_map(of_weights));
+    trials.extend(Float::ALL.into_iter().flat_map(of_floats));
+    trials.extend(Float::HALVES.into_iter().flat_map(of_halves));
     trials.extend(suite("compare/draw", cases::compare::draw_cases));
     trials.extend(suite("compare/count", |_| cases::compare::count_cases()));
-    trials.extend(suite("norm/rms", |_| cases::norm::cases()));
-    trials.extend(suite("kv/write_f32", |_| cases::kv::cases()));
+    trials.extend(suite("residual/add", |_| cases::residual::cases()));
+    trials.extend(suite("logits/finish", |_| cases::logits::cases()));
     trials.extend(suite("attention/f32", cases::attention::cases));
+    trials.extend(suite("flash/merge", |_| cases::merge::cases()));
     trials.extend(suite("sample/token", cases::sample::cases));
     trials.extend(suite("sample/penalty", cases::sample::penalty_cases));
 
     trials::introduce_gpu();
     libtest_mimic::run(&Arguments::from_args(), trials).exit();
+}
+
+/// What there is for each stored type of weights.
+fn of_weights(stored: Stored) -> Vec<Trial> {
+    let name = stored.name();
+    let mut trials = suite(&format!("embed/{name}"), move |scale| cases::embed::cases(stored, scale));
+    trials.extend(suite(&format!("draw/{name}"), move |scale| cases::draw::cases(stored, scale)));
+    trials.extend(suite(&format!("matvec/{name}"), move |scale| cases::matvec::cases(stored, scale)));
+    trials.extend(relation(&format!("matvec/{name}/a_row_has_the_same_bits_alone"), move |device| {
+        rows::of_matvec(stored, device)
+    }));
+    if let Stored::F32 | Stored::F16 | Stored::Bf16 = stored {
+        trials.push(Trial::test(format!("embed/{name}/widens_exactly"), move || {
+            golden::plain_types_widen_exactly(stored)
+        }));
+        return trials;
+    }
+    trials
+        .push(Trial::test(format!("embed/{name}/golden"), move || golden::dequantises_as_the_oracle(stored)));
+    trials.extend(suite(&format!("dequantise/{name}"), move |scale| cases::dequantise::cases(stored, scale)));
+    trials.extend(suite(&format!("qmatmul/{name}"), move |scale| cases::qmatmul::cases(stored, scale)));
+    trials.extend(relation(&format!("qmatmul/{name}/a_row_has_the_same_bits_alone"), move |device| {
+        rows::of_qmatmul(stored, device)
+    }));
+    trials.extend(relation(&format!("qmatmul/{name}/is_dequantise_then_matmul"), move |device| {
+        rows::dequantised_before_is_dequantised_on_the_way(stored, device)
+    }));
+    trials
+}
+
+/// What there is for each form of rows and each type of the KV cache.
+fn of_floats(float: Float) -> Vec<Trial> {
+    let name = float.name();
+    let mut trials = suite(&format!("norm/rms_{name}"), move |_| cases::norm::cases(float));
+    trials.extend(suite(&format!("swiglu/{name}"), move |_| cases::swiglu::cases(float)));
+    for (pairing_name, pairing) in [("interleaved", Pairing::Interleaved), ("split_half", Pairing::SplitHalf)]
+    {
+        trials.extend(suite(&format!("rope/{pairing_name}_{name}"), move |_| {
+            cases::rope::cases(pairing, float)
+        }));
+    }
+    trials.extend(relation(&format!("norm/rms_{name}/a_row_has_the_same_bits_alone"), move |device| {
+        rows::of_norm(float, device)
+    }));
+    trials.extend(relation(&format!("swiglu/{name}/a_row_has_the_same_bits_alone"), move |device| {
+        rows::of_swiglu(float, device)
+    }));
+    trials
+}
+
+/// What there is for each type that the tensor core takes.
+fn of_halves(float: Float) -> Vec<Trial> {
+    let name = float.name();
+    let mut trials = suite(&format!("matmul/{name}"), move |scale| cases::matmul::cases(float, scale));
+    trials.extend(suite(&format!("rows/{name}"), move |_| cases::rows::cases(float)));
+    for (path_name, path) in [("whole", Path::Whole), ("chunk", Path::Chunks)] {
+        trials.extend(suite(&format!("flash/{path_name}_{name}"), move |scale| {
+            cases::flash::cases(float, path, scale)
+        }));
+    }
+    trials.extend(relation(&format!("flash/{name}/whole_is_chunks_merged"), move |device| {
+        paths::whole_is_chunks_merged(float, device)
+    }));
+    trials.extend(relation(&format!("flash/{name}/a_tile_does_not_matter"), move |device| {
+        paths::a_tile_does_not_matter(float, device)
+    }));
+    trials.extend(relation(&format!("matmul/{name}/a_row_has_the_same_bits_alone"), move |device| {
+        rows::of_matmul(float, device)
+    }));
+    trials.extend(relation(&format!("rows/{name}/a_row_has_the_same_bits_alone"), move |device| {
+        rows::of_rounding(float, device)
+    }));
+    trials
 }

@@ -31,6 +31,20 @@ pub(crate) fn suite(
     ]
 }
 
+/// A relation that holds on every device, as a trial for each.
+pub(crate) fn relation(
+    name: &str,
+    test: impl Fn(&Device) -> Result<(), Failed> + Clone + Send + 'static,
+) -> Vec<Trial> {
+    let on_gpu = test.clone();
+    vec![
+        Trial::test(format!("{name}/host"), move || test(&Device::cpu(0))),
+        Trial::test(format!("{name}/cuda"), move || on_gpu(&*gpu()?))
+            .with_kind(if GPU.is_ok() { "" } else { "no CUDA device" })
+            .with_ignored_flag(GPU.is_err() && !required()),
+    ]
+}
+
 /// Names the GPU, where there is one.
 pub(crate) fn introduce_gpu() {
     if let (Ok(gpu), Ok(driver)) = (gpu(), cuda_loader::driver()) {

@@ -2,12 +2,16 @@
 
 use cuda_std::Value;
 
+use super::float::Float;
+
 /// The right content of one output.
 pub(crate) enum Expect {
     /// These bytes.
     Bits(Vec<u8>),
-    /// f32 values, each at most so far from the true one.
+    /// Floats, each at most so far from the true one. Where that is infinite or no number, so must be what came.
     Near {
+        /// Of this type.
+        float: Float,
         /// By the oracle.
         values: Vec<f64>,
         /// The method's error bound for each value.
@@ -23,26 +27,42 @@ impl Expect {
         Expect::Bits(bytes_of(values))
     }
 
-    /// Each value with its tolerance.
+    /// Each value, as f32, with its tolerance.
     pub(crate) fn near(pairs: impl IntoIterator<Item = (f64, f64)>) -> Self {
+        Self::near_as(Float::F32, pairs)
+    }
+
+    /// Each value, as this type, with its tolerance.
+    pub(crate) fn near_as(float: Float, pairs: impl IntoIterator<Item = (f64, f64)>) -> Self {
         let (values, tolerance) = pairs.into_iter().unzip();
-        Expect::Near { values, tolerance }
+        Expect::Near { float, values, tolerance }
     }
 
     /// What is wrong with `got`.
     pub(crate) fn check(&self, got: &[u8]) -> Result<(), String> {
         match self {
             Expect::Bits(want) => same_bits(got, want),
-            Expect::Near { values, tolerance } => {
-                if got.len() != 4 * values.len() {
-                    return Err(format!("{} values expected, {} bytes came", values.len(), got.len()));
-                }
-                let got = || got.as_chunks::<4>().0.iter().map(|&bytes| f32::from_le_bytes(bytes) as f64);
-                let far = |&(_, ((got, want), tolerance)): &(usize, ((f64, &f64), &f64))| {
-                    let near = (got - want).abs() <= *tolerance;
-                    !near // as a NaN is from everything
+            Expect::Near { float, values, tolerance } => {
+                let got: Vec<f64> = match float {
+                    Float::F32 => {
+                        got.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes) as f64).collect()
+                    }
+                    _ => got
+                        .as_chunks()
+                        .0
+                        .iter()
+                        .map(|&bytes| float.value(u16::from_le_bytes(bytes)))
+                        .collect(),
                 };
-                let wrong = || got().zip(values).zip(tolerance).enumerate().filter(far);
+                if got.len() != values.len() {
+                    return Err(format!("{} values expected, {} came", values.len(), got.len()));
+                }
+                let far = |&(_, ((got, want), tolerance)): &(usize, ((&f64, &f64), &f64))| {
+                    let same = got == want || got.is_nan() && want.is_nan();
+                    let near = (got - want).abs() <= *tolerance;
+                    !(same || near) // as a NaN is from every number
+                };
+                let wrong = || got.iter().zip(values).zip(tolerance).enumerate().filter(far);
                 match wrong().next() {
                     None => Ok(()),
                     Some((i, ((got, want), tolerance))) => Err(format!(

@@ -4,59 +4,29 @@
 //! seventeen terms off at `2^-25` of the greatest and the sum at `2^-23`; a subnormal counts as the least normal number.
 
 use cuda_std::{Bf16, F16, MmaInput, tensor_core};
-use half::{bf16, f16};
 use kernels::matmul::{self, MatMul};
 
+use super::float::Float;
 use super::random::Random;
 use super::{Case, Expect, Launch, Scale, Stage};
-
-/// The type of weights and inputs.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Input {
-    Bf16,
-    F16,
-}
-
-impl Input {
-    fn bits(self, value: f32) -> u16 {
-        match self {
-            Input::Bf16 => bf16::from_f32(value).to_bits(),
-            Input::F16 => f16::from_f32(value).to_bits(),
-        }
-    }
-
-    fn least_normal(self) -> f64 {
-        match self {
-            Input::Bf16 => bf16::MIN_POSITIVE.to_f64(),
-            Input::F16 => f16::MIN_POSITIVE.to_f64(),
-        }
-    }
-
-    fn value(self, bits: u16) -> f64 {
-        match self {
-            Input::Bf16 => bf16::from_bits(bits).to_f64(),
-            Input::F16 => f16::from_bits(bits).to_f64(),
-        }
-    }
-}
 
 /// The distance between the smallest f32, of which each step may lose some.
 const SMALLEST: f64 = 1e-42;
 
-/// Weights and rows, as bits.
+/// Weights and rows of a 16-bit type, as bits.
 pub(crate) struct Product {
-    input: Input,
-    n: usize,
-    k: usize,
-    m: usize,
-    w: Vec<u16>,
-    x: Vec<u16>,
+    pub(crate) input: Float,
+    pub(crate) n: usize,
+    pub(crate) k: usize,
+    pub(crate) m: usize,
+    pub(crate) w: Vec<u16>,
+    pub(crate) x: Vec<u16>,
 }
 
 impl Product {
     /// Random values with exponents in `-spread..=spread`. In every third row of the weights neighbours cancel but for
     /// their last bit; the last row of `x`, if there are several, is zeros.
-    pub(crate) fn new(input: Input, n: usize, k: usize, m: usize, spread: i32) -> Self {
+    pub(crate) fn new(input: Float, n: usize, k: usize, m: usize, spread: i32) -> Self {
         let mut random = Random::new((n * k + m) as u64 + spread as u64);
         let mut bits = |n: usize| (0..n).map(|_| input.bits(random.wide(spread))).collect::<Vec<_>>();
         let (mut w, mut x) = (bits(n * k), bits(m * k));
@@ -74,7 +44,7 @@ impl Product {
 
     /// Makes every weight of every fourth row subnormal, or zero.
     fn with_subnormals(mut self) -> Self {
-        let exponent = if self.input == Input::Bf16 { 0x7f80 } else { 0x7c00 };
+        let exponent = if self.input == Float::Bf16 { 0x7f80 } else { 0x7c00 };
         self.w
             .chunks_exact_mut(self.k)
             .skip(1)
@@ -112,9 +82,9 @@ impl Product {
     }
 }
 
-pub(crate) fn cases(input: Input, scale: Scale) -> Vec<Box<dyn Case>> {
+pub(crate) fn cases(input: Float, scale: Scale) -> Vec<Box<dyn Case>> {
     // f16 has exponents from -24 to 15, and products of two must not leave it: the input's, not the sum's, range.
-    let wide = if input == Input::Bf16 { 30 } else { 12 };
+    let wide = if input == Float::Bf16 { 30 } else { 12 };
     let mut shapes = vec![(1, 8, 1, 1), (15, 24, 2, wide), (16, 64, 8, 1), (33, 72, 9, wide)];
     if scale == Scale::Full {
         for m in 1..=17 {
@@ -147,7 +117,7 @@ impl Case for Product {
             n: self.n as u32,
             m: self.m as u32,
         };
-        Launch::new(if self.input == Input::Bf16 { &matmul::BF16 } else { &matmul::F16_ }, args)
+        Launch::new(if self.input == Float::Bf16 { &matmul::BF16 } else { &matmul::F16_ }, args)
     }
 
     fn oracle(&self) -> Vec<Expect> {
@@ -164,8 +134,8 @@ impl Case for Product {
             )
         }));
         let chain = match self.input {
-            Input::Bf16 => self.chain::<Bf16>(),
-            Input::F16 => self.chain::<F16>(),
+            Float::Bf16 => self.chain::<Bf16>(),
+            _ => self.chain::<F16>(),
         };
         vec![Expect::All(vec![near, Expect::bits(&chain)])]
     }

@@ -3,19 +3,27 @@
 
 pub(crate) mod attention;
 pub(crate) mod compare;
+pub(crate) mod dequantise;
 pub(crate) mod draw;
-pub(crate) mod elementwise;
 pub(crate) mod embed;
 pub(crate) mod expect;
-pub(crate) mod kv;
+pub(crate) mod flash;
+pub(crate) mod float;
+pub(crate) mod logits;
 pub(crate) mod matmul;
 pub(crate) mod matvec;
+pub(crate) mod merge;
 pub(crate) mod norm;
+pub(crate) mod product;
+pub(crate) mod qmatmul;
 pub(crate) mod random;
+pub(crate) mod residual;
 pub(crate) mod rope;
+pub(crate) mod rows;
 pub(crate) mod sample;
 mod stage;
 pub(crate) mod stored;
+pub(crate) mod swiglu;
 
 use cuda_std::{HostEntry, Kernel};
 use runtime::device::{Device, DeviceError};

@@ -36,6 +36,21 @@ impl<'d> Stage<'d> {
         view
     }
 
+    /// Memory that the kernel reads, where there is any.
+    pub(crate) fn optional<V: Value>(&mut self, values: Option<&[V]>) -> In<V> {
+        match values {
+            Some(values) => self.input(values),
+            // SAFETY: no index is below 0.
+            None => unsafe { In::new(std::ptr::dangling(), 0) },
+        }
+    }
+
+    /// In place of an output that a kernel does not have.
+    pub(crate) fn nothing<V: Value>(&self) -> Out<V> {
+        // SAFETY: no index is below 0.
+        unsafe { Out::new(std::ptr::dangling_mut(), 0) }
+    }
+
     /// Memory that the kernel must fill.
     pub(crate) fn output<V: Value>(&mut self, len: usize) -> Out<V> {
         self.guarded(&vec![poison(); len], Kind::Filled)

@@ -1,0 +1,279 @@
+//! Paged attention on the tensor core: `softmax(q . k / sqrt(d)) v` over all tokens up to a token's own, whole or as the
+//! parts that a merge finishes. Its oracle is in `oracle.rs`.
+
+mod oracle;
+
+use cuda_std::Kernel;
+use kernels::flash::{self, CHUNK, tile_tokens};
+use kernels::kv::PAGE;
+
+use super::float::Float;
+use super::random::Random;
+use super::{Case, Expect, Launch, Scale, Stage};
+
+/// How many heads of which size.
+#[derive(Clone, Copy)]
+pub(crate) struct Heads {
+    pub(crate) kv_heads: usize,
+    /// Query heads that share a key head.
+    pub(crate) group: usize,
+    pub(crate) head_dim: usize,
+}
+
+/// Which kernel computes it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Path {
+    Whole,
+    Chunks,
+}
+
+/// Neighbouring tokens of one sequence that ask.
+#[derive(Clone, Copy)]
+pub(crate) struct Run {
+    /// Tokens that the sequence's pages hold.
+    pub(crate) length: usize,
+    /// The first one's position.
+    pub(crate) first: usize,
+    pub(crate) count: usize,
+}
+
+impl Run {
+    /// The last `count` tokens of a sequence.
+    pub(crate) fn last(length: usize, count: usize) -> Self {
+        Self { length, first: length - count, count }
+    }
+}
+
+/// A run for each sequence, cut into tiles; the sequences' pages lie in random order among each other and among pages of
+/// nobody, and what is past a sequence's end is garbage.
+#[derive(Clone)]
+pub(crate) struct Flash {
+    pub(crate) float: Float,
+    pub(crate) path: Path,
+    pub(crate) heads: Heads,
+    runs: Vec<Run>,
+    /// By sequence, token, head and element.
+    pub(crate) keys: Vec<Vec<u16>>,
+    pub(crate) values: Vec<Vec<u16>>,
+    /// Sequence and position of each token that asks.
+    pub(crate) tokens: Vec<(usize, usize)>,
+    /// A tile's first token and how many.
+    pub(crate) tiles: Vec<[usize; 2]>,
+    pub(crate) q: Vec<u16>,
+    /// By sequence: its pages.
+    pages: Vec<Vec<u32>>,
+}
+
+impl Flash {
+    /// Tiles as full as they can be. `size` of the queries makes the softmax sharp.
+    pub(crate) fn new(float: Float, heads: Heads, runs: &[Run], size: f32) -> Self {
+        let Heads { kv_heads, group, head_dim } = heads;
+        let held: usize = runs.iter().map(|run| run.length).sum();
+        let mut random = Random::new((kv_heads * group * head_dim + held) as u64);
+        let mut bits = |n: usize, size: f32| -> Vec<u16> {
+            random.floats(n).iter().map(|x| float.bits(x * size)).collect()
+        };
+        let tokens: Vec<(usize, usize)> = runs
+            .iter()
+            .enumerate()
+            .flat_map(|(sequence, run)| (run.first..run.first + run.count).map(move |at| (sequence, at)))
+            .collect();
+        let q = bits(tokens.len() * kv_heads * group * head_dim, size);
+        let [keys, values] =
+            [(); 2].map(|_| runs.iter().map(|run| bits(run.length * kv_heads * head_dim, 1.0)).collect());
+        let needed = |run: &Run| run.length.div_ceil(PAGE);
+        let mut free: Vec<u32> = (0..runs.iter().map(needed).sum::<usize>() as u32 + 3).collect();
+        random.shuffle(&mut free);
+        let pages = runs.iter().map(|run| free.split_off(free.len() - needed(run))).collect();
+        let (path, runs) = (Path::Whole, runs.to_vec());
+        Self { float, path, heads, runs, keys, values, tokens, tiles: Vec::new(), q, pages }
+            .cut(|_, most| most)
+    }
+
+    /// The same tokens in other tiles: `count` is asked how many tokens the next one has, given a random stream and the
+    /// most there may be.
+    pub(crate) fn cut(mut self, count: impl Fn(&mut Random, usize) -> usize) -> Self {
+        let mut random = Random::new(self.tokens.len() as u64);
+        self.tiles.clear();
+        let mut first = 0;
+        for run in &self.runs {
+            let end = first + run.count;
+            while first < end {
+                let most = tile_tokens(self.heads.group).min(end - first);
+                let count = count(&mut random, most);
+                self.tiles.push([first, count]);
+                first += count;
+            }
+        }
+        random.shuffle(&mut self.tiles);
+        self
+    }
+
+    /// The same on another path.
+    pub(crate) fn through(mut self, path: Path) -> Self {
+        self.path = path;
+        self
+    }
+
+    /// One token, with no other in the launch.
+    pub(crate) fn only(&self, token: usize) -> Self {
+        let row = self.q.len() / self.tokens.len();
+        Self {
+            tokens: vec![self.tokens[token]],
+            tiles: vec![[0, 1]],
+            q: self.q[token * row..][..row].to_vec(),
+            ..self.clone()
+        }
+    }
+
+    /// Query heads.
+    pub(crate) fn query_heads(&self) -> usize {
+        self.heads.kv_heads * self.heads.group
+    }
+
+    /// Chunks that there is room for: one more than the longest token needs.
+    pub(crate) fn chunks(&self) -> usize {
+        self.tokens.iter().map(|(_, position)| position / CHUNK + 1).max().unwrap_or(0) + 1
+    }
+
+    /// All pages with the keys and values in them, in the layout of [`kernels::kv`].
+    fn cache(&self) -> [Vec<u16>; 2] {
+        let Heads { kv_heads, head_dim, .. } = self.heads;
+        let pages: usize = self.pages.iter().map(Vec::len).sum::<usize>() + 3;
+        // NaN or infinity as f16, as bf16, or as both.
+        let garbage = [0xffff, 0x7c00, 0x7f80, 0xff80, 0x7fff];
+        let mut keys: Vec<u16> =
+            garbage.into_iter().cycle().take(pages * PAGE * kv_heads * head_dim).collect();
+        let mut values = keys.clone();
+        for (sequence, pages) in self.pages.iter().enumerate() {
+            for (i, (&k, &v)) in self.keys[sequence].iter().zip(&self.values[sequence]).enumerate() {
+                let (position, head, d) = (i / (kv_heads * head_dim), i / head_dim % kv_heads, i % head_dim);
+                let page = pages[position / PAGE] as usize * kv_heads + head;
+                keys[(page * PAGE + position % PAGE) * head_dim + d] = k;
+                values[(page * head_dim + d) * PAGE + position % PAGE] = v;
+            }
+        }
+        [keys, values]
+    }
+
+    fn kernel(&self) -> &'static Kernel<flash::Flash> {
+        match (self.path, self.float) {
+            (Path::Whole, Float::F16) => &flash::WHOLE_F16,
+            (Path::Whole, _) => &flash::WHOLE_BF16,
+            (Path::Chunks, Float::F16) => &flash::CHUNK_F16,
+            (Path::Chunks, _) => &flash::CHUNK_BF16,
+        }
+    }
+}
+
+/// The edges of pages, chunks and tiles; several sequences; tokens from the middle of one.
+pub(crate) fn edges(float: Float) -> Vec<Flash> {
+    let run = |length, first, count| Run { length, first, count };
+    let flash = |kv_heads, group, head_dim, runs: &[Run]| {
+        Flash::new(float, Heads { kv_heads, group, head_dim }, runs, 1.0)
+    };
+    vec![
+        flash(1, 1, 16, &[run(1, 0, 1)]),
+        flash(2, 3, 64, &[run(33, 31, 2), run(1, 0, 1), run(40, 30, 9)]),
+        flash(1, 4, 80, &[run(131, 125, 6), run(140, 127, 2)]),
+        flash(1, 32, 32, &[run(20, 18, 2)]),
+        flash(1, 1, 256, &[run(5, 0, 5)]),
+        flash(1, 1, 16, &[run(290, 250, 10)]),
+    ]
+}
+
+pub(crate) fn cases(float: Float, path: Path, scale: Scale) -> Vec<Box<dyn Case>> {
+    let mut cases = edges(float);
+    if scale == Scale::Full {
+        let mut random = Random::new(2);
+        for (i, head_dim) in [16, 32, 64, 80, 128, 256].into_iter().enumerate() {
+            for (j, group) in [1, 3, 4, 8, 16, 32].into_iter().enumerate() {
+                let heads = Heads { kv_heads: 1 + (i + j) % 2, group, head_dim };
+                let long = 20 + random.below(380);
+                let runs = [Run::last(long, 1 + random.below(18)), Run::last(1 + random.below(160), 1)];
+                cases.push(Flash::new(float, heads, &runs, 1.0));
+            }
+        }
+        let heads = |kv_heads, group, head_dim| Heads { kv_heads, group, head_dim };
+        let lengths = [31, 32, 33, 127, 128, 129, 130, 255, 256, 257, 300, 700];
+        cases.push(Flash::new(float, heads(3, 3, 64), &lengths.map(|length| Run::last(length, 1)), 1.0));
+        cases.push(Flash::new(float, heads(2, 4, 64), &lengths.map(|length| Run::last(length, 5)), 1.0));
+        // A whole prompt; one token with all the weight.
+        cases.push(Flash::new(float, heads(1, 3, 64), &[Run::last(300, 300)], 1.0));
+        cases.push(Flash::new(float, heads(2, 4, 128), &[Run::last(700, 2), Run::last(256, 3)], 1000.0));
+        let ragged: Vec<Flash> = cases.iter().map(|case| case.clone().cut(ragged)).collect();
+        cases.extend(ragged);
+    }
+    cases.into_iter().map(|case| Box::new(case.through(path)) as _).collect()
+}
+
+/// Tiles of any size: for [`Flash::cut`].
+pub(crate) fn ragged(random: &mut Random, most: usize) -> usize {
+    1 + random.below(most)
+}
+
+impl Case for Flash {
+    fn label(&self) -> String {
+        let Heads { kv_heads, group, head_dim } = self.heads;
+        let lengths: Vec<usize> = self.runs.iter().map(|run| run.length).collect();
+        let (tokens, tiles) = (self.tokens.len(), self.tiles.len());
+        format!(
+            "heads={group}x{kv_heads} head_dim={head_dim} {tokens} tokens in {tiles} tiles of {lengths:?}"
+        )
+    }
+
+    fn bytes(&self) -> u64 {
+        let Heads { kv_heads, head_dim, .. } = self.heads;
+        let last = |[first, count]: &[usize; 2]| self.tokens[first + count - 1];
+        let seen: usize = self.tiles.iter().map(|tile| last(tile).1 + 1).sum();
+        // What a tile sees, the queries, and the sums.
+        let left = if self.path == Path::Whole { 1 } else { self.chunks() - 1 };
+        (4 * seen * kv_heads * head_dim + (2 + 4 * left) * self.q.len()) as u64
+    }
+
+    fn stage(&self, stage: &mut Stage) -> Launch {
+        let [keys, values] = self.cache();
+        let (heads, chunks) = (self.query_heads(), self.chunks());
+        let table_width = self.pages.iter().map(Vec::len).max().unwrap_or(0) + 1;
+        // Nobody looks at the page numbers behind a sequence's own.
+        let table: Vec<u32> = self
+            .pages
+            .iter()
+            .flat_map(|pages| pages.iter().copied().chain(std::iter::repeat(u32::MAX)).take(table_width))
+            .collect();
+        let column = |f: fn(&(usize, usize)) -> usize| {
+            self.tokens.iter().map(|token| f(token) as u32).collect::<Vec<_>>()
+        };
+        let mut args = flash::Flash {
+            q: stage.input(&self.q),
+            key_pages: stage.input(&keys),
+            value_pages: stage.input(&values),
+            page_table: stage.input(&table),
+            sequences: stage.input(&column(|token| token.0)),
+            positions: stage.input(&column(|token| token.1)),
+            tiles: stage.input(&self.tiles.iter().flatten().map(|&n| n as u32).collect::<Vec<u32>>()),
+            out: stage.nothing(),
+            partial: stage.nothing(),
+            partial_tops: stage.nothing(),
+            count: self.tiles.len() as u32,
+            heads: heads as u32,
+            kv_heads: self.heads.kv_heads as u32,
+            head_dim: self.heads.head_dim as u32,
+            table_width: table_width as u32,
+            chunks: chunks as u32,
+        };
+        match self.path {
+            Path::Whole => args.out = stage.output(self.q.len()),
+            // Chunks that a tile does not reach stay as they are.
+            Path::Chunks => {
+                args.partial = stage.in_out(&vec![f32::NAN; self.q.len() * chunks]);
+                args.partial_tops = stage.in_out(&vec![f32::NAN; self.tokens.len() * heads * chunks * 2]);
+            }
+        }
+        Launch::new(self.kernel(), args)
+    }
+
+    fn oracle(&self) -> Vec<Expect> {
+        oracle::expect(self)
+    }
+}

@@ -1,0 +1,95 @@
+//! Quantised matrix x few rows on the tensor core: the oracles of [`super::matmul`] over the weights as f16.
+
+use cuda_std::Kernel;
+use kernels::qmatmul::{Q4_0_F16, Q4_1_F16, Q8_0_F16, QMatMul};
+
+use super::dequantise::Weights;
+use super::float::Float;
+use super::random::Random;
+use super::stored::Stored;
+use super::{Case, Expect, Launch, Scale, Stage, matmul};
+
+/// Stored weights and rows of f16.
+pub(crate) struct Product {
+    pub(crate) stored: Stored,
+    pub(crate) n: usize,
+    pub(crate) k: usize,
+    pub(crate) m: usize,
+    pub(crate) w: Vec<u8>,
+    pub(crate) x: Vec<u16>,
+}
+
+impl Product {
+    /// Random weights, and rows with exponents in `-spread..=spread`; the last row, if there are several, is zeros.
+    pub(crate) fn new(stored: Stored, n: usize, k: usize, m: usize, spread: i32) -> Self {
+        let mut random = Random::new((n * k + m) as u64 + spread as u64);
+        let w = stored.random(&mut random, n * k);
+        let mut x: Vec<u16> = (0..m * k).map(|_| Float::F16.bits(random.wide(spread))).collect();
+        if m > 1 {
+            x[(m - 1) * k..].fill(0);
+        }
+        Self { stored, n, k, m, w, x }
+    }
+
+    /// One row by itself.
+    pub(crate) fn row(&self, row: usize) -> Self {
+        Self { m: 1, w: self.w.clone(), x: self.x[row * self.k..][..self.k].to_vec(), ..*self }
+    }
+
+    /// The stored weights.
+    pub(crate) fn weights(&self) -> Weights {
+        Weights { stored: self.stored, bytes: self.w.clone() }
+    }
+
+    /// The product with these weights in f16.
+    pub(crate) fn with_halves(&self, w: Vec<u16>) -> matmul::Product {
+        let Self { n, k, m, .. } = *self;
+        matmul::Product { input: Float::F16, n, k, m, w, x: self.x.clone() }
+    }
+
+    fn kernel(&self) -> &'static Kernel<QMatMul> {
+        match self.stored {
+            Stored::Q8_0 => &Q8_0_F16,
+            Stored::Q4_0 => &Q4_0_F16,
+            _ => &Q4_1_F16,
+        }
+    }
+}
+
+pub(crate) fn cases(stored: Stored, scale: Scale) -> Vec<Box<dyn Case>> {
+    let mut shapes = vec![(1, 32, 1, 1), (15, 64, 2, 12), (16, 96, 8, 1), (33, 32, 9, 12)];
+    if scale == Scale::Full {
+        for m in 1..=17 {
+            let (n, k) = ([1, 15, 16, 33][m % 4], [32, 64, 96, 576][m / 4 % 4]);
+            shapes.extend([(n, k, m, 1), (n, k, m, 12)]);
+        }
+        shapes.extend([(33, 1536, 17, 1), (16, 1536, 3, 12), (200, 576, 1, 4), (47, 64, 24, 2)]);
+    }
+    shapes.into_iter().map(|(n, k, m, spread)| Box::new(Product::new(stored, n, k, m, spread)) as _).collect()
+}
+
+impl Case for Product {
+    fn label(&self) -> String {
+        format!("n={} k={} m={}", self.n, self.k, self.m)
+    }
+
+    fn bytes(&self) -> u64 {
+        (self.w.len() + 2 * self.x.len() + 4 * self.m * self.n) as u64
+    }
+
+    fn stage(&self, stage: &mut Stage) -> Launch {
+        let args = QMatMul {
+            w: stage.input(&self.w),
+            x: stage.input(&self.x),
+            y: stage.output(self.m * self.n),
+            k: self.k as u32,
+            n: self.n as u32,
+            m: self.m as u32,
+        };
+        Launch::new(self.kernel(), args)
+    }
+
+    fn oracle(&self) -> Vec<Expect> {
+        self.with_halves(self.weights().halves()).oracle()
+    }
+}

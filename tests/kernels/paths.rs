@@ -1,0 +1,93 @@
+//! A token's attention has the same bits on every path: whole or in chunks that are merged; in a full tile, in any other,
+//! alone; among other sequences, or in a launch of its own.
+
+use libtest_mimic::Failed;
+use runtime::device::Device;
+
+use crate::cases::expect::same_bits;
+use crate::cases::flash::{self, Flash, Heads, Path, Run};
+use crate::cases::float::Float;
+use crate::cases::merge::Merge;
+use crate::cases::{Case, Entry};
+use crate::trials::run;
+
+/// Every group size with tiles over the borders of chunks; and tokens of which the sum changes its zero's sign.
+fn all(float: Float) -> Vec<Flash> {
+    let mut cases = flash::edges(float);
+    for (i, group) in [1, 3, 4, 8, 16, 32].into_iter().enumerate() {
+        let heads = Heads { kv_heads: 1 + i % 2, group, head_dim: [16, 64, 80, 128, 32, 256][i] };
+        let middle = Run { length: 300, first: 120, count: 20 };
+        let runs = [Run::last(40, 21), middle, Run::last(257, 4), Run::last(129, 3)];
+        cases.push(Flash::new(float, heads, &runs, 3.0));
+    }
+    cases.push(vanishing(float));
+    cases
+}
+
+/// Tokens whose first chunk has values of zero and whose second one adds a negative number below the smallest f32, so that
+/// a sum is negative zero; the tile goes on into a third chunk, of which only its later tokens see something.
+fn vanishing(float: Float) -> Flash {
+    let heads = Heads { kv_heads: 1, group: 1, head_dim: 16 };
+    let mut case = Flash::new(float, heads, &[Run { length: 300, first: 250, count: 12 }], 1.0);
+    case.q.chunks_exact_mut(16).for_each(|q| {
+        q.fill(0);
+        q[0] = float.bits(1.0);
+    });
+    for (s, (k, v)) in case.keys[0].chunks_exact_mut(16).zip(case.values[0].chunks_exact_mut(16)).enumerate()
+    {
+        // e^-100 is subnormal.
+        k[0] = float.bits(if s < 128 { 0.0 } else { -400.0 });
+        v.fill(if s < 128 { 0 } else { float.bits(-2f32.powi(-24)) });
+    }
+    case
+}
+
+fn outputs(case: &dyn Case, device: &Device) -> Result<Vec<Vec<u8>>, String> {
+    run(case, device, Entry::Device(device)).map_err(|error| format!("{}: {error}", case.label()))
+}
+
+/// The answer out of chunks.
+fn merged(case: Flash, device: &Device) -> Result<Vec<u8>, String> {
+    let case = case.through(Path::Chunks);
+    let parts = outputs(&case, device)?;
+    let floats = |bytes: &[u8]| bytes.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect();
+    let merge = Merge {
+        heads: case.query_heads(),
+        head_dim: case.heads.head_dim,
+        chunks: case.chunks(),
+        positions: case.tokens.iter().map(|token| token.1 as u32).collect(),
+        partial: floats(&parts[0]),
+        tops: floats(&parts[1]),
+    };
+    Ok(outputs(&merge, device)?.swap_remove(0))
+}
+
+pub(crate) fn whole_is_chunks_merged(float: Float, device: &Device) -> Result<(), Failed> {
+    for case in all(float) {
+        for case in [case.clone(), case.clone().cut(flash::ragged), case.cut(|_, _| 1)] {
+            let whole = outputs(&case, device)?;
+            let label = case.label();
+            same_bits(&merged(case, device)?, &whole[0]).map_err(|error| format!("{label}: {error}"))?;
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn a_tile_does_not_matter(float: Float, device: &Device) -> Result<(), Failed> {
+    for case in all(float) {
+        let full = outputs(&case, device)?.swap_remove(0);
+        let same = |what: &str, got: &[u8], want: &[u8]| {
+            same_bits(got, want).map_err(|error| format!("{}, {what}: {error}", case.label()))
+        };
+        same("tiles of any size", &outputs(&case.clone().cut(flash::ragged), device)?[0], &full)?;
+        same("tiles of one token", &outputs(&case.clone().cut(|_, _| 1), device)?[0], &full)?;
+        let row = full.len() / case.tokens.len();
+        for token in (0..case.tokens.len()).step_by(5) {
+            let alone = case.only(token);
+            let want = &full[token * row..][..row];
+            same(&format!("token {token} alone"), &outputs(&alone, device)?[0], want)?;
+            same(&format!("token {token} alone, in chunks"), &merged(alone, device)?, want)?;
+        }
+    }
+    Ok(())
+}
