@@ -18,15 +18,20 @@ use runtime::device::Device;
 use worker_orcd::images::IMAGES;
 
 use cases::attention::Attend;
-use cases::elementwise::{Map, Op};
+use cases::dequantise::Weights;
 use cases::embed::Lookup;
-use cases::kv::Write;
-use cases::matmul::Input;
+use cases::flash::{Flash, Path, Run};
+use cases::float::Float;
+use cases::logits::Finished;
+use cases::merge::Merge;
 use cases::norm::Norm;
+use cases::residual::Addition;
 use cases::rope::{Pairing, Turn};
+use cases::rows::Rounded;
 use cases::sample::{Draw, Repeat};
 use cases::stored::Stored;
-use cases::{Case, Entry, Stage, matmul, matvec};
+use cases::swiglu::Gate;
+use cases::{Case, Entry, Stage, flash, matmul, matvec, qmatmul, rope};
 
 /// More than any cache holds.
 const ROUND: usize = 256 << 20;
@@ -64,10 +69,40 @@ fn row<C: Case + 'static>(
     Row { kernel: kernel.into(), shape: shape.into(), case: Box::new(move || Box::new(case())) }
 }
 
-/// All rows; the tensor-core products only in their smallest shape where the tensor core is a model in integers.
+/// All rows; those of the tensor core only in their smallest shape where it is a model in integers.
 fn rows(tensor_core: bool) -> Vec<Row> {
+    let mut rows = products(tensor_core);
+    for model in [SMOLLM2, LLAMA_8B] {
+        rows.extend(attention(model, tensor_core));
+        rows.extend(others(model));
+    }
+    rows
+}
+
+/// A model's shape.
+#[derive(Clone, Copy)]
+struct Model {
+    name: &'static str,
+    kv_heads: usize,
+    group: usize,
+    head_dim: usize,
+    n: usize,
+    ffn: usize,
+    vocab: usize,
+}
+
+const SMOLLM2: Model =
+    Model { name: "SmolLM2", kv_heads: 3, group: 3, head_dim: 64, n: 576, ffn: 1536, vocab: 49_152 };
+const LLAMA_8B: Model =
+    Model { name: "8B", kv_heads: 8, group: 4, head_dim: 128, n: 4096, ffn: 14_336, vocab: 128_256 };
+
+/// Matrix x few rows.
+fn products(tensor_core: bool) -> Vec<Row> {
     let mut rows = Vec::new();
     let shapes = [(1536, 576), (49_152, 576), (4096, 4096), (14_336, 4096)];
+    // Gate and up stacked, down, Q with K and V, logits.
+    let stacked = [(28_672, 4096), (4096, 14_336), (6144, 4096), (128_256, 4096)];
+    let on_tensor_core: Vec<_> = if tensor_core { [shapes, stacked].concat() } else { shapes[..1].to_vec() };
     for stored in Stored::ALL {
         for (n, k) in shapes {
             for m in [1, 8] {
@@ -78,49 +113,105 @@ fn rows(tensor_core: bool) -> Vec<Row> {
             }
         }
     }
-    for (name, input) in [("bf16", Input::Bf16), ("f16", Input::F16)] {
-        for (n, k) in &shapes[..if tensor_core { shapes.len() } else { 1 }] {
-            for m in [1, 8] {
-                let (n, k) = (*n, *k);
-                rows.push(row(format!("matmul/{name}"), format!("{n}x{k} m={m}"), move || {
-                    matmul::Product::new(input, n, k, m, 1)
+    for &(n, k) in &on_tensor_core {
+        for m in [1, 8] {
+            for float in Float::HALVES {
+                rows.push(row(format!("matmul/{}", float.name()), format!("{n}x{k} m={m}"), move || {
+                    matmul::Product::new(float, n, k, m, 1)
+                }));
+            }
+            for stored in [Stored::Q8_0, Stored::Q4_0, Stored::Q4_1] {
+                rows.push(row(format!("qmatmul/{}", stored.name()), format!("{n}x{k} m={m}"), move || {
+                    qmatmul::Product::new(stored, n, k, m, 1)
                 }));
             }
         }
     }
-    for (model, kv_heads, ratio, head_dim, n, ffn, vocab) in
-        [("SmolLM2", 3, 3, 64, 576, 1536, 49_152), ("8B", 8, 4, 128, 4096, 14_336, 128_256)]
-    {
-        let heads = kv_heads * ratio;
-        let shape = |what: &str| format!("{model} {what}");
-        let mut attend = |what: &str, lengths: &'static [usize], last: usize| {
-            rows.push(row("attention/f32", shape(what), move || {
-                Attend::new(kv_heads, ratio, head_dim, lengths, last, 1.0)
+    for stored in [Stored::Q8_0, Stored::Q4_0, Stored::Q4_1] {
+        rows.push(row(format!("dequantise/{}", stored.name()), "4096x4096", move || {
+            Weights::new(stored, 4096 * 4096)
+        }));
+    }
+    rows
+}
+
+/// Attention in f32 and on the tensor core; one token in chunks too, whose merge is a launch of its own.
+fn attention(model: Model, tensor_core: bool) -> Vec<Row> {
+    let Model { name, kv_heads, group, head_dim, .. } = model;
+    let heads = flash::Heads { kv_heads, group, head_dim };
+    let mut rows = Vec::new();
+    for (what, lengths, last) in [
+        ("one token of 700", &[700][..], 1),
+        ("one token of 4096", &[4096], 1),
+        ("8 tokens of 700 each", &[700; 8], 1),
+        ("a prompt of 256", &[256], 256),
+        ("a prompt of 2048", &[2048], 2048),
+    ] {
+        let shape = format!("{name} {what}");
+        if last < 2048 {
+            rows.push(row("attention/f32", shape.clone(), move || {
+                Attend::new(kv_heads, group, head_dim, lengths, last, 1.0)
             }));
-        };
-        attend("one token of 700", &[700], 1);
-        attend("8 tokens of 700 each", &[700; 8], 1);
-        attend("a prompt of 256", &[256], 256);
+        }
+        if !tensor_core && lengths.len() * last * lengths[0] > 8 * 700 {
+            continue;
+        }
+        for float in Float::HALVES {
+            for (kernel, path) in [("whole", Path::Whole), ("chunk", Path::Chunks)] {
+                if path == Path::Chunks && last > 1 {
+                    continue;
+                }
+                rows.push(row(format!("flash/{kernel}_{}", float.name()), shape.clone(), move || {
+                    let runs: Vec<Run> = lengths.iter().map(|&length| Run::last(length, last)).collect();
+                    Flash::new(float, heads, &runs, 1.0).through(path)
+                }));
+            }
+        }
+        if last == 1 {
+            rows.push(row("flash/merge", shape, move || {
+                let positions: Vec<u32> = lengths.iter().map(|&length| length as u32 - 1).collect();
+                Merge::new(kv_heads * group, head_dim, &positions, 1.0)
+            }));
+        }
+    }
+    rows
+}
+
+/// What is neither a matrix product nor attention.
+fn others(model: Model) -> Vec<Row> {
+    let Model { name, kv_heads, group, head_dim, n, ffn, vocab } = model;
+    let heads = rope::Heads { heads: kv_heads * group, kv_heads, head_dim, rotated: head_dim };
+    let shape = |what: &str| format!("{name} {what}");
+    let mut rows = Vec::new();
+    for float in Float::ALL {
+        let kernel = |family: &str| format!("{family}{}", float.name());
         rows.extend([
-            row("embed/q4_1", shape("m=8"), move || Lookup::new(Stored::Q4_1, n, 4096, 8)),
-            row("norm/rms", shape("m=8"), move || Norm::new(8, n)),
-            row("rope/interleaved", shape("m=8"), move || {
-                Turn::new(Pairing::Interleaved, 8, heads, head_dim, head_dim)
+            row(kernel("norm/rms_"), shape("m=8"), move || Norm::new(float, 8, n)),
+            row(kernel("norm/rms_"), shape("after an addition, m=8"), move || {
+                Norm::new(float, 8, n).with_product(0)
             }),
-            row("rope/split_half", shape("m=8"), move || {
-                Turn::new(Pairing::SplitHalf, 8, heads, head_dim, head_dim)
+            row(kernel("swiglu/"), shape("m=8"), move || Gate::new(float, 8, ffn, 0)),
+            row(kernel("rope/interleaved_"), shape("m=8"), move || {
+                Turn::new(Pairing::Interleaved, float, 8, heads, 0)
             }),
-            row("kv/write_f32", shape("m=8"), move || Write::new(8, 4, kv_heads, head_dim)),
-            row("elementwise/swiglu", shape("m=8"), move || Map::new(Op::Swiglu, 8, ffn)),
-            row("elementwise/add", shape("m=8"), move || Map::new(Op::Add, 8, n)),
-            row("elementwise/add_bias", shape("m=8"), move || Map::new(Op::AddBias, 8, n)),
-            row("sample/token", shape("no limits, m=8"), move || {
-                Draw::often(&cases::random::Random::new(1).floats(vocab), 0.8, 8)
+            row(kernel("rope/split_half_"), shape("m=8"), move || {
+                Turn::new(Pairing::SplitHalf, float, 8, heads, 0)
             }),
-            row("sample/token", shape("mixed limits, m=8"), move || Draw::random(vocab, 8, 1)),
-            row("sample/penalty", shape("700 seen, m=8"), move || Repeat::new(vocab, &[700; 8])),
         ]);
     }
+    for float in Float::HALVES {
+        rows.push(row(format!("rows/{}", float.name()), shape("m=8"), move || Rounded::new(float, 8, n)));
+    }
+    rows.extend([
+        row("embed/q4_1", shape("m=8"), move || Lookup::new(Stored::Q4_1, n, 4096, 8)),
+        row("residual/add", shape("m=8"), move || Addition::new(8, n, 0)),
+        row("logits/finish", shape("m=8"), move || Finished::new(8, vocab, true, false)),
+        row("sample/token", shape("no limits, m=8"), move || {
+            Draw::often(&cases::random::Random::new(1).floats(vocab), 0.8, 8)
+        }),
+        row("sample/token", shape("mixed limits, m=8"), move || Draw::random(vocab, 8, 1)),
+        row("sample/penalty", shape("700 seen, m=8"), move || Repeat::new(vocab, &[700; 8])),
+    ]);
     rows
 }
 
