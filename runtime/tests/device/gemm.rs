@@ -44,7 +44,9 @@ pub(crate) fn products() -> Result<(), Failed> {
     assert_eq!(device.usage(), before, "the trials' memory is free");
 
     let bucket = |rows, k| gemm.bucket(Input::Bf16, N, k, rows);
-    assert_eq!([1, 16, 17, 65, 97, 100].map(|rows| bucket(rows, K)), [16, 16, 32, 96, 100, 100].map(Some));
+    // 64 rows take longer than 96.
+    let buckets = [1, 16, 17, 48, 49, 65, 97, 100].map(|rows| bucket(rows, K));
+    assert_eq!(buckets, [16, 16, 32, 48, 96, 96, 100, 100].map(Some));
     assert_eq!((bucket(101, K), bucket(1, 48), bucket(1, 56)), (None, None, None));
     assert_eq!(gemm.bucket(Input::F16, N, K, 1), None);
 
