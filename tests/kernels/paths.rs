@@ -15,7 +15,7 @@ use crate::trials::run;
 fn all(float: Float) -> Vec<Flash> {
     let mut cases = flash::edges(float);
     for (i, group) in [1, 3, 4, 8, 16, 32].into_iter().enumerate() {
-        let heads = Heads { kv_heads: 1 + i % 2, group, head_dim: [16, 64, 80, 128, 32, 256][i] };
+        let heads = Heads { kv_heads: 1 + i % 2, group, head_dim: [16, 64, 80, 128, 32, 96][i] };
         let middle = Run { length: 300, first: 120, count: 20 };
         let runs = [Run::last(40, 21), middle, Run::last(257, 4), Run::last(129, 3)];
         cases.push(Flash::new(float, heads, &runs, 3.0));
