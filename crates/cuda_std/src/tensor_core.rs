@@ -5,7 +5,7 @@
 //! exponent among them (a product's is the sum of its factors' exponents, not normalised; a subnormal's is that of the
 //! least normal number) with 25 bits kept behind the point and the rest cut off towards zero; their sum is rounded to f32
 //! towards zero. Measured steps of an H100 are in `tests/golden/mma_sm90_*.bin`. Infinity, NaN and results beyond f32 are
-//! not part of what was measured; here they give NaN and infinity.
+//! not part of what was measured; here they give NaN and infinity, but times a zero, nothing.
 //!
 //! [`step`] is that, to be read. What kernels run on the host is in `simd.rs`: the same bits, sixteen rows at once.
 
