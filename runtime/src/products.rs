@@ -68,10 +68,12 @@ impl Products {
     ) -> Result<bool, DeviceError> {
         let (Some(gemm), Some(input)) = (&self.gemm, input(form)) else { return Ok(false) };
         let (n, k) = (w.rows, w.columns);
-        if rows <= few(w.stored) || gemm.bucket(input, n, k, rows).is_none() {
+        // Algorithms may have been admitted for a matrix of this shape that multiplies more rows.
+        let room = (x.bits().len() / k).min((sums.len() - at) / n);
+        if rows <= few(w.stored) || gemm.bucket(input, n, k, rows).is_none_or(|computed| computed > room) {
             return Ok(false);
         }
-        // SAFETY: `Matrix` holds its rows whole, and `x` and `sums` hold as many rows as algorithms were admitted for.
+        // SAFETY: `Matrix` holds its rows whole, and `x` and `sums` hold the rows that are computed.
         unsafe {
             let weights = match (&self.dequantised, is_quantised(w.stored)) {
                 (_, false) => w.bytes.view_as::<u16>(),
