@@ -3,10 +3,10 @@
 //! `w` is `[n, k]` in its stored form; a value is dequantised in f32 and rounded to f16. `x` is `[m, k]` f16 and `y` f32
 //! `[m, n]`. The order of the sum is that of [`crate::matmul`].
 //!
-//! A block owns 16 rows of the weights and 64 of `x`, a warp 8 of these. All its lanes read a slice of 512 columns, a lane
+//! A block owns 16 rows of the weights and 32 of `x`, a warp 8 of these. All its lanes read a slice of 256 columns, a lane
 //! values `i` and `i + 16` of a stored block in each of the 16 rows, so that many loads are under way at once; they leave it
 //! as f16 in scratch memory. While the warps multiply it the next slice is read into registers. Bytes moved: the stored
-//! ones for each 64 tokens.
+//! ones for each 32 tokens.
 
 use cuda_std::{Block, F16, Geometry, In, Out, Scratch, Warp, kernel, unrolled};
 
@@ -30,7 +30,7 @@ pub struct QMatMul {
     pub m: u32,
 }
 
-const WARPS: usize = 8;
+const WARPS: usize = 4;
 const LANES: usize = WARPS * 32;
 /// Rows of weights a block owns.
 const ROWS: usize = 16;
@@ -59,16 +59,15 @@ fn qmatmul<B: Block, F: Format>(block: &B, a: &QMatMul) {
     macro_rules! read {
         ($first:expr) => {
             block.lanes(|lane| {
-                let b = $first / BLOCK + lane / 16;
+                // Past the end the last block and the last row are read again: their sums are not stored, or
+                // multiplied by zeros.
+                let b = ($first / BLOCK + lane / 16).min(k / BLOCK - 1);
                 let mut read = [[0u16; 2]; ROWS];
-                if b < k / BLOCK {
-                    unrolled::<ROWS>(|row| {
-                        // Past the end the last row is read again, and its sums are not stored.
-                        let at = (row0 + row).min(n - 1) * F::row_bytes(k) + b * F::BYTES;
-                        let [one, two] = F::pair(&a.w, at, F::scale::<B>(&a.w, at), lane % 16);
-                        read[row] = [F16::from_f32(one).0, F16::from_f32(two).0];
-                    });
-                }
+                unrolled::<ROWS>(|row| {
+                    let at = (row0 + row).min(n - 1) * F::row_bytes(k) + b * F::BYTES;
+                    let [one, two] = F::pair(&a.w, at, F::scale::<B>(&a.w, at), lane % 16);
+                    read[row] = [F16::from_f32(one).0, F16::from_f32(two).0];
+                });
                 values[lane] = read;
             })
         };
@@ -102,8 +101,7 @@ fn qmatmul<B: Block, F: Format>(block: &B, a: &QMatMul) {
                         let w = warp.load_a(&tile, |row, octet| (place + row) * STRIDE + column0 + octet * 8);
                         let x = warp.fill_b(|column, row| {
                             let token = token0 + column;
-                            let at = first + column0 + row;
-                            if there && token < m { a.x.pair(token * k + at) } else { [0, 0] }
+                            a.x.pair_if(there && token < m, token * k + first + column0 + row)
                         });
                         warp.mma::<F16>(&w, &x, &mut sums[index]);
                     });

@@ -107,6 +107,20 @@ impl In<u16> {
         let both = unsafe { self.pointer.add(i).cast::<u32>().read() };
         [both as u16, (both >> 16) as u16]
     }
+
+    /// [`pair`](Self::pair), or zeros unless `valid`. The view is not empty. The device reads in any case, the first pair
+    /// instead: a load behind a branch is waited for, and one before a mask is not.
+    #[inline(always)]
+    pub fn pair_if(&self, valid: bool, i: usize) -> [u16; 2] {
+        #[cfg(target_arch = "nvptx64")]
+        {
+            let [one, two] = self.pair(if valid { i } else { 0 });
+            let mask = if valid { u16::MAX } else { 0 };
+            [one & mask, two & mask]
+        }
+        #[cfg(not(target_arch = "nvptx64"))]
+        if valid { self.pair(i) } else { [0, 0] }
+    }
 }
 
 impl In<u8> {
