@@ -1,0 +1,218 @@
+//! From the products of Q, K and V to what attention gives.
+
+use cuda_std::{Kernel, Value};
+use kernels::flash::Flash;
+use kernels::rope::Rope;
+use kernels::{attention, flash, rope};
+
+use super::Done;
+use crate::batch::BatchBuffers;
+use crate::device::{Buffer, Device};
+use crate::model::cache::{Cache, KvLayer, Partials, Store};
+use crate::model::config::Pairing;
+use crate::model::linear::Linear;
+use crate::numerics::Form;
+use crate::rows::{Rows, nothing_out};
+
+/// How the heads of a layer share its rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heads {
+    /// Query heads.
+    pub query: usize,
+    /// Key and value heads; divides `query`.
+    pub kv: usize,
+    /// Elements of a head.
+    pub dim: usize,
+}
+
+/// Cosines and sines for every position of the context.
+pub struct RopeTable {
+    /// `[context, rotated / 2, 2]`.
+    pub angles: Buffer<f32>,
+    /// Elements of a head that turn.
+    pub rotated: usize,
+}
+
+/// Turns Q and K, the first two products of `w` with `x`, by their positions; K and V, the third, go to their pages of
+/// layer `layer`, and Q to the cache's queries.
+#[allow(clippy::too_many_arguments, reason = "each is one operand")]
+pub fn rope(
+    device: &Device,
+    pairing: Pairing,
+    table: &RopeTable,
+    heads: Heads,
+    batch: &BatchBuffers,
+    w: &Linear,
+    x: &Rows,
+    sums: &Buffer<f32>,
+    cache: &Cache,
+    layer: usize,
+) -> Done {
+    let task = RopeTask { table, heads, batch, w, x, sums, layer };
+    match cache {
+        Cache::Full(store) => {
+            let kernel = match pairing {
+                Pairing::Interleaved => &rope::INTERLEAVED_F32,
+                Pairing::SplitHalf => &rope::SPLIT_HALF_F32,
+            };
+            task.run(device, kernel, store)
+        }
+        Cache::Half(form, store) => {
+            let kernel = match (pairing, form) {
+                (Pairing::Interleaved, Form::Bf16) => &rope::INTERLEAVED_BF16,
+                (Pairing::Interleaved, _) => &rope::INTERLEAVED_F16,
+                (Pairing::SplitHalf, Form::Bf16) => &rope::SPLIT_HALF_BF16,
+                (Pairing::SplitHalf, _) => &rope::SPLIT_HALF_F16,
+            };
+            task.run(device, kernel, store)
+        }
+    }
+}
+
+/// [`rope`]'s operands, whatever the type of the cache.
+struct RopeTask<'a> {
+    table: &'a RopeTable,
+    heads: Heads,
+    batch: &'a BatchBuffers,
+    w: &'a Linear,
+    x: &'a Rows,
+    sums: &'a Buffer<f32>,
+    layer: usize,
+}
+
+impl RopeTask<'_> {
+    fn run<V: Value>(&self, device: &Device, kernel: &'static Kernel<Rope<V>>, store: &Store<V>) -> Done {
+        let Self { table, heads, batch, .. } = *self;
+        assert!(table.rotated <= heads.dim, "more elements turn than a head has");
+        assert_eq!(self.w.rows(), (heads.query + 2 * heads.kv) * heads.dim, "Q, K and V of other sizes");
+        let KvLayer { keys, values } = &store.layers[self.layer];
+        let tokens = batch.loaded().tokens;
+        // SAFETY: the views have the sizes the kernel documents; positions were checked against the context; slots come
+        // from the page pool, each once.
+        unsafe {
+            let product = |i| self.w.product(i, self.x, tokens, self.sums, self.w.form().rounding());
+            let args = Rope {
+                q: product(0),
+                k: product(1),
+                v: product(2),
+                table: table.angles.view(0, table.angles.len()),
+                positions: batch.positions(),
+                slots: batch.slots(),
+                queries: store.queries.view_mut(0, tokens * heads.query * heads.dim),
+                key_pages: keys.view_mut(0, keys.len()),
+                value_pages: values.view_mut(0, values.len()),
+                tokens: tokens as u32,
+                heads: heads.query as u32,
+                kv_heads: heads.kv as u32,
+                head_dim: heads.dim as u32,
+                rotated: table.rotated as u32,
+            };
+            device.launch(kernel, &args)
+        }
+    }
+}
+
+/// Causal attention of the batch's queries over their sequences' pages of layer `layer`.
+pub fn attention(
+    device: &Device,
+    heads: Heads,
+    batch: &BatchBuffers,
+    cache: &Cache,
+    layer: usize,
+    out: &Buffer<f32>,
+) -> Done {
+    match cache {
+        Cache::Full(store) => attention_f32(device, heads, batch, store, layer, out),
+        Cache::Half(form, store) => attention_half(device, heads, batch, *form, store, layer, out),
+    }
+}
+
+fn attention_f32(
+    device: &Device,
+    heads: Heads,
+    batch: &BatchBuffers,
+    store: &Store<f32>,
+    layer: usize,
+    out: &Buffer<f32>,
+) -> Done {
+    assert!(heads.dim <= attention::MAX_HEAD_DIM && heads.query.is_multiple_of(heads.kv));
+    let KvLayer { keys, values } = &store.layers[layer];
+    let shape = batch.loaded();
+    let len = shape.tokens * heads.query * heads.dim;
+    // SAFETY: the views have the sizes the kernel documents; the page table covers every position of the batch.
+    unsafe {
+        let args = attention::Attention {
+            q: store.queries.view(0, len),
+            key_pages: keys.view(0, keys.len()),
+            value_pages: values.view(0, values.len()),
+            page_table: batch.page_table(),
+            sequences: batch.sequences(),
+            positions: batch.positions(),
+            out: out.view_mut(0, len),
+            tokens: shape.tokens as u32,
+            heads: heads.query as u32,
+            kv_heads: heads.kv as u32,
+            head_dim: heads.dim as u32,
+            table_width: shape.table_width as u32,
+        };
+        device.launch(&attention::F32, &args)
+    }
+}
+
+/// A few long sequences are cut into chunks, a block each; otherwise a block walks a tile's past. The bits are the same.
+fn attention_half(
+    device: &Device,
+    heads: Heads,
+    batch: &BatchBuffers,
+    form: Form,
+    store: &Store<u16>,
+    layer: usize,
+    out: &Buffer<f32>,
+) -> Done {
+    assert!(heads.dim <= flash::MAX_HEAD_DIM && heads.dim.is_multiple_of(16));
+    assert!(heads.query.is_multiple_of(heads.kv));
+    let KvLayer { keys, values } = &store.layers[layer];
+    let Partials { sums, tops } = &store.partials;
+    let shape = batch.loaded();
+    let len = shape.tokens * heads.query * heads.dim;
+    let chunks = shape.chunks();
+    let rows = shape.tokens * heads.query * chunks;
+    let split = shape.decodes() && chunks > 1 && 2 * rows <= tops.len();
+    // SAFETY: the views have the sizes the kernels document; the page table covers every position of the batch.
+    unsafe {
+        let args = Flash {
+            q: store.queries.view(0, len),
+            key_pages: keys.view(0, keys.len()),
+            value_pages: values.view(0, values.len()),
+            page_table: batch.page_table(),
+            sequences: batch.sequences(),
+            positions: batch.positions(),
+            tiles: batch.attention_tiles(),
+            out: if split { nothing_out() } else { out.view_mut(0, len) },
+            partial: if split { sums.view_mut(0, rows * heads.dim) } else { nothing_out() },
+            partial_tops: if split { tops.view_mut(0, 2 * rows) } else { nothing_out() },
+            count: shape.tiles as u32,
+            heads: heads.query as u32,
+            kv_heads: heads.kv as u32,
+            head_dim: heads.dim as u32,
+            table_width: shape.table_width as u32,
+            chunks: chunks as u32,
+        };
+        let bf16 = form == Form::Bf16;
+        if !split {
+            return device.launch(if bf16 { &flash::WHOLE_BF16 } else { &flash::WHOLE_F16 }, &args);
+        }
+        device.launch(if bf16 { &flash::CHUNK_BF16 } else { &flash::CHUNK_F16 }, &args)?;
+        let args = flash::Partials {
+            partial: sums.view(0, rows * heads.dim),
+            partial_tops: tops.view(0, 2 * rows),
+            positions: batch.positions(),
+            out: out.view_mut(0, len),
+            tokens: shape.tokens as u32,
+            heads: heads.query as u32,
+            head_dim: heads.dim as u32,
+            chunks: chunks as u32,
+        };
+        device.launch(&flash::MERGE, &args)
+    }
+}
