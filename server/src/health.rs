@@ -23,6 +23,7 @@ pub(crate) async fn health(state: Arc<State>) -> impl Reply {
         vram_bytes_used: info.bytes_used,
         vram_bytes_total: info.bytes_total,
         device: &info.device,
+        numerics: &info.numerics,
         uptime_seconds: state.started.elapsed().as_secs(),
         capabilities: &["text-gen"],
         protocol: "sse",

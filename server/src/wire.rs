@@ -118,6 +118,7 @@ pub(crate) struct HealthBody<'a> {
     pub(crate) vram_bytes_used: u64,
     pub(crate) vram_bytes_total: u64,
     pub(crate) device: &'a str,
+    pub(crate) numerics: &'a str,
     pub(crate) uptime_seconds: u64,
     pub(crate) capabilities: &'static [&'static str],
     pub(crate) protocol: &'static str,
