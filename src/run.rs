@@ -73,6 +73,7 @@ pub(crate) fn run(args: Args) -> Result<(), Error> {
         max_batch: 1,
         queue_depth: 1,
         timeout: Duration::MAX,
+        residency_interval: Duration::from_secs(60),
     };
     let worker = Worker::load(options, progress::loading()).map_err(RunError::Load)?;
     let request = Request {
@@ -97,7 +98,7 @@ pub(crate) fn run(args: Args) -> Result<(), Error> {
 /// Tokens that the context leaves for the completion; at least one, so that a prompt over the context is refused by the
 /// engine, which says why.
 fn room(worker: &Worker, prompt: &str) -> u32 {
-    worker.engine.limits().context.saturating_sub(worker.tokenizer.encode(prompt).len()).max(1) as u32
+    worker.engine.limits().tokens().saturating_sub(worker.tokenizer.encode(prompt).len()).max(1) as u32
 }
 
 /// Runs the request and prints its text as it comes.

@@ -96,6 +96,7 @@ pub(crate) fn run(args: Args) -> Result<(), Error> {
         max_batch: args.max_batch.into(),
         queue_depth: args.queue_depth.into(),
         timeout: Duration::from_secs(args.inference_timeout_sec),
+        residency_interval: Duration::from_secs(60),
     };
     tracing::info!(event = "model_load_start", model_ref = args.model, "loading");
     let worker = Worker::load(options, progress::loading()).map_err(ServeError::Load)?;

@@ -16,6 +16,7 @@ pub mod rows;
 pub mod synthetic;
 pub mod tokenizer;
 pub mod trace;
+mod watch;
 pub mod worker;
 
 pub use worker::ModelInfo;

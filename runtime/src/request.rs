@@ -93,19 +93,18 @@ pub enum JobError {
     /// It ran longer than the worker allows.
     #[error("the job ran longer than {} s", .0.as_secs())]
     Timeout(Duration),
-    /// No pages are left for its keys and values.
-    #[error("no memory for the job's keys and values: {needed} pages needed, {free} of {total} free")]
-    OutOfPages {
-        /// Pages the job needs.
-        needed: usize,
-        /// Pages that nobody holds.
-        free: usize,
-        /// Pages there are.
-        total: usize,
-    },
+    /// The device has no memory left; the text has the bytes needed and free, and those in use by purpose.
+    #[error("{0}")]
+    OutOfMemory(String),
+    /// A kernel could not be launched; with the driver's name of the error.
+    #[error("{0}")]
+    Launch(String),
     /// The device failed; with the driver's name of the error.
     #[error("device error: {0}")]
     Device(String),
+    /// What the model is made of is not in the device's memory any more.
+    #[error("not resident in the device's memory: {0}")]
+    NotResident(String),
     /// A fault of this program.
     #[error("internal error: {0}")]
     Internal(String),
@@ -133,6 +132,21 @@ pub enum SubmitError {
         /// Tokens the context holds.
         context: usize,
     },
+    /// The job's keys and values exceed the KV cache: they would not fit if nobody else were served.
+    #[error(
+        "the job's keys and values take {needed} bytes, and the KV cache has {total}, of which {free} are free; in use: \
+         {usage}; a larger --kv-cache-size-mb, a shorter prompt or fewer max_tokens would do"
+    )]
+    InsufficientMemory {
+        /// Bytes of the job's keys and values.
+        needed: u64,
+        /// Bytes of the KV cache.
+        total: u64,
+        /// Bytes of it that no job holds.
+        free: u64,
+        /// Bytes in use on the device by purpose, in words.
+        usage: String,
+    },
     /// A prompt of no tokens.
     #[error("the prompt has no tokens")]
     EmptyPrompt,
@@ -146,6 +160,9 @@ pub enum SubmitError {
         /// Tokens in the vocabulary.
         vocab: usize,
     },
+    /// What the model is made of is not in the device's memory any more.
+    #[error("the model is not resident in the device's memory")]
+    NotResident,
     /// The worker is shutting down.
     #[error("the worker is shutting down")]
     Draining,
@@ -156,8 +173,8 @@ pub enum SubmitError {
 
 /// Receives a job's events on the engine's thread.
 ///
-/// `send` must not block: a sink holds `max_tokens + 3` events, which is all that a job can produce: `Started`, a text for
-/// each token, the text that was held back until the end, and `End`.
+/// `send` must not block: a sink holds `max_tokens + 2` events, which is all that a job can produce: `Started`, a text for
+/// each token, the one that ends the sequence included, and `End`.
 pub trait EventSink: Send {
     /// Delivers an event; `Err` when nobody listens any more, which cancels the job.
     fn send(&mut self, event: Event) -> Result<(), Disconnected>;

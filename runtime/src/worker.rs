@@ -8,14 +8,16 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::batch::BatchLimits;
-use crate::device::{Device, DeviceError, Image};
-use crate::engine::{Engine, EngineHandle, JobQueue, Limits, channel};
+use crate::device::{Device, DeviceError, Image, Purpose, Residency};
+use crate::engine::sampler::Sampler;
+use crate::engine::{Engine, EngineHandle, Limits, channel};
 use crate::gguf::{Gguf, GgufError};
 use crate::kv_cache::pages_for;
 use crate::model::config::ModelConfig;
 use crate::model::{Model, ModelError, Plan};
 use crate::numerics::Numerics;
 use crate::tokenizer::{Tokenizer, TokenizerError};
+use crate::watch::Watch;
 use kernels::kv::PAGE;
 
 /// Where a model is to run.
@@ -104,8 +106,10 @@ pub struct LoadOptions {
     pub max_batch: usize,
     /// Jobs that may wait.
     pub queue_depth: usize,
-    /// How long a job may run.
+    /// What a job may take, from its submission to its end.
     pub timeout: Duration,
+    /// How often every allocation is verified to be in the device's memory.
+    pub residency_interval: Duration,
 }
 
 /// What keys and values take at most where nobody says.
@@ -180,8 +184,14 @@ pub struct ModelInfo {
     pub numerics: String,
     /// Bytes that weights, KV cache and activations take on the device.
     pub bytes_used: u64,
+    /// The same by purpose: `weights`, `kv_cache` and so on.
+    pub bytes_by_purpose: Vec<(&'static str, u64)>,
     /// Bytes the device has.
     pub bytes_total: u64,
+    /// The GPU's architecture, such as `sm_90`; `None` on the CPU.
+    pub sm: Option<String>,
+    /// The newest CUDA that the GPU's driver understands, such as `13.0`; `None` on the CPU.
+    pub driver_version: Option<String>,
 }
 
 /// A loaded model with its engine running.
@@ -193,6 +203,7 @@ pub struct Worker {
     /// What is loaded.
     pub info: ModelInfo,
     thread: JoinHandle<()>,
+    watch: Watch,
 }
 
 impl Worker {
@@ -205,33 +216,43 @@ impl Worker {
         options: LoadOptions,
         progress: impl FnMut(u64, u64) + Send + 'static,
     ) -> Result<Self, LoadError> {
+        let interval = options.residency_interval;
         let (report, loaded) = mpsc::channel();
         let thread = std::thread::Builder::new().name("engine".to_owned()).spawn(move || {
             // The device belongs to the thread that opens it.
             match load(&options, progress) {
-                Ok((engine, handle, tokenizer, info)) => {
-                    if report.send(Ok((handle, tokenizer, info))).is_ok() {
+                Ok((engine, loaded)) => {
+                    if report.send(Ok(loaded)).is_ok() {
                         engine.run();
                     }
                 }
                 Err(error) => drop(report.send(Err(error))),
             }
         })?;
-        let (engine, tokenizer, info) = loaded.recv().map_err(|_| LoadError::Panicked)??;
-        Ok(Self { engine, tokenizer, info, thread })
+        let Loaded { engine, tokenizer, info, residency } =
+            loaded.recv().map_err(|_| LoadError::Panicked)??;
+        let watch = Watch::begin(residency, engine.clone(), interval)?;
+        Ok(Self { engine, tokenizer, info, thread, watch })
     }
 
     /// Refuses new jobs, gives running ones `timeout` to finish, and waits until the device's memory is free.
     pub fn stop(self, timeout: Duration) {
+        // Its hold on the context ends before the device does.
+        self.watch.end();
         self.engine.shutdown(timeout);
         // If the thread panicked, its jobs have been told; there is nothing left to stop.
         let _ = self.thread.join();
     }
 }
 
-type Loaded = (Engine, EngineHandle, Arc<Tokenizer>, ModelInfo);
+struct Loaded {
+    engine: EngineHandle,
+    tokenizer: Arc<Tokenizer>,
+    info: ModelInfo,
+    residency: Residency,
+}
 
-fn load(options: &LoadOptions, mut progress: impl FnMut(u64, u64)) -> Result<Loaded, LoadError> {
+fn load(options: &LoadOptions, mut progress: impl FnMut(u64, u64)) -> Result<(Engine, Loaded), LoadError> {
     // The cheap checks come before the device, and all checks before the upload.
     let gguf = Gguf::open(&options.path)?;
     let tokenizer = Arc::new(Tokenizer::from_gguf(&gguf)?);
@@ -250,6 +271,7 @@ fn load(options: &LoadOptions, mut progress: impl FnMut(u64, u64)) -> Result<Loa
     if pages == 0 {
         return Err(LoadError::KvTooSmall { given: options.kv_bytes.unwrap_or(0), page });
     }
+    // Buffers for no more than one sequence can have; who asks for more is told about the KV cache, not the model.
     let context = config.context.min(pages * PAGE);
     let tokens = step_tokens(&device);
     let sequences = options.max_batch.clamp(1, tokens);
@@ -258,21 +280,38 @@ fn load(options: &LoadOptions, mut progress: impl FnMut(u64, u64)) -> Result<Loa
     let model = Model::load(&device, &gguf, plan, &mut progress)?;
     device.release_staging()?;
 
-    let limits = Limits { queue_depth: options.queue_depth, context, vocab: config.vocab };
-    let (handle, queue): (EngineHandle, JobQueue) = channel(limits);
-    let (total, _) = device.memory()?;
+    // The last allocation.
+    let sampler = Sampler::new(&device, &model)?;
+    let residency = device.residency();
+    let verified = residency.verify().map_err(DeviceError::NotResident)?;
+    let (allocations, bytes) = (verified.allocations, verified.bytes);
+    tracing::info!(event = "residency", allocations, bytes, "all of the model is in the device's memory");
+
+    let usage = device.usage();
     let info = ModelInfo {
         name: options.name.clone(),
         architecture: config.architecture.clone(),
         quant_kind: gguf.quant_kind().map_or_else(String::new, |ty| ty.name().to_owned()),
         tokenizer_kind: tokenizer.kind().to_owned(),
         vocab_size: config.vocab,
-        context_length: context,
+        context_length: config.context,
         device: device.name(),
         numerics: numerics.name().to_owned(),
-        bytes_used: device.usage().total(),
-        bytes_total: total,
+        bytes_used: usage.total(),
+        bytes_by_purpose: Purpose::ALL.map(|purpose| (purpose.name(), usage.of(purpose))).to_vec(),
+        bytes_total: device.memory()?.0,
+        sm: device.chip().map(|(major, minor)| format!("sm_{major}{minor}")),
+        driver_version: device.driver_version().map(|version| version.to_string()),
     };
-    let engine = Engine::new(device, model, tokenizer.clone(), queue, pages, options.timeout)?;
-    Ok((engine, handle, tokenizer, info))
+    let (handle, queue) = channel(Limits {
+        queue_depth: options.queue_depth,
+        context: config.context,
+        vocab: config.vocab,
+        pages,
+        page_bytes: page,
+        usage,
+        timeout: options.timeout,
+    });
+    let engine = Engine::new(device, model, sampler, tokenizer.clone(), queue, pages);
+    Ok((engine, Loaded { engine: handle, tokenizer, info, residency }))
 }

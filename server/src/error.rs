@@ -48,6 +48,12 @@ impl ApiError {
                 SubmitError::QueueFull { .. } => ("QUEUE_FULL", StatusCode::TOO_MANY_REQUESTS, true),
                 SubmitError::DuplicateJob(_) => ("DUPLICATE_JOB", StatusCode::CONFLICT, false),
                 SubmitError::ContextOverflow { .. } => ("CONTEXT_OVERFLOW", StatusCode::BAD_REQUEST, false),
+                SubmitError::InsufficientMemory { .. } => {
+                    ("INSUFFICIENT_VRAM", StatusCode::SERVICE_UNAVAILABLE, true)
+                }
+                SubmitError::NotResident => {
+                    ("VRAM_RESIDENCY_FAILED", StatusCode::INTERNAL_SERVER_ERROR, false)
+                }
                 SubmitError::Draining => ("DRAINING", StatusCode::SERVICE_UNAVAILABLE, true),
                 // The tokenizer makes the ids, so a wrong one is this program's fault.
                 SubmitError::EmptyPrompt | SubmitError::TokenOutOfRange { .. } | SubmitError::Failed(_) => {
@@ -60,7 +66,11 @@ impl ApiError {
                     ("CANCELLED", StatusCode::from_u16(499).expect("499 is in range"), false)
                 }
                 JobError::Timeout(_) => ("INFERENCE_TIMEOUT", StatusCode::GATEWAY_TIMEOUT, true),
-                JobError::OutOfPages { .. } => ("VRAM_OOM", StatusCode::SERVICE_UNAVAILABLE, true),
+                JobError::OutOfMemory(_) => ("VRAM_OOM", StatusCode::SERVICE_UNAVAILABLE, true),
+                JobError::Launch(_) => ("KERNEL_LAUNCH_FAILED", StatusCode::INTERNAL_SERVER_ERROR, false),
+                JobError::NotResident(_) => {
+                    ("VRAM_RESIDENCY_FAILED", StatusCode::INTERNAL_SERVER_ERROR, false)
+                }
                 JobError::Device(_) => ("CUDA_ERROR", StatusCode::INTERNAL_SERVER_ERROR, false),
                 JobError::Internal(_) => ("INTERNAL", StatusCode::INTERNAL_SERVER_ERROR, false),
             },

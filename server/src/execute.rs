@@ -44,7 +44,7 @@ async fn submit(
     let seed = request.sampling.seed;
     let job_id = request.job_id.clone();
     // Room for all that a job can produce, so that the engine never waits for a reader.
-    let capacity = request.max_tokens.unwrap_or(DEFAULT_MAX_TOKENS) as usize + 3;
+    let capacity = request.max_tokens.unwrap_or(DEFAULT_MAX_TOKENS) as usize + 2;
     let (sender, events) = mpsc::channel(capacity);
     state.worker.engine.submit(request, Box::new(JobSink::new(sender, log)))?;
     Ok(JobStream::new(state.clone(), job_id, correlation.clone(), seed, events))

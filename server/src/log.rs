@@ -71,10 +71,13 @@ impl JobLog {
                 let told = ApiError::Job(cause.clone());
                 let code = told.code();
                 match cause {
-                    JobError::Cancelled | JobError::Timeout(_) | JobError::OutOfPages { .. } => {
+                    JobError::Cancelled | JobError::Timeout(_) | JobError::OutOfMemory(_) => {
                         warn!(event = "error", job_id, correlation_id, model_ref, device, code, message = %told)
                     }
-                    JobError::Device(_) | JobError::Internal(_) => {
+                    JobError::Launch(_)
+                    | JobError::Device(_)
+                    | JobError::NotResident(_)
+                    | JobError::Internal(_) => {
                         error!(event = "error", job_id, correlation_id, model_ref, device, code, message = %told)
                     }
                 }

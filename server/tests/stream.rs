@@ -230,7 +230,9 @@ async fn each_failure_of_a_job_has_its_code() {
     let cases = [
         (JobError::Cancelled, "CANCELLED", false),
         (JobError::Timeout(Duration::from_secs(300)), "INFERENCE_TIMEOUT", true),
-        (JobError::OutOfPages { needed: 9, free: 1, total: 10 }, "VRAM_OOM", true),
+        (JobError::OutOfMemory("9 bytes needed, 1 free".to_owned()), "VRAM_OOM", true),
+        (JobError::Launch("cuLaunchKernel".to_owned()), "KERNEL_LAUNCH_FAILED", false),
+        (JobError::NotResident("elsewhere".to_owned()), "VRAM_RESIDENCY_FAILED", false),
         (JobError::Device("CUDA_ERROR_ILLEGAL_ADDRESS".to_owned()), "CUDA_ERROR", false),
         (JobError::Internal("a bug".to_owned()), "INTERNAL", false),
     ];

@@ -22,3 +22,4 @@ mod result;
 
 pub use driver::{Driver, DriverError, DriverVersion, driver};
 pub use launch::{LaunchAttribute, LaunchConfig, launch_kernel_ex};
+pub use result::checked as code;

@@ -5,7 +5,7 @@ use std::ffi::c_int;
 use cust_raw::CUresult::{self, *};
 
 /// The answer as an enum; a code that the enum does not list becomes `CUDA_ERROR_UNKNOWN`.
-pub(crate) fn checked(code: c_int) -> CUresult {
+pub fn checked(code: c_int) -> CUresult {
     // By far the most frequent answer, and the first in the list.
     KNOWN.into_iter().find(|&known| known as c_int == code).unwrap_or(CUDA_ERROR_UNKNOWN)
 }

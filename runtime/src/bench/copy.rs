@@ -25,7 +25,7 @@ pub(super) fn bandwidth(device: &Device) -> Result<f64, DeviceError> {
     device.synchronize()?;
     on_gpu().map_err(|error| DeviceError::Driver {
         call: format!("a copy of {COPY} bytes"),
-        error: format!("{error:?} ({})", error as u32),
+        code: cuda_loader::code(error as i32),
     })
 }
 

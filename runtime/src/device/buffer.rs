@@ -10,9 +10,10 @@ use super::ledger::{Entry, Purpose};
 
 /// `len` values on a device; freed when dropped.
 pub struct Buffer<V> {
+    // Before the storage: fields are dropped in this order, and what is freed must not be in the ledger any more.
+    entry: Entry,
     storage: Storage,
     len: usize,
-    entry: Entry,
     values: PhantomData<V>,
 }
 
@@ -21,9 +22,18 @@ pub(crate) enum Storage {
     Cuda(CudaMemory),
 }
 
+impl Storage {
+    pub(crate) fn address(&self) -> usize {
+        match self {
+            Storage::Host(memory) => memory.address(),
+            Storage::Cuda(memory) => memory.address(),
+        }
+    }
+}
+
 impl<V: Value> Buffer<V> {
     pub(crate) fn new(storage: Storage, len: usize, entry: Entry) -> Self {
-        Self { storage, len, entry, values: PhantomData }
+        Self { entry, storage, len, values: PhantomData }
     }
 
     /// Number of values.
@@ -50,10 +60,7 @@ impl<V: Value> Buffer<V> {
     }
 
     fn address(&self) -> usize {
-        match &self.storage {
-            Storage::Host(memory) => memory.address(),
-            Storage::Cuda(memory) => memory.address(),
-        }
+        self.storage.address()
     }
 
     /// A kernel's view of `len` values from `at` on, to read.

@@ -132,15 +132,21 @@ impl Cuda {
         Ok((total as u64, free as u64))
     }
 
-    /// Zeroed memory, or how many bytes are free.
+    pub(crate) fn context(&self) -> Arc<Context> {
+        self.context.clone()
+    }
+
+    /// Memory of at least one byte, not set to anything, or how many bytes are free.
     pub(crate) fn alloc(&self, bytes: usize) -> Result<Result<CudaMemory, u64>, DeviceError> {
         self.enter_outside_of_capture("an allocation")?;
-        // SAFETY: set to zero before anything reads it.
-        match unsafe { DeviceBuffer::uninitialized(bytes.max(1)) } {
+        // SAFETY: whatever bytes there are, they are bytes.
+        match unsafe { DeviceBuffer::uninitialized(bytes) } {
             Ok(buffer) => {
-                let mut memory = CudaMemory { buffer, context: self.context.clone() };
-                // SAFETY: this stream orders the write before every use.
-                unsafe { memory.buffer.set_8_async(0, &self.stream) }.map_err(failed("cuMemsetD8Async"))?;
+                let memory = CudaMemory { buffer, context: self.context.clone() };
+                assert!(
+                    memory.address().is_multiple_of(256),
+                    "the driver promises an alignment of 256 bytes"
+                );
                 Ok(Ok(memory))
             }
             Err(CudaError::OutOfMemory) => Ok(Err(self.memory()?.1)),
@@ -254,8 +260,8 @@ impl Cuda {
             )
         };
         check("cuLaunchKernel", code).map_err(|error| match error {
-            DeviceError::Driver { call, error } => {
-                DeviceError::Driver { call: format!("{call} of {}", kernel.name), error }
+            DeviceError::Driver { call, code } => {
+                DeviceError::Driver { call: format!("{call} of {}", kernel.name), code }
             }
             other => other,
         })
@@ -319,7 +325,7 @@ fn driver_build() -> String {
 }
 
 pub(crate) fn failed(call: &'static str) -> impl Fn(CudaError) -> DeviceError {
-    move |error| DeviceError::Driver { call: call.to_owned(), error: format!("{error:?} ({})", error as u32) }
+    move |error| DeviceError::Driver { call: call.to_owned(), code: cuda_loader::code(error as i32) }
 }
 
 /// A raw call's answer.
@@ -327,5 +333,5 @@ pub(crate) fn check(call: &'static str, code: CUresult) -> Result<(), DeviceErro
     if code == CUresult::CUDA_SUCCESS {
         return Ok(());
     }
-    Err(DeviceError::Driver { call: call.to_owned(), error: format!("{code:?} ({})", code as u32) })
+    Err(DeviceError::Driver { call: call.to_owned(), code })
 }

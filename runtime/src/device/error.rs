@@ -1,6 +1,8 @@
 //! What goes wrong on a device.
 
-use super::{Purpose, Usage};
+use cust::sys::CUresult;
+
+use super::{NotResident, Purpose, Usage};
 
 /// What went wrong on a device.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -53,14 +55,31 @@ pub enum DeviceError {
         /// Bytes in use by purpose.
         usage: Usage,
     },
+    /// No memory was asked for.
+    #[error("an allocation of 0 bytes for {purpose}")]
+    NoBytes {
+        /// What for.
+        purpose: Purpose,
+    },
     /// A call of the driver failed.
-    #[error("{call}: {error}")]
+    #[error("{call}: {code:?} ({})", *code as u32)]
     Driver {
         /// What was called.
         call: String,
-        /// The driver's name of the error.
+        /// The driver's error, with the driver's name of it.
+        code: CUresult,
+    },
+    /// A call of cuBLAS failed.
+    #[error("{call}: {error}")]
+    Library {
+        /// What was called.
+        call: String,
+        /// The library's name of the error.
         error: String,
     },
+    /// An allocation is not in the device's memory.
+    #[error(transparent)]
+    NotResident(NotResident),
     /// The driver cannot compile an image.
     #[error("the driver cannot compile the {family} kernels: {error}: {log}")]
     Compile {

@@ -3,7 +3,7 @@
 use std::ffi::{CStr, CString, c_uint, c_void};
 use std::ptr::{null, null_mut};
 
-use cust::sys::{self, CUjit_option, CUjitInputType, CUlinkState};
+use cust::sys::{self, CUjit_option, CUjitInputType, CUlinkState, CUresult};
 
 use super::DeviceError;
 use super::cuda::check;
@@ -29,8 +29,8 @@ pub(crate) fn compile(family: &str, ptx: &str) -> Result<Vec<u8>, DeviceError> {
 
 fn link(ptx: &str, log: &mut [u8]) -> Result<Vec<u8>, DeviceError> {
     let text = CString::new(ptx).map_err(|_| DeviceError::Driver {
-        call: "cuLinkAddData".to_owned(),
-        error: "the PTX has a NUL in it".to_owned(),
+        call: "cuLinkAddData of PTX with a NUL in it".to_owned(),
+        code: CUresult::CUDA_ERROR_INVALID_PTX,
     })?;
     let mut options =
         [CUjit_option::CU_JIT_ERROR_LOG_BUFFER, CUjit_option::CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES];

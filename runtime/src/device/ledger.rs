@@ -1,8 +1,9 @@
 //! Who uses how much memory, and what for.
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 /// What an allocation is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -43,6 +44,9 @@ impl fmt::Display for Purpose {
 pub struct Usage([u64; Purpose::ALL.len()]);
 
 impl Usage {
+    /// Nothing in use.
+    pub const NONE: Usage = Usage([0; Purpose::ALL.len()]);
+
     /// Bytes in use for `purpose`.
     pub fn of(&self, purpose: Purpose) -> u64 {
         self.0[purpose as usize]
@@ -63,45 +67,65 @@ impl fmt::Display for Usage {
     }
 }
 
-/// Counts a device's allocations.
+/// Counts a device's allocations, and knows where each is. Clones are the same ledger.
+#[derive(Clone, Default)]
+pub(crate) struct Ledger(Arc<Shared>);
+
 #[derive(Default)]
-pub(crate) struct Ledger {
-    bytes: Arc<[AtomicU64; Purpose::ALL.len()]>,
+struct Shared {
+    bytes: [AtomicU64; Purpose::ALL.len()],
     /// Allocations ever made.
     made: AtomicU64,
+    /// By address.
+    lines: Mutex<BTreeMap<u64, Line>>,
 }
 
-/// An allocation's line in the ledger; struck out when dropped.
+/// An allocation: what for, and how many bytes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Line {
+    pub(crate) purpose: Purpose,
+    pub(crate) bytes: u64,
+}
+
+/// An allocation's line in the ledger; struck out when dropped, which must come before the memory is freed.
 pub(crate) struct Entry {
-    ledger: Arc<[AtomicU64; Purpose::ALL.len()]>,
-    purpose: Purpose,
-    bytes: u64,
+    ledger: Ledger,
+    address: u64,
+    line: Line,
 }
 
 impl Ledger {
-    pub(crate) fn entry(&self, purpose: Purpose, bytes: u64) -> Entry {
-        self.bytes[purpose as usize].fetch_add(bytes, Ordering::Relaxed);
-        self.made.fetch_add(1, Ordering::Relaxed);
-        Entry { ledger: self.bytes.clone(), purpose, bytes }
+    pub(crate) fn entry(&self, purpose: Purpose, address: u64, bytes: u64) -> Entry {
+        let line = Line { purpose, bytes };
+        self.lines().insert(address, line);
+        self.0.bytes[purpose as usize].fetch_add(bytes, Ordering::Relaxed);
+        self.0.made.fetch_add(1, Ordering::Relaxed);
+        Entry { ledger: self.clone(), address, line }
     }
 
     pub(crate) fn usage(&self) -> Usage {
-        Usage(std::array::from_fn(|i| self.bytes[i].load(Ordering::Relaxed)))
+        Usage(std::array::from_fn(|i| self.0.bytes[i].load(Ordering::Relaxed)))
     }
 
     pub(crate) fn made(&self) -> u64 {
-        self.made.load(Ordering::Relaxed)
+        self.0.made.load(Ordering::Relaxed)
+    }
+
+    /// Every allocation by its address. While this is held, nothing is freed.
+    pub(crate) fn lines(&self) -> MutexGuard<'_, BTreeMap<u64, Line>> {
+        self.0.lines.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 
 impl Entry {
     pub(crate) fn purpose(&self) -> Purpose {
-        self.purpose
+        self.line.purpose
     }
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        self.ledger[self.purpose as usize].fetch_sub(self.bytes, Ordering::Relaxed);
+        self.ledger.lines().remove(&self.address);
+        self.ledger.0.bytes[self.line.purpose as usize].fetch_sub(self.line.bytes, Ordering::Relaxed);
     }
 }

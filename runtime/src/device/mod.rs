@@ -16,6 +16,7 @@ mod ledger;
 mod modules;
 mod pool;
 mod profile;
+mod residency;
 mod staging;
 
 use std::path::PathBuf;
@@ -36,6 +37,7 @@ use ledger::Ledger;
 pub use ledger::{Purpose, Usage};
 use profile::Profile;
 pub use profile::Spent;
+pub use residency::{NotResident, Residency, Verified};
 
 /// A device: the CPU, or a CUDA GPU.
 pub struct Device {
@@ -137,6 +139,11 @@ impl Device {
         self.as_cuda().map_or(Ok(()), Cuda::release_staging)
     }
 
+    /// What verifies that every allocation is in this device's memory, on any thread.
+    pub fn residency(&self) -> Residency {
+        Residency::new(self.ledger.clone(), self.as_cuda().map(|cuda| (cuda.ordinal(), cuda.context())))
+    }
+
     /// Bytes in use by purpose.
     pub fn usage(&self) -> Usage {
         self.ledger.usage()
@@ -158,11 +165,24 @@ impl Device {
         }
     }
 
-    /// `len` zeros.
+    /// `len` zeros, aligned to 256 bytes.
     ///
     /// # Errors
-    /// [`DeviceError::OutOfMemory`], or a failing driver.
+    /// [`DeviceError::NoBytes`], [`DeviceError::OutOfMemory`], or a failing driver.
     pub fn alloc<V: Value>(&self, purpose: Purpose, len: usize) -> Result<Buffer<V>, DeviceError> {
+        let mut buffer = self.alloc_unset(purpose, len)?;
+        // Memory of the host comes zeroed.
+        if let (Kind::Cuda(cuda), Storage::Cuda(memory)) = (&self.kind, buffer.storage_mut()) {
+            cuda.fill(memory, 0, len * size_of::<V>(), 0)?;
+        }
+        Ok(buffer)
+    }
+
+    /// As [`alloc`](Self::alloc), without zeroing: on a GPU the values are whatever was there before.
+    ///
+    /// # Errors
+    /// As [`alloc`](Self::alloc).
+    pub fn alloc_unset<V: Value>(&self, purpose: Purpose, len: usize) -> Result<Buffer<V>, DeviceError> {
         let bytes = len.checked_mul(size_of::<V>()).filter(|&bytes| bytes <= isize::MAX as usize);
         let out_of_memory = |free| DeviceError::OutOfMemory {
             device: self.name(),
@@ -172,12 +192,16 @@ impl Device {
             usage: self.usage(),
         };
         let Some(bytes) = bytes else { return Err(out_of_memory(self.memory()?.1)) };
+        if bytes == 0 {
+            return Err(DeviceError::NoBytes { purpose });
+        }
         let storage = match &self.kind {
             Kind::Cpu(cpu) => cpu.alloc(bytes).map(Storage::Host),
             Kind::Cuda(cuda) => cuda.alloc(bytes)?.map(Storage::Cuda),
         };
         let storage = storage.map_err(out_of_memory)?;
-        Ok(Buffer::new(storage, len, self.ledger.entry(purpose, bytes as u64)))
+        let entry = self.ledger.entry(purpose, storage.address() as u64, bytes as u64);
+        Ok(Buffer::new(storage, len, entry))
     }
 
     /// Copies `values` to the buffer, from its value `at` on.

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use cust::event::{Event, EventFlags};
 use cust::stream::Stream;
-use cust::sys::{self, CUdeviceptr};
+use cust::sys::{self, CUdeviceptr, CUresult};
 
 use super::DeviceError;
 use super::cuda::{check, failed};
@@ -256,8 +256,8 @@ impl Pinned {
         // SAFETY: a place for an address.
         check("cuMemAllocHost", unsafe { sys::cuMemAllocHost_v2(&raw mut base, len) })?;
         let base = NonNull::new(base.cast::<u8>()).ok_or_else(|| DeviceError::Driver {
-            call: "cuMemAllocHost".to_owned(),
-            error: "it answered no address".to_owned(),
+            call: "cuMemAllocHost, which gave no address".to_owned(),
+            code: CUresult::CUDA_ERROR_UNKNOWN,
         })?;
         Ok(Self { base, len })
     }

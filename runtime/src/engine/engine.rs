@@ -1,13 +1,15 @@
 //! The loop that turns waiting jobs into tokens: take in, plan, compute, choose, hand out.
 
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::Instant;
 
 use kernels::sample::NO_TOKEN;
 
 use crate::batch::Batch;
-use crate::device::{Device, DeviceError};
+use crate::device::Device;
+use crate::engine::fault::fault;
 use crate::engine::sampler::{Row, Sampler};
 use crate::engine::sequence::{Outcome, Sequence};
 use crate::engine::{DEFAULT_MAX_TOKENS, Job, JobQueue, Next};
@@ -28,7 +30,6 @@ pub(crate) struct Engine {
     waiting: VecDeque<Job>,
     /// Oldest first.
     running: Vec<Sequence>,
-    timeout: Duration,
 }
 
 /// How a sequence leaves the engine.
@@ -42,16 +43,14 @@ impl Engine {
     pub(crate) fn new(
         device: Device,
         model: Model,
+        sampler: Sampler,
         tokenizer: Arc<Tokenizer>,
         queue: JobQueue,
         pages: usize,
-        timeout: Duration,
-    ) -> Result<Self, DeviceError> {
-        let sampler = Sampler::new(&device, &model)?;
+    ) -> Self {
         let pool = PagePool::new(pages);
-        queue.publish_pages(0, pages);
         let (waiting, running) = (VecDeque::new(), Vec::new());
-        Ok(Self { device, model, sampler, tokenizer, queue, pool, waiting, running, timeout })
+        Self { device, model, sampler, tokenizer, queue, pool, waiting, running }
     }
 
     /// Works until a shutdown is asked for and nothing is left, or the device fails.
@@ -65,12 +64,18 @@ impl Engine {
             };
             self.waiting.extend(jobs);
             self.cancel(&cancelled);
-            self.admit();
             self.expire();
-            if let Err(error) = self.step() {
+            if !self.queue.resident() {
+                self.stop_all(&JobError::NotResident("the last check failed".to_owned()));
+            }
+            self.admit();
+            let planned = self.plan();
+            if let Err(error) = self.step(&planned)
+                && let Err(error) = self.survive(&planned, error)
+            {
                 return self.fail(error);
             }
-            self.queue.publish_pages(self.pool.total() - self.pool.free(), self.pool.total());
+            self.queue.publish_pages(self.pool.total() - self.pool.free());
         }
     }
 
@@ -92,16 +97,12 @@ impl Engine {
     /// runs out later.
     fn admit(&mut self) {
         while let Some(job) = self.waiting.pop_front() {
+            // What one sequence may have: of the model's context, as much as there are pages.
             let context = self.model.limits().context;
             let prompt = job.request.prompt.len();
             let most = job.request.max_tokens.unwrap_or(DEFAULT_MAX_TOKENS) as usize;
             let max_tokens = most.min(context.saturating_sub(prompt));
             let needed = pages_for(prompt + max_tokens);
-            if needed > self.pool.total() {
-                let (free, total) = (self.pool.free(), self.pool.total());
-                self.refuse(job, JobError::OutOfPages { needed, free, total });
-                continue;
-            }
             let Some(pages) = self.pool.take(needed) else {
                 self.waiting.push_front(job);
                 return;
@@ -116,20 +117,34 @@ impl Engine {
         }
     }
 
-    /// Jobs over their time leave.
+    /// Jobs over their time leave, running or not.
     fn expire(&mut self) {
-        let timeout = self.timeout;
+        let (now, timeout) = (Instant::now(), self.queue.limits().timeout);
+        for i in (0..self.waiting.len()).rev() {
+            if self.waiting[i].deadline <= now
+                && let Some(job) = self.waiting.remove(i)
+            {
+                self.refuse(job, JobError::Timeout(timeout));
+            }
+        }
         self.remove(|sequence| {
-            (sequence.started.elapsed() > timeout).then_some(Leaves::Failed(JobError::Timeout(timeout)))
+            (sequence.deadline <= now).then_some(Leaves::Failed(JobError::Timeout(timeout)))
         });
     }
 
-    /// One forward pass over what the budget allows, and a token for each sequence that is up to date.
-    fn step(&mut self) -> Result<(), ModelError> {
+    /// Every job leaves.
+    fn stop_all(&mut self, error: &JobError) {
+        self.remove(|_| Some(Leaves::Failed(error.clone())));
+        while let Some(job) = self.waiting.pop_front() {
+            self.refuse(job, error.clone());
+        }
+    }
+
+    /// Which sequences the next step computes, and how many tokens of each: what the budget allows. Sequences that
+    /// generate come before prompts, so that these do not hold them up.
+    fn plan(&self) -> Vec<(usize, usize)> {
         let mut budget = self.model.limits().tokens;
-        let mut batch = Batch::default();
-        let mut planned: Vec<(usize, usize)> = Vec::new();
-        // Sequences that generate come before prompts, so that these do not hold them up.
+        let mut planned = Vec::new();
         let generating = |sequence: &Sequence| sequence.pending() == 1;
         let (first, second): (Vec<usize>, Vec<usize>) =
             (0..self.running.len()).partition(|&i| generating(&self.running[i]));
@@ -137,18 +152,26 @@ impl Engine {
             if budget == 0 {
                 break;
             }
-            let chunk = self.running[i].chunk(budget);
-            budget -= chunk.tokens.len();
-            planned.push((i, chunk.tokens.len()));
-            batch.push(chunk);
+            let count = self.running[i].pending().min(budget);
+            budget -= count;
+            planned.push((i, count));
         }
+        planned
+    }
+
+    /// One forward pass, and a token for each sequence that is up to date.
+    fn step(&mut self, planned: &[(usize, usize)]) -> Result<(), ModelError> {
         if planned.is_empty() {
             return Ok(());
+        }
+        let mut batch = Batch::default();
+        for &(i, count) in planned {
+            batch.push(self.running[i].chunk(count));
         }
         self.model.forward(&self.device, &batch, None)?;
 
         let mut up_to_date: Vec<usize> = Vec::new();
-        for (i, count) in planned {
+        for &(i, count) in planned {
             if self.running[i].computed(count) {
                 up_to_date.push(i);
             }
@@ -181,9 +204,24 @@ impl Engine {
             }
         }
         // From the last to the first, so that the places of the others stay.
-        leaving.sort_by_key(|(i, _)| std::cmp::Reverse(*i));
+        leaving.sort_by_key(|&(i, _)| Reverse(i));
         for (i, how) in leaving {
             self.leave(i, how);
+        }
+        Ok(())
+    }
+
+    /// A step failed: its sequences leave. The others, and the worker, go on if the device still works.
+    fn survive(&mut self, planned: &[(usize, usize)], error: ModelError) -> Result<(), ModelError> {
+        if self.sampler.probe(&self.device).is_err() {
+            // What comes after the first error says less.
+            return Err(error);
+        }
+        tracing::error!(event = "error", error = %error, jobs = planned.len(), "a step failed; the device still works");
+        let mut leaving: Vec<usize> = planned.iter().map(|&(i, _)| i).collect();
+        leaving.sort_by_key(|&i| Reverse(i));
+        for i in leaving {
+            self.leave(i, Leaves::Failed(fault(&error)));
         }
         Ok(())
     }
@@ -201,7 +239,7 @@ impl Engine {
         let mut sequence = self.running.remove(i);
         self.queue.finished(&sequence.job_id);
         self.pool.release(std::mem::take(&mut sequence.pages));
-        self.queue.publish_pages(self.pool.total() - self.pool.free(), self.pool.total());
+        self.queue.publish_pages(self.pool.total() - self.pool.free());
         match how {
             Leaves::Ended(reason) => sequence.end(reason),
             Leaves::Failed(error) => {
@@ -220,14 +258,8 @@ impl Engine {
 
     /// The device failed: every job hears of it, and no other is taken.
     fn fail(mut self, error: ModelError) {
-        tracing::error!(event = "error", error = %error, "the engine stops");
-        let job_error = || JobError::Device(error.to_string());
-        for mut sequence in self.running.drain(..) {
-            let _ = sequence.send(Event::Error(job_error()));
-        }
-        for mut job in self.waiting.drain(..) {
-            let _ = job.sink.send(Event::Error(job_error()));
-        }
+        tracing::error!(event = "error", severity = "CRITICAL", error = %error, "the device failed: the engine stops");
+        self.stop_all(&fault(&error));
         self.queue.fail(error.to_string());
     }
 }

@@ -2,10 +2,14 @@
 //! waits for the device.
 
 use std::collections::{HashSet, VecDeque};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use kernels::kv::PAGE;
+
+use crate::device::Usage;
+use crate::kv_cache::pages_for;
 use crate::request::{EventSink, Request, SubmitError};
 
 /// A job on its way to the engine.
@@ -14,6 +18,8 @@ pub struct Job {
     pub request: Request,
     /// Where its events go.
     pub sink: Box<dyn EventSink>,
+    /// When it must have ended, its time in the queue included.
+    pub deadline: Instant,
 }
 
 /// What the engine's thread is doing.
@@ -36,6 +42,8 @@ pub enum EngineState {
 pub struct Status {
     /// What the engine's thread is doing.
     pub state: EngineState,
+    /// Whether the last check found all of the model in its device's memory.
+    pub resident: bool,
     /// Jobs that wait.
     pub waiting: usize,
     /// Jobs being computed.
@@ -55,13 +63,28 @@ pub struct Limits {
     pub context: usize,
     /// Tokens in the vocabulary.
     pub vocab: usize,
+    /// Pages of the KV cache.
+    pub pages: usize,
+    /// Bytes of a page.
+    pub page_bytes: u64,
+    /// Bytes in use on the device by purpose.
+    pub usage: Usage,
+    /// What a job may take, from its submission to its end.
+    pub timeout: Duration,
+}
+
+impl Limits {
+    /// Tokens that a job may have, prompt and completion together, if nobody else is served.
+    pub fn tokens(&self) -> usize {
+        self.context.min(self.pages * PAGE)
+    }
 }
 
 /// Tokens generated at most where a request names no number.
 pub const DEFAULT_MAX_TOKENS: u32 = 2048;
 
-/// Keeps the end of a drain within what the clock can say.
-const LONGEST_DRAIN: Duration = Duration::from_hours(24);
+/// Keeps ends of drains and deadlines within what the clock can say.
+const LONGEST_WAIT: Duration = Duration::from_hours(24);
 
 /// Submits and cancels jobs and reads the engine's cached state.
 #[derive(Clone)]
@@ -80,7 +103,7 @@ struct Shared {
     inner: Mutex<Inner>,
     wake: Condvar,
     kv_pages_used: AtomicUsize,
-    kv_pages_total: AtomicUsize,
+    resident: AtomicBool,
 }
 
 struct Inner {
@@ -114,7 +137,7 @@ pub fn channel(limits: Limits) -> (EngineHandle, JobQueue) {
         }),
         wake: Condvar::new(),
         kv_pages_used: AtomicUsize::new(0),
-        kv_pages_total: AtomicUsize::new(0),
+        resident: AtomicBool::new(true),
     });
     (EngineHandle { shared: shared.clone() }, JobQueue { shared })
 }
@@ -142,6 +165,9 @@ impl EngineHandle {
         if inner.drain_until.is_some() {
             return Err(SubmitError::Draining);
         }
+        if !self.shared.resident.load(Ordering::Relaxed) {
+            return Err(SubmitError::NotResident);
+        }
         if inner.active.contains(&request.job_id) {
             return Err(SubmitError::DuplicateJob(request.job_id));
         }
@@ -149,7 +175,8 @@ impl EngineHandle {
             return Err(SubmitError::QueueFull { depth: self.shared.limits.queue_depth });
         }
         inner.active.insert(request.job_id.clone());
-        inner.waiting.push_back(Job { request, sink });
+        let deadline = Instant::now() + self.shared.limits.timeout.min(LONGEST_WAIT);
+        inner.waiting.push_back(Job { request, sink, deadline });
         self.shared.wake.notify_all();
         Ok(())
     }
@@ -160,7 +187,7 @@ impl EngineHandle {
     }
 
     fn check(&self, request: &Request) -> Result<(), SubmitError> {
-        let Limits { context, vocab, .. } = self.shared.limits;
+        let Limits { context, vocab, pages, page_bytes, usage, .. } = self.shared.limits;
         if request.prompt.is_empty() {
             return Err(SubmitError::EmptyPrompt);
         }
@@ -171,7 +198,24 @@ impl EngineHandle {
         if prompt.saturating_add(max_tokens as usize) > context {
             return Err(SubmitError::ContextOverflow { prompt, max_tokens, context });
         }
+        let needed = pages_for(prompt + max_tokens as usize);
+        if needed > pages {
+            let bytes = |pages: usize| pages as u64 * page_bytes;
+            return Err(SubmitError::InsufficientMemory {
+                needed: bytes(needed),
+                total: bytes(pages),
+                free: bytes(pages - self.shared.kv_pages_used.load(Ordering::Relaxed)),
+                usage: usage.to_string(),
+            });
+        }
         Ok(())
+    }
+
+    /// Says that the model is not in its device's memory any more: every job ends with an error, and no other is taken.
+    pub fn not_resident(&self) {
+        self.shared.resident.store(false, Ordering::Relaxed);
+        let _inner = self.shared.lock();
+        self.shared.wake.notify_all();
     }
 
     /// Asks for a job's end; unknown and finished ids are ignored. The job answers with
@@ -187,7 +231,7 @@ impl EngineHandle {
     /// Refuses new jobs from now on; running ones may finish until `timeout` has passed, then they are cancelled.
     pub fn shutdown(&self, timeout: Duration) {
         let mut inner = self.shared.lock();
-        let until = Instant::now() + timeout.min(LONGEST_DRAIN);
+        let until = Instant::now() + timeout.min(LONGEST_WAIT);
         inner.drain_until = Some(inner.drain_until.map_or(until, |earlier| earlier.min(until)));
         self.shared.wake.notify_all();
     }
@@ -204,10 +248,11 @@ impl EngineHandle {
         };
         Status {
             state,
+            resident: self.shared.resident.load(Ordering::Relaxed),
             waiting: inner.waiting.len(),
             running: inner.active.len() - inner.waiting.len(),
             kv_pages_used: self.shared.kv_pages_used.load(Ordering::Relaxed),
-            kv_pages_total: self.shared.kv_pages_total.load(Ordering::Relaxed),
+            kv_pages_total: self.shared.limits.pages,
         }
     }
 
@@ -234,8 +279,8 @@ pub enum Next {
 }
 
 impl JobQueue {
-    /// Takes up to `room` waiting jobs, and those that were cancelled while they waited. Blocks while there is
-    /// nothing to do: no job can be taken, none was cancelled, and `running` is 0.
+    /// Takes up to `room` waiting jobs, and those that were cancelled or came to their deadline while they waited. Blocks
+    /// while there is nothing to do: no job can be taken, none was cancelled, and `running` is 0.
     pub fn next(&self, room: usize, running: usize) -> Next {
         let mut inner = self.shared.lock();
         loop {
@@ -245,13 +290,10 @@ impl JobQueue {
             }
             let cancelled: Vec<String> = inner.cancelled.drain().collect();
             // A job cancelled while it waits is taken all the same: the engine tells its sink.
-            let mut jobs: Vec<Job> = Vec::new();
-            if !cancelled.is_empty() {
-                let is_cancelled = |job: &Job| cancelled.contains(&job.request.job_id);
-                let (taken, rest): (Vec<Job>, Vec<Job>) = inner.waiting.drain(..).partition(is_cancelled);
-                jobs = taken;
-                inner.waiting = rest.into();
-            }
+            let now = Instant::now();
+            let is_over = |job: &Job| job.deadline <= now || cancelled.contains(&job.request.job_id);
+            let (mut jobs, rest): (Vec<Job>, Vec<Job>) = inner.waiting.drain(..).partition(is_over);
+            inner.waiting = rest.into();
             let take = room.min(inner.waiting.len());
             jobs.extend(inner.waiting.drain(..take));
             if running > 0 || !jobs.is_empty() || !cancelled.is_empty() {
@@ -273,10 +315,19 @@ impl JobQueue {
         inner.cancelled.remove(job_id);
     }
 
-    /// Publishes the KV cache's numbers.
-    pub fn publish_pages(&self, used: usize, total: usize) {
+    /// The limits that every job was checked against.
+    pub fn limits(&self) -> Limits {
+        self.shared.limits
+    }
+
+    /// Whether the last check found all of the model in its device's memory.
+    pub fn resident(&self) -> bool {
+        self.shared.resident.load(Ordering::Relaxed)
+    }
+
+    /// Publishes how many pages of the KV cache jobs hold.
+    pub fn publish_pages(&self, used: usize) {
         self.shared.kv_pages_used.store(used, Ordering::Relaxed);
-        self.shared.kv_pages_total.store(total, Ordering::Relaxed);
     }
 
     /// Ends the engine by a fault: every later job is refused with `why`.

@@ -2,6 +2,7 @@
 
 #[allow(clippy::module_inception, reason = "the engine is what this module is about")]
 mod engine;
+mod fault;
 mod handle;
 pub(crate) mod sampler;
 mod sequence;

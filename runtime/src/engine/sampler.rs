@@ -1,6 +1,6 @@
 //! Chooses tokens on the device; only their ids come back.
 
-use kernels::sample::Choice;
+use kernels::sample::{Choice, NO_TOKEN};
 
 use crate::device::{Buffer, Device, DeviceError, Purpose};
 use crate::model::Model;
@@ -44,6 +44,15 @@ impl Sampler {
             offsets: device.alloc(Purpose::Inputs, rows + 1)?,
             penalties: device.alloc(Purpose::Inputs, rows)?,
         })
+    }
+
+    /// Whether the device still works: a word makes its way there and back.
+    ///
+    /// # Errors
+    /// A failing driver: after a fault that the device does not survive, every call fails.
+    pub(crate) fn probe(&mut self, device: &Device) -> Result<(), DeviceError> {
+        device.upload(&mut self.tokens, 0, &[NO_TOKEN])?;
+        device.download(&self.tokens, 0, 1).map(drop)
     }
 
     /// A token for each row of the model's logits, in order; [`kernels::sample::NO_TOKEN`] where a row has no usable

@@ -19,7 +19,7 @@ use crate::tokenizer::{Detokenizer, Tokenizer};
 pub(crate) struct Sequence {
     pub(crate) job_id: String,
     pub(crate) pages: Pages,
-    pub(crate) started: Instant,
+    pub(crate) deadline: Instant,
     sink: Box<dyn EventSink>,
     sampling: Sampling,
     /// Prompt and generated tokens.
@@ -52,11 +52,11 @@ pub(crate) enum Outcome {
 
 impl Sequence {
     pub(crate) fn new(job: Job, max_tokens: usize, pages: Pages, tokenizer: &Arc<Tokenizer>) -> Self {
-        let Job { request, sink } = job;
+        let Job { request, sink, deadline } = job;
         let mut sequence = Self {
             job_id: request.job_id,
             pages,
-            started: Instant::now(),
+            deadline,
             sink,
             sampling: request.sampling,
             prompt: request.prompt.len(),
@@ -125,18 +125,28 @@ impl Sequence {
         self.tokens.push(id);
         self.see(id);
         let text = self.detokenizer.push(id);
-        let (text, stopped) = match self.stop.push(&text) {
+        let (mut text, stopped) = match self.stop.push(&text) {
             Decided::Text(text) => (text, None),
             Decided::Stop(text, stop) => (text, Some(StopReason::StopSequence(stop))),
         };
+        let full = self.generated() == self.max_tokens;
+        let ended = stopped.or(full.then_some(StopReason::MaxTokens));
+        if ended == Some(StopReason::MaxTokens) {
+            // With the last token's own text, so that no job has more texts than tokens, and an end of sequence.
+            text += &self.rest();
+        }
         if self.send_text(text).is_err() {
             return Outcome::Disconnected;
         }
-        let full = self.generated() == self.max_tokens;
-        match stopped.or(full.then_some(StopReason::MaxTokens)) {
-            Some(reason) => Outcome::Ended(reason),
-            None => Outcome::Goes,
-        }
+        ended.map_or(Outcome::Goes, Outcome::Ended)
+    }
+
+    /// The text that was held back, when no token follows.
+    fn rest(&mut self) -> String {
+        let tail = match self.stop.push(&self.detokenizer.finish()) {
+            Decided::Text(text) | Decided::Stop(text, _) => text,
+        };
+        tail + &self.stop.finish()
     }
 
     fn generated(&self) -> usize {
@@ -163,17 +173,10 @@ impl Sequence {
             decode_time: self.first_token.map_or(Duration::ZERO, |first| first.elapsed()),
             stop_reason: reason,
         };
-        let mut rest = String::new();
-        if !matches!(completion.stop_reason, StopReason::StopSequence(_)) {
-            let mut stop = self.stop;
-            let tail = match stop.push(&self.detokenizer.finish()) {
-                Decided::Text(text) | Decided::Stop(text, _) => text,
-            };
-            rest = tail + &stop.finish();
-        }
         // Whether anybody still listens makes no difference any more.
-        if !rest.is_empty() {
-            let _ = self.sink.send(Event::Token { index: self.sent, text: rest });
+        if !matches!(completion.stop_reason, StopReason::StopSequence(_)) {
+            let rest = self.rest();
+            let _ = self.send_text(rest);
         }
         let _ = self.sink.send(Event::End(completion));
     }

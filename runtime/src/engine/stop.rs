@@ -37,8 +37,8 @@ impl StopMatcher {
     }
 
     /// What was held back, when no more text comes.
-    pub(crate) fn finish(self) -> String {
-        self.held
+    pub(crate) fn finish(&mut self) -> String {
+        std::mem::take(&mut self.held)
     }
 
     /// Bytes at the end of the text that are the beginning of some stop string.

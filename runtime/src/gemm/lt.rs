@@ -263,5 +263,5 @@ pub(super) fn check(call: &str, status: Status) -> Result<(), DeviceError> {
     if status == Status::SUCCESS {
         return Ok(());
     }
-    Err(DeviceError::Driver { call: call.to_owned(), error: status.to_string() })
+    Err(DeviceError::Library { call: call.to_owned(), error: status.to_string() })
 }

@@ -135,7 +135,7 @@ impl<'a> Loader<'a> {
     /// A missing tensor, another shape or type; no memory.
     pub fn vector(&mut self, name: &str, len: usize) -> Result<Buffer<f32>, ModelError> {
         let tensor = self.vector_tensor(name, len)?;
-        let mut buffer = self.device.alloc(Purpose::Weights, len)?;
+        let mut buffer = self.device.alloc_unset(Purpose::Weights, len)?;
         self.put_floats(&mut buffer, 0, tensor)?;
         Ok(buffer)
     }
@@ -156,7 +156,7 @@ impl<'a> Loader<'a> {
     fn join(&mut self, parts: &[Part<'a>], columns: usize) -> Result<Matrix, ModelError> {
         let rows = parts.iter().map(|part| part.rows).sum();
         let total = parts.iter().map(|part| part.tensor.bytes.len()).sum();
-        let mut bytes = self.device.alloc::<u8>(Purpose::Weights, total)?;
+        let mut bytes = self.device.alloc_unset::<u8>(Purpose::Weights, total)?;
         let mut at = 0;
         for part in parts {
             self.put(&mut bytes, at, part.tensor)?;

@@ -30,8 +30,8 @@ impl Detokenizer {
     }
 
     /// What is left when no token follows: nothing, or U+FFFD for a character cut short.
-    pub fn finish(self) -> String {
-        String::from_utf8_lossy(&self.pending).into_owned()
+    pub fn finish(&mut self) -> String {
+        String::from_utf8_lossy(&std::mem::take(&mut self.pending)).into_owned()
     }
 }
 

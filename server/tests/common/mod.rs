@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use runtime::ModelInfo;
+use runtime::device::Usage;
 use runtime::engine::{EngineHandle, Job, JobQueue, Limits, Next, channel};
 use runtime::request::{Completion, Event, JobError, StopReason};
 use serde_json::{Value, json};
@@ -18,7 +19,15 @@ use tokio::time::timeout;
 /// What any single step of a test may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
-pub(crate) const LIMITS: Limits = Limits { queue_depth: 2, context: 4096, vocab: 256 };
+pub(crate) const LIMITS: Limits = Limits {
+    queue_depth: 2,
+    context: 4096,
+    vocab: 256,
+    pages: 64,
+    page_bytes: 1000,
+    usage: Usage::NONE,
+    timeout: Duration::from_secs(300),
+};
 
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
@@ -53,7 +62,10 @@ pub(crate) async fn serve_with(
         device: "cpu".to_owned(),
         numerics: "f32".to_owned(),
         bytes_used: 1000,
+        bytes_by_purpose: vec![("weights", 600), ("kv_cache", 400)],
         bytes_total: 4000,
+        sm: Some("sm_90".to_owned()),
+        driver_version: Some("13.0".to_owned()),
     };
     let worker = Worker { engine: engine.clone(), encode: Box::new(encode), info };
     let (stop, stopped) = oneshot::channel();

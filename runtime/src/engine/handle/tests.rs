@@ -3,7 +3,15 @@ use std::sync::mpsc;
 use super::*;
 use crate::request::{Disconnected, Event, Sampling};
 
-const LIMITS: Limits = Limits { queue_depth: 2, context: 10, vocab: 100 };
+const LIMITS: Limits = Limits {
+    queue_depth: 2,
+    context: 100,
+    vocab: 100,
+    pages: 3,
+    page_bytes: 1000,
+    usage: Usage::NONE,
+    timeout: Duration::from_secs(60),
+};
 
 fn request(job_id: &str) -> Request {
     Request {
@@ -72,16 +80,48 @@ fn an_id_is_taken_until_its_job_has_finished() {
 fn a_job_that_breaks_a_limit_is_refused() {
     let (engine, _queue) = channel(LIMITS);
     let with = |prompt: Vec<u32>, max_tokens| submit(&engine, Request { prompt, max_tokens, ..request("a") });
-    let overflow = |prompt, max_tokens| Err(SubmitError::ContextOverflow { prompt, max_tokens, context: 10 });
+    let overflow =
+        |prompt, max_tokens| Err(SubmitError::ContextOverflow { prompt, max_tokens, context: 100 });
     assert_eq!(with(vec![], None), Err(SubmitError::EmptyPrompt));
     assert_eq!(
         with(vec![1, 100], None),
         Err(SubmitError::TokenOutOfRange { position: 1, id: 100, vocab: 100 })
     );
-    assert_eq!(with(vec![1; 10], None), overflow(10, 1));
-    assert_eq!(with(vec![1; 7], Some(4)), overflow(7, 4));
+    assert_eq!(with(vec![1; 100], None), overflow(100, 1));
+    assert_eq!(with(vec![1; 7], Some(94)), overflow(7, 94));
     assert_eq!(with(vec![1; 7], Some(u32::MAX)), overflow(7, u32::MAX));
-    assert_eq!(with(vec![1; 7], Some(3)), Ok(()));
+    assert_eq!(with(vec![1; 7], Some(89)), Ok(()));
+}
+
+#[test]
+fn a_job_that_no_kv_cache_of_this_size_holds_is_refused_with_the_numbers() {
+    let (engine, queue) = channel(LIMITS);
+    queue.publish_pages(1);
+    let error = submit(&engine, Request { max_tokens: Some(94), ..request("a") }).unwrap_err();
+    assert!(matches!(error, SubmitError::InsufficientMemory { needed: 4000, total: 3000, free: 2000, .. }));
+    for part in ["4000", "3000", "2000", "weights 0"] {
+        assert!(error.to_string().contains(part), "{error}");
+    }
+    assert_eq!(submit(&engine, Request { max_tokens: Some(93), ..request("a") }), Ok(()));
+}
+
+#[test]
+fn a_job_past_its_deadline_is_given_though_there_is_no_room() {
+    let (engine, queue) = channel(Limits { timeout: Duration::from_millis(1), ..LIMITS });
+    submit(&engine, request("runs")).unwrap();
+    next(&queue, 1, 0);
+    submit(&engine, request("waits")).unwrap();
+    std::thread::sleep(Duration::from_millis(2));
+    assert_eq!(next(&queue, 0, 1), (ids(["waits"]), vec![]));
+}
+
+#[test]
+fn nothing_is_taken_for_a_model_that_is_elsewhere() {
+    let (engine, queue) = channel(LIMITS);
+    assert!(queue.resident() && engine.status().resident);
+    engine.not_resident();
+    assert!(!queue.resident() && !engine.status().resident);
+    assert_eq!(submit(&engine, request("a")), Err(SubmitError::NotResident));
 }
 
 #[test]
@@ -158,9 +198,15 @@ fn the_status_counts_jobs_and_tells_what_the_engine_does() {
     submit(&engine, request("a")).unwrap();
     submit(&engine, request("b")).unwrap();
     next(&queue, 1, 0);
-    queue.publish_pages(3, 8);
-    let expected =
-        Status { state: EngineState::Busy, waiting: 1, running: 1, kv_pages_used: 3, kv_pages_total: 8 };
+    queue.publish_pages(2);
+    let expected = Status {
+        state: EngineState::Busy,
+        resident: true,
+        waiting: 1,
+        running: 1,
+        kv_pages_used: 2,
+        kv_pages_total: 3,
+    };
     assert_eq!(engine.status(), expected);
 }
 
