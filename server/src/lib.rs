@@ -13,9 +13,14 @@ mod error;
 mod execute;
 mod fields;
 mod health;
+mod keys;
 mod log;
+mod meter;
+mod metrics;
+mod openapi;
 mod routes;
 mod serve;
+mod shutdown;
 mod sink;
 mod sse;
 mod validate;
@@ -26,6 +31,10 @@ use std::time::{Duration, Instant};
 
 use runtime::ModelInfo;
 use runtime::engine::EngineHandle;
+use tokio::sync::Notify;
+
+use keys::Keys;
+use metrics::Metrics;
 
 pub use serve::{ServeError, run};
 
@@ -88,5 +97,9 @@ struct State {
     /// Empty until the model is loaded.
     worker: OnceLock<Arc<Worker>>,
     config: Config,
+    keys: Keys,
+    metrics: Metrics,
+    /// Told by `POST /shutdown`.
+    shutdown: Notify,
     started: Instant,
 }
