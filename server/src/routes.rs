@@ -23,7 +23,7 @@ use crate::shutdown::shutdown;
 
 /// A path that the worker answers to.
 #[derive(Debug, Clone, Copy)]
-enum Route {
+pub(crate) enum Route {
     Execute,
     Cancel,
     Health,
@@ -34,7 +34,7 @@ enum Route {
 }
 
 impl Route {
-    const ALL: [Route; 7] = [
+    pub(crate) const ALL: [Route; 7] = [
         Route::Execute,
         Route::Cancel,
         Route::Health,
@@ -44,7 +44,7 @@ impl Route {
         Route::OpenApi,
     ];
 
-    fn path(self) -> &'static str {
+    pub(crate) fn path(self) -> &'static str {
         match self {
             Route::Execute => "/execute",
             Route::Cancel => "/cancel",
@@ -57,7 +57,7 @@ impl Route {
     }
 
     /// The methods, as the header `Allow` names them.
-    fn allow(self) -> &'static str {
+    pub(crate) fn allow(self) -> &'static str {
         match self {
             Route::Execute | Route::Cancel | Route::Shutdown => "POST",
             Route::Health | Route::Ready | Route::Metrics | Route::OpenApi => "GET, HEAD",

@@ -61,3 +61,11 @@ async fn a_shutdown_does_not_wait_for_the_load() {
     timeout(PATIENCE, server.stopped()).await.unwrap();
     assert!(load.is_closed(), "nobody waits for the model any more");
 }
+
+#[tokio::test]
+async fn a_request_for_a_shutdown_does_not_wait_for_the_load_either() {
+    let (server, load) = loading(Config { allow_shutdown: true, ..config() }).await;
+    assert_eq!(server.post("/shutdown", &json!({})).await.status(), 202);
+    timeout(PATIENCE, server.stopped()).await.unwrap();
+    assert!(load.is_closed());
+}

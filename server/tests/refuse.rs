@@ -257,3 +257,16 @@ async fn connections_over_the_limit_wait_for_a_place() {
     drop(first);
     assert_eq!(timeout(PATIENCE, second).await.unwrap().unwrap().unwrap().status(), 200);
 }
+
+#[tokio::test]
+async fn a_model_that_left_its_device_makes_the_worker_failed() {
+    let server = serve(Config::default(), echo).await;
+    server.engine.not_resident();
+    let answer = server.post("/execute", &json!({"job_id": "a", "prompt": "p"})).await;
+    expect_error(answer, 500, "VRAM_RESIDENCY_FAILED", false).await;
+    let ready = server.get("/ready").await;
+    assert_eq!(ready.status(), 503);
+    assert_eq!(ready.text().await.unwrap(), r#"{"ready":false,"status":"failed"}"#);
+    let health = server.get("/health").await.text().await.unwrap();
+    assert!(health.starts_with(r#"{"status":"failed","resident":false,"#), "{health}");
+}
