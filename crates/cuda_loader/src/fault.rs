@@ -53,7 +53,7 @@ pub(crate) fn answer(function: &str) -> Option<CUresult> {
     for rule in plan.rules.iter_mut().filter(|rule| rule.function == function) {
         rule.left = rule.left.saturating_sub(1);
     }
-    let rule = plan.rules.iter().position(|rule| rule.left == 0)?;
+    let rule = plan.rules.iter().position(|rule| rule.left == 0 && rule.function == function)?;
     let rule = plan.rules.remove(rule);
     plan.note(&rule.function);
     match rule.action {
