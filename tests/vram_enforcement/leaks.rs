@@ -64,7 +64,7 @@ pub(crate) fn loads() -> Result<(), Failed> {
         load()?;
     }
     assert_eq!(free(&watcher)?, before, "after {WORKERS} workers");
-    println!("{LOADS} models and {WORKERS} workers: {before} bytes free before and after");
+    println!("note: loads: {LOADS} models and {WORKERS} workers: {before} bytes free before and after");
     Ok(())
 }
 
@@ -83,7 +83,7 @@ pub(crate) fn requests() -> Result<(), Failed> {
     let status = worker.engine.status();
     assert_eq!((status.running, status.waiting, status.kv_pages_used), (0, 0, 0));
     worker.stop(Duration::ZERO);
-    println!("{REQUESTS} requests: {before} bytes free before and after");
+    println!("note: requests: {REQUESTS} requests: {before} bytes free before and after");
     Ok(())
 }
 

@@ -26,7 +26,7 @@ pub(crate) fn staging_is_bounded_and_freed() -> Result<(), Failed> {
     device.release_staging()?;
     let left = device.staging_bytes();
     assert!(left < 2 << 20, "{left} bytes pinned after loading");
-    println!("pinned while loading {most} bytes, afterwards {left}");
+    println!("note: staging: pinned while loading {most} bytes, afterwards {left}");
     Ok(())
 }
 
