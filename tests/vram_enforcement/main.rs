@@ -25,7 +25,10 @@ use common::paper;
 /// Set in a child to the case's name.
 const CHILD: &str = "VRAM_ENFORCEMENT_CASE";
 
-const CASES: [(&str, fn() -> Result<(), Failed>); 16] = [
+/// A case: its name, and what the child does.
+type Case = (&'static str, fn() -> Result<(), Failed>);
+
+const CASES: [Case; 16] = [
     ("device_memory_passes", pointers::device_memory_passes),
     ("memory_of_the_host_fails", pointers::memory_of_the_host_fails),
     ("managed_memory_fails", pointers::managed_memory_fails),

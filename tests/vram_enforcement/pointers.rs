@@ -80,7 +80,7 @@ pub(crate) fn bytes_past_an_allocation_fail() -> Result<(), Failed> {
 pub(crate) fn a_kernel_gets_no_address_of_the_host() -> Result<(), Failed> {
     let (device, driver) = open()?;
     let pinned = driver.pinned(BYTES)?;
-    let host = vec![0f32; 4];
+    let host = [0f32; 4];
     let mut answers = Vec::new();
     for address in [host.as_ptr() as u64, pinned.address, driver.device(BYTES)?.address] {
         // SAFETY: a launch that is refused reads nothing, and the device's memory is large enough.
