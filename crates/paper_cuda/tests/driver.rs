@@ -19,6 +19,7 @@ const CASES: &[Case] = &[
     ("memory_is_accounted_for_and_runs_out", memory),
     ("addresses_are_known_for_what_they_are", pointers),
     ("copies_are_done_as_late_as_allowed", late),
+    ("a_kernel_runs_late_with_the_arguments_of_its_launch", kernel),
     ("a_capture_records_and_forbids", captures),
     ("a_trap_is_the_end_of_its_context", trap),
     ("launches_are_checked", launches),
@@ -318,6 +319,23 @@ fn late(driver: &Driver) -> Result<(), Failed> {
     assert_eq!(upload(driver, memory + 1, answer, 64, stream), 1);
     assert_eq!(upload(driver, answer as usize, answer, 64, stream), 1);
     assert_eq!(upload(driver, memory, answer, 64, 0x123), 400);
+    Ok(())
+}
+
+fn kernel(driver: &Driver) -> Result<(), Failed> {
+    driver.enter();
+    let (stream, memory) = (driver.stream(), driver.alloc(16).map_err(|code| format!("{code}"))?);
+    let module = driver.module(&ptx("compare")?).map_err(|code| format!("{code}"))?;
+    let count = driver.function(module, "compare__count").map_err(|code| format!("{code}"))?;
+    // `compare__count`: the counts go behind two values, which are compared; a view is an address and a length.
+    let at = memory as u64;
+    let mut args = [at, 1, at + 4, 1, at + 8, 1, 1];
+    let mut got = [0u32; 4];
+    assert_eq!(upload(driver, memory, [1u32, 2, 9, 9].as_ptr().cast(), 16, stream), 0);
+    assert_eq!(driver.launch(count, 1, 256, 0, stream, &args), 0);
+    args.fill(0);
+    assert_eq!(download(driver, got.as_mut_ptr().cast(), memory, 16, stream), 0);
+    assert_eq!((got, args[0]), ([1, 2, 1, 0], 0));
     Ok(())
 }
 
