@@ -108,7 +108,8 @@ pub(crate) fn run(args: Args) -> Result<(), Error> {
         encode: Box::new(move |text| tokenizer.encode(text)),
         info: worker.info.clone(),
     };
-    let config = server::Config { drain_timeout: drain, ..server::Config::default() };
+    let config =
+        server::Config { model: args.model.clone(), drain_timeout: drain, ..server::Config::default() };
     let signals = tokio.block_on(async { shutdown_signal() }).map_err(ServeError::Start)?;
     tracing::info!(
         event = "ready",
@@ -116,7 +117,9 @@ pub(crate) fn run(args: Args) -> Result<(), Error> {
         device = worker.info.device,
         "listening on http://{address}"
     );
-    let outcome = tokio.block_on(server::run(listener, served, config, signals));
+    let (load, loaded) = tokio::sync::oneshot::channel();
+    let _ = load.send(served);
+    let outcome = tokio.block_on(server::run(listener, loaded, config, signals));
 
     let failed = worker.engine.status().state == runtime::engine::EngineState::Failed;
     worker.stop(Duration::ZERO);

@@ -4,37 +4,46 @@ use runtime::engine::DEFAULT_MAX_TOKENS;
 use runtime::request::{JobError, Request};
 use tokio::sync::mpsc;
 use tokio_stream::Stream;
+use warp::http::HeaderMap;
 use warp::{Buf, Reply};
 
-use crate::State;
 use crate::correlation::CorrelationId;
 use crate::error::ApiError;
 use crate::log::JobLog;
+use crate::meter::JobMeter;
 use crate::sink::JobSink;
 use crate::sse::JobStream;
+use crate::{State, Worker};
 use crate::{body, log, validate};
 
 /// `POST /execute`: the answer's headers leave as soon as the job is in the queue, `started` when it leaves the
 /// queue, so that `started_at` means what it says, and every other event when it happens.
 pub(crate) async fn execute(
     state: Arc<State>,
+    headers: HeaderMap,
     correlation: CorrelationId,
     body: impl Stream<Item = Result<impl Buf, warp::Error>>,
 ) -> Result<impl Reply, ApiError> {
-    let stream = submit(&state, &correlation, body).await;
-    stream.map(JobStream::into_reply).inspect_err(|error| log::refused(&state, &correlation, error))
+    let stream = submit(&state, &headers, &correlation, body).await;
+    stream.map(JobStream::into_reply).inspect_err(|error| {
+        state.metrics.request_ended(error.code());
+        log::refused(&state, &correlation, error);
+    })
 }
 
 async fn submit(
     state: &Arc<State>,
+    headers: &HeaderMap,
     correlation: &CorrelationId,
     body: impl Stream<Item = Result<impl Buf, warp::Error>>,
 ) -> Result<JobStream, ApiError> {
+    state.keys.check(headers)?;
     let body = body::read(body, state.config.body_limit, state.config.read_timeout).await?;
+    let worker = state.worker.get().ok_or(ApiError::ModelLoading)?.clone();
     // Parsing, hashing and tokenizing a long prompt take milliseconds: too long for a thread that serves others.
     let prepare = {
-        let (state, correlation) = (state.clone(), correlation.clone());
-        move || prepare(state, correlation, &body)
+        let (state, worker, correlation) = (state.clone(), worker.clone(), correlation.clone());
+        move || prepare(state, worker, correlation, &body)
     };
     let (request, log) = tokio::task::spawn_blocking(prepare).await.map_err(|_| {
         // Not the panic's own message: it may quote the prompt.
@@ -46,17 +55,19 @@ async fn submit(
     // Room for all that a job can produce, so that the engine never waits for a reader.
     let capacity = request.max_tokens.unwrap_or(DEFAULT_MAX_TOKENS) as usize + 2;
     let (sender, events) = mpsc::channel(capacity);
-    state.worker.engine.submit(request, Box::new(JobSink::new(sender, log)))?;
-    Ok(JobStream::new(state.clone(), job_id, correlation.clone(), seed, events))
+    let meter = JobMeter::new(state.clone(), &request);
+    worker.engine.submit(request, Box::new(JobSink::new(sender, log, meter)))?;
+    Ok(JobStream::new(worker, job_id, correlation.clone(), seed, events, state.config.keep_alive))
 }
 
 fn prepare(
     state: Arc<State>,
+    worker: Arc<Worker>,
     correlation: CorrelationId,
     body: &[u8],
 ) -> Result<(Request, JobLog), ApiError> {
-    let encode = |text: &str| (state.worker.encode)(text);
-    let valid = validate::execute(body, state.worker.info.vocab_size, encode).map_err(ApiError::Invalid)?;
+    let encode = |text: &str| (worker.encode)(text);
+    let valid = validate::execute(body, worker.info.vocab_size, encode).map_err(ApiError::Invalid)?;
     let request = Request {
         job_id: valid.job_id,
         correlation_id: correlation.as_str().to_owned(),
@@ -65,6 +76,6 @@ fn prepare(
         sampling: valid.sampling,
         stop: valid.stop,
     };
-    let log = JobLog::new(state.clone(), &request, &valid.prompt);
+    let log = JobLog::new(state, worker.clone(), &request, &valid.prompt);
     Ok((request, log))
 }

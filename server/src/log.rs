@@ -5,13 +5,14 @@ use runtime::request::{Event, JobError, Request};
 use sha2::{Digest, Sha256};
 use tracing::{error, info, warn};
 
-use crate::State;
 use crate::correlation::CorrelationId;
 use crate::error::ApiError;
+use crate::{State, Worker};
 
 /// Writes one job's log lines. The prompt appears by length and hash only.
 pub(crate) struct JobLog {
     state: Arc<State>,
+    worker: Arc<Worker>,
     job_id: String,
     correlation_id: String,
     prompt_chars: usize,
@@ -22,9 +23,10 @@ pub(crate) struct JobLog {
 }
 
 impl JobLog {
-    pub(crate) fn new(state: Arc<State>, request: &Request, prompt: &str) -> Self {
+    pub(crate) fn new(state: Arc<State>, worker: Arc<Worker>, request: &Request, prompt: &str) -> Self {
         Self {
             state,
+            worker,
             job_id: request.job_id.clone(),
             correlation_id: request.correlation_id.clone(),
             prompt_chars: prompt.chars().count(),
@@ -37,12 +39,14 @@ impl JobLog {
 
     /// A line for the first event, one for the last; the first token's time is kept for the latter.
     pub(crate) fn note(&mut self, event: &Event) {
-        let info = &self.state.worker.info;
+        let info = &self.worker.info;
         let (job_id, correlation_id) = (&self.job_id, &self.correlation_id);
+        let worker_id = &self.state.config.worker_id;
         let (model_ref, device) = (&info.name, &info.device);
         match event {
             Event::Started => info!(
                 event = "execute_start",
+                worker_id,
                 job_id,
                 correlation_id,
                 model_ref,
@@ -57,6 +61,7 @@ impl JobLog {
             }
             Event::End(completion) => info!(
                 event = "execute_end",
+                worker_id,
                 job_id,
                 correlation_id,
                 model_ref,
@@ -72,13 +77,13 @@ impl JobLog {
                 let code = told.code();
                 match cause {
                     JobError::Cancelled | JobError::Timeout(_) | JobError::OutOfMemory(_) => {
-                        warn!(event = "error", job_id, correlation_id, model_ref, device, code, message = %told)
+                        warn!(event = "error", worker_id, job_id, correlation_id, model_ref, device, code, message = %told)
                     }
                     JobError::Launch(_)
                     | JobError::Device(_)
                     | JobError::NotResident(_)
                     | JobError::Internal(_) => {
-                        error!(event = "error", job_id, correlation_id, model_ref, device, code, message = %told)
+                        error!(event = "error", worker_id, job_id, correlation_id, model_ref, device, code, message = %told)
                     }
                 }
             }
@@ -88,7 +93,6 @@ impl JobLog {
 
 /// A line for a request that got no stream. Faults are named by field and rule.
 pub(crate) fn refused(state: &State, correlation: &CorrelationId, error: &ApiError) {
-    let info = &state.worker.info;
     let faults = match error {
         ApiError::Invalid(faults) => {
             faults.iter().map(|f| format!("{}: {}", f.field, f.constraint)).collect()
@@ -97,9 +101,10 @@ pub(crate) fn refused(state: &State, correlation: &CorrelationId, error: &ApiErr
     };
     warn!(
         event = "error",
+        worker_id = state.config.worker_id,
         correlation_id = correlation.as_str(),
-        model_ref = info.name,
-        device = info.device,
+        model_ref = state.config.model,
+        device = state.worker.get().map(|worker| &worker.info.device),
         code = error.code(),
         message = %error,
         faults = faults.join(", "),

@@ -74,11 +74,7 @@ pub(crate) struct EndData<'a> {
 
 impl<'a> EndData<'a> {
     pub(crate) fn new(completion: &'a Completion, seed: u64) -> Self {
-        let (stop_reason, stop_sequence_matched) = match &completion.stop_reason {
-            StopReason::MaxTokens => ("max_tokens", None),
-            StopReason::EndOfSequence => ("eos", None),
-            StopReason::StopSequence(text) => ("stop_sequence", Some(text.as_str())),
-        };
+        let (stop_reason, stop_sequence_matched) = stop_reason(&completion.stop_reason);
         Self {
             tokens_out: completion.tokens_out,
             tokens_in: completion.tokens_in,
@@ -88,6 +84,21 @@ impl<'a> EndData<'a> {
             seed,
         }
     }
+}
+
+/// A stop reason's name, and the stop string that was matched.
+pub(crate) fn stop_reason(reason: &StopReason) -> (&'static str, Option<&str>) {
+    match reason {
+        StopReason::MaxTokens => ("max_tokens", None),
+        StopReason::EndOfSequence => ("eos", None),
+        StopReason::StopSequence(text) => ("stop_sequence", Some(text)),
+    }
+}
+
+/// Body of the answer to `/shutdown`.
+#[derive(Serialize)]
+pub(crate) struct ShutdownBody {
+    pub(crate) status: &'static str,
 }
 
 /// Body of the answer to `/cancel`.
@@ -104,21 +115,23 @@ pub(crate) struct ReadyBody {
     pub(crate) status: &'static str,
 }
 
-/// Body of the answer to `/health`.
+/// Body of the answer to `/health`; `None` is what a loading worker does not know yet, or a CPU does not have.
 #[derive(Serialize)]
 pub(crate) struct HealthBody<'a> {
     pub(crate) status: &'static str,
     pub(crate) resident: bool,
     pub(crate) model: &'a str,
-    pub(crate) architecture: &'a str,
-    pub(crate) quant_kind: &'a str,
-    pub(crate) tokenizer_kind: &'a str,
-    pub(crate) vocab_size: usize,
-    pub(crate) context_length: usize,
+    pub(crate) architecture: Option<&'a str>,
+    pub(crate) quant_kind: Option<&'a str>,
+    pub(crate) tokenizer_kind: Option<&'a str>,
+    pub(crate) vocab_size: Option<usize>,
+    pub(crate) context_length: Option<usize>,
     pub(crate) vram_bytes_used: u64,
     pub(crate) vram_bytes_total: u64,
-    pub(crate) device: &'a str,
-    pub(crate) numerics: &'a str,
+    pub(crate) device: Option<&'a str>,
+    pub(crate) sm: Option<&'a str>,
+    pub(crate) driver_version: Option<&'a str>,
+    pub(crate) numerics: Option<&'a str>,
     pub(crate) uptime_seconds: u64,
     pub(crate) capabilities: &'static [&'static str],
     pub(crate) protocol: &'static str,

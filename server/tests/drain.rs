@@ -99,3 +99,37 @@ async fn neither_a_stuck_engine_nor_a_stuck_reader_holds_up_the_exit() {
     server.stop();
     server.stopped().await;
 }
+
+#[tokio::test]
+async fn a_request_for_a_shutdown_does_what_a_signal_does() {
+    let (go, gone) = mpsc::channel::<()>();
+    let server = serve(Config { allow_shutdown: true, ..Config::default() }, move |queue| {
+        let mut job = begin(&queue);
+        gone.recv_timeout(PATIENCE).unwrap();
+        token(&mut job, 0, "last");
+        end(&queue, job, 1);
+        assert!(take(&queue).is_none(), "told to stop");
+    })
+    .await;
+    let mut events = server.execute("a").await;
+    events.expect("started").await;
+    let answer = server.post("/shutdown", &json!({})).await;
+    assert_eq!(answer.status(), 202);
+    assert_eq!(answer.text().await.unwrap(), r#"{"status":"draining"}"#);
+    while server.get("/ready").await.status() == 200 {}
+    go.send(()).unwrap();
+    assert_eq!(events.expect("token").await["t"], "last");
+    events.expect("end").await;
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn a_shutdown_that_is_not_enabled_says_how_and_does_nothing() {
+    let server = serve(Config::default(), echo).await;
+    let answer = server.post("/shutdown", &json!({})).await;
+    assert_eq!(answer.status(), 404);
+    let body: serde_json::Value = answer.text().await.unwrap().parse().unwrap();
+    assert_eq!(body["code"], "NOT_FOUND");
+    assert!(body["message"].as_str().unwrap().contains("--allow-shutdown"), "{body}");
+    server.execute("a").await.expect("started").await;
+}

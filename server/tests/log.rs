@@ -29,7 +29,9 @@ async fn a_job_is_logged_with_its_ids_and_without_its_prompt() {
     let writer = buffer.clone();
     tracing_subscriber::fmt().json().flatten_event(true).with_writer(move || writer.clone()).init();
 
-    let server = serve(Config::default(), echo).await;
+    let server =
+        serve(Config { worker_id: "w-1".to_owned(), model: "tiny".to_owned(), ..Config::default() }, echo)
+            .await;
     let send = async |body: Value| {
         let request = server.client.post(server.url("/execute")).header("X-Correlation-ID", "c-1");
         request.body(body.to_string()).send().await.unwrap().text().await.unwrap()
@@ -40,6 +42,13 @@ async fn a_job_is_logged_with_its_ids_and_without_its_prompt() {
     let text = String::from_utf8(buffer.0.lock().unwrap().clone()).unwrap();
     assert!(!text.contains("s3cret"), "{text}");
     let lines: Vec<Value> = text.lines().map(|line| line.parse().unwrap()).collect();
+    let theirs = ["execute_start", "execute_end", "error"];
+    let of_server = lines.iter().filter(|line| theirs.iter().any(|&event| line["event"] == event));
+    assert_eq!(of_server.clone().count(), 3);
+    for line in of_server {
+        let ids = (&line["worker_id"], &line["correlation_id"], &line["model_ref"], &line["device"]);
+        assert_eq!(ids, (&json!("w-1"), &json!("c-1"), &json!("tiny"), &json!("cpu")), "{line}");
+    }
     let line = |event: &str| lines.iter().find(|line| line["event"] == event).unwrap();
 
     let start = line("execute_start");

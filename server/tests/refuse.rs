@@ -238,7 +238,8 @@ async fn health_describes_the_model() {
     let expected = json!({
         "status": "ready", "resident": true, "model": "tiny", "architecture": "llama", "quant_kind": "Q8_0",
         "tokenizer_kind": "bytes", "vocab_size": 256, "context_length": 4096, "vram_bytes_used": 1000,
-        "vram_bytes_total": 4000, "device": "cpu", "numerics": "f32", "capabilities": ["text-gen"], "protocol": "sse",
+        "vram_bytes_total": 4000, "device": "cpu", "sm": "sm_90",
+        "driver_version": "13.0", "numerics": "f32", "capabilities": ["text-gen"], "protocol": "sse",
     });
     assert_eq!(health, expected);
     assert_eq!(server.get("/ready").await.text().await.unwrap(), r#"{"ready":true,"status":"ready"}"#);
@@ -255,4 +256,17 @@ async fn connections_over_the_limit_wait_for_a_place() {
     assert!(!second.is_finished(), "the only place is taken");
     drop(first);
     assert_eq!(timeout(PATIENCE, second).await.unwrap().unwrap().unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn a_model_that_left_its_device_makes_the_worker_failed() {
+    let server = serve(Config::default(), echo).await;
+    server.engine.not_resident();
+    let answer = server.post("/execute", &json!({"job_id": "a", "prompt": "p"})).await;
+    expect_error(answer, 500, "VRAM_RESIDENCY_FAILED", false).await;
+    let ready = server.get("/ready").await;
+    assert_eq!(ready.status(), 503);
+    assert_eq!(ready.text().await.unwrap(), r#"{"ready":false,"status":"failed"}"#);
+    let health = server.get("/health").await.text().await.unwrap();
+    assert!(health.starts_with(r#"{"status":"failed","resident":false,"#), "{health}");
 }

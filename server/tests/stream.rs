@@ -304,3 +304,29 @@ async fn probes_answer_while_a_stream_runs() {
     probed.send(()).unwrap();
     events.expect("end").await;
 }
+
+#[tokio::test]
+async fn all_that_a_job_can_send_fits_a_stream_that_is_not_read_at_all() {
+    let (go, gone) = mpsc::channel::<()>();
+    let (done, is_done) = mpsc::channel::<()>();
+    let server = serve(Config::default(), move |queue| {
+        let mut job = take(&queue).unwrap();
+        gone.recv_timeout(PATIENCE).unwrap();
+        job.sink.send(Event::Started).unwrap();
+        for index in 0..3 {
+            token(&mut job, index, "x");
+        }
+        let (decode_time, stop_reason) = (Duration::ZERO, StopReason::MaxTokens);
+        job.sink
+            .send(Event::End(Completion { tokens_in: 1, tokens_out: 3, decode_time, stop_reason }))
+            .unwrap();
+        done.send(()).unwrap();
+    })
+    .await;
+    let answer = server.post("/execute", &json!({"job_id": "a", "prompt": "p", "max_tokens": 3})).await;
+    // The server runs on this thread: while it waits, nothing leaves the job's channel.
+    go.send(()).unwrap();
+    is_done.recv_timeout(PATIENCE).expect("the engine does not wait, and loses nothing");
+    let names: Vec<String> = Events::of(answer).rest().await.into_iter().map(|event| event.0).collect();
+    assert_eq!(names, ["started", "token", "token", "token", "end"]);
+}
