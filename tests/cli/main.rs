@@ -8,6 +8,7 @@ mod hub;
 mod numerics;
 mod pip;
 mod pull;
+mod serve;
 mod synth;
 mod usage;
 
@@ -20,6 +21,7 @@ use libtest_mimic::Arguments;
 fn main() {
     let arguments = Arguments::from_args();
     let mut trials = usage::trials();
+    trials.extend(serve::trials());
     trials.extend(pull::trials());
     trials.extend(bench::trials());
     trials.extend(synth::trials());
