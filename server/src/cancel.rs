@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use tokio_stream::Stream;
-use warp::http::StatusCode;
+use warp::http::{HeaderMap, StatusCode};
 use warp::{Buf, Reply};
 
 use crate::State;
@@ -12,8 +12,10 @@ use crate::{body, validate};
 /// `POST /cancel`: 202 for every well-formed id, known or not, so that cancelling twice is no error.
 pub(crate) async fn cancel(
     state: Arc<State>,
+    headers: HeaderMap,
     body: impl Stream<Item = Result<impl Buf, warp::Error>>,
 ) -> Result<impl Reply, ApiError> {
+    state.keys.check(&headers)?;
     let body = body::read(body, state.config.body_limit, state.config.read_timeout).await?;
     let job_id = validate::cancel(&body).map_err(ApiError::Invalid)?;
     if let Some(worker) = state.worker.get() {

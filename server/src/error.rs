@@ -3,7 +3,7 @@ use std::time::Duration;
 use runtime::request::{JobError, SubmitError};
 use warp::Reply;
 use warp::http::StatusCode;
-use warp::http::header::{ALLOW, HeaderValue, RETRY_AFTER};
+use warp::http::header::{ALLOW, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use warp::reply::Response;
 
 use crate::wire::{ErrorBody, Fault, FaultsBody};
@@ -25,8 +25,12 @@ pub(crate) enum ApiError {
     BodyTimeout(Duration),
     #[error("the body ended early")]
     BodyBroken,
-    #[error("no such path; there are POST /execute, POST /cancel, GET /health and GET /ready")]
+    #[error("an API key is needed, in the header Authorization: Bearer KEY or in X-API-Key: KEY")]
+    Unauthorized,
+    #[error("no such path; GET /openapi.json describes those there are")]
     NotFound,
+    #[error("POST /shutdown is disabled; start the worker with --allow-shutdown to enable it")]
+    ShutdownDisabled,
     #[error("this path answers to {allow} only")]
     MethodNotAllowed { allow: &'static str },
 }
@@ -80,7 +84,8 @@ impl ApiError {
             Self::BodyTooLarge { .. } => ("PAYLOAD_TOO_LARGE", StatusCode::PAYLOAD_TOO_LARGE, false),
             Self::BodyTimeout(_) => ("REQUEST_TIMEOUT", StatusCode::REQUEST_TIMEOUT, true),
             Self::BodyBroken => ("INVALID_REQUEST", StatusCode::BAD_REQUEST, false),
-            Self::NotFound => ("NOT_FOUND", StatusCode::NOT_FOUND, false),
+            Self::Unauthorized => ("UNAUTHORIZED", StatusCode::UNAUTHORIZED, false),
+            Self::NotFound | Self::ShutdownDisabled => ("NOT_FOUND", StatusCode::NOT_FOUND, false),
             Self::MethodNotAllowed { .. } => ("METHOD_NOT_ALLOWED", StatusCode::METHOD_NOT_ALLOWED, false),
         }
     }
@@ -118,8 +123,14 @@ impl Reply for ApiError {
         if let Some(seconds) = self.retry_after() {
             headers.insert(RETRY_AFTER, HeaderValue::from_static(seconds));
         }
-        if let Self::MethodNotAllowed { allow } = self {
-            headers.insert(ALLOW, HeaderValue::from_static(allow));
+        match self {
+            Self::MethodNotAllowed { allow } => {
+                headers.insert(ALLOW, HeaderValue::from_static(allow));
+            }
+            Self::Unauthorized => {
+                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            _ => {}
         }
         response
     }

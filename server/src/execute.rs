@@ -4,11 +4,13 @@ use runtime::engine::DEFAULT_MAX_TOKENS;
 use runtime::request::{JobError, Request};
 use tokio::sync::mpsc;
 use tokio_stream::Stream;
+use warp::http::HeaderMap;
 use warp::{Buf, Reply};
 
 use crate::correlation::CorrelationId;
 use crate::error::ApiError;
 use crate::log::JobLog;
+use crate::meter::JobMeter;
 use crate::sink::JobSink;
 use crate::sse::JobStream;
 use crate::{State, Worker};
@@ -18,25 +20,30 @@ use crate::{body, log, validate};
 /// queue, so that `started_at` means what it says, and every other event when it happens.
 pub(crate) async fn execute(
     state: Arc<State>,
+    headers: HeaderMap,
     correlation: CorrelationId,
     body: impl Stream<Item = Result<impl Buf, warp::Error>>,
 ) -> Result<impl Reply, ApiError> {
-    let stream = submit(&state, &correlation, body).await;
-    stream.map(JobStream::into_reply).inspect_err(|error| log::refused(&state, &correlation, error))
+    let stream = submit(&state, &headers, &correlation, body).await;
+    stream.map(JobStream::into_reply).inspect_err(|error| {
+        state.metrics.request_ended(error.code());
+        log::refused(&state, &correlation, error);
+    })
 }
 
 async fn submit(
     state: &Arc<State>,
+    headers: &HeaderMap,
     correlation: &CorrelationId,
     body: impl Stream<Item = Result<impl Buf, warp::Error>>,
 ) -> Result<JobStream, ApiError> {
+    state.keys.check(headers)?;
     let body = body::read(body, state.config.body_limit, state.config.read_timeout).await?;
     let worker = state.worker.get().ok_or(ApiError::ModelLoading)?.clone();
-    let most = state.config.max_tokens;
     // Parsing, hashing and tokenizing a long prompt take milliseconds: too long for a thread that serves others.
     let prepare = {
-        let (worker, correlation) = (worker.clone(), correlation.clone());
-        move || prepare(worker, correlation, most, &body)
+        let (state, worker, correlation) = (state.clone(), worker.clone(), correlation.clone());
+        move || prepare(state, worker, correlation, &body)
     };
     let (request, log) = tokio::task::spawn_blocking(prepare).await.map_err(|_| {
         // Not the panic's own message: it may quote the prompt.
@@ -48,17 +55,19 @@ async fn submit(
     // Room for all that a job can produce, so that the engine never waits for a reader.
     let capacity = request.max_tokens.unwrap_or(DEFAULT_MAX_TOKENS) as usize + 2;
     let (sender, events) = mpsc::channel(capacity);
-    worker.engine.submit(request, Box::new(JobSink::new(sender, log)))?;
+    let meter = JobMeter::new(state.clone(), &request);
+    worker.engine.submit(request, Box::new(JobSink::new(sender, log, meter)))?;
     Ok(JobStream::new(worker, job_id, correlation.clone(), seed, events, state.config.keep_alive))
 }
 
 fn prepare(
+    state: Arc<State>,
     worker: Arc<Worker>,
     correlation: CorrelationId,
-    most: u32,
     body: &[u8],
 ) -> Result<(Request, JobLog), ApiError> {
     let encode = |text: &str| (worker.encode)(text);
+    let most = state.config.max_tokens;
     let valid = validate::execute(body, worker.info.vocab_size, most, encode).map_err(ApiError::Invalid)?;
     let prompt = encode(&valid.prompt);
     // Without a number a job gets what the context leaves, here bounded like any other; at least one, so that the engine
@@ -72,6 +81,6 @@ fn prepare(
         sampling: valid.sampling,
         stop: valid.stop,
     };
-    let log = JobLog::new(worker.clone(), &request, &valid.prompt);
+    let log = JobLog::new(state, worker.clone(), &request, &valid.prompt);
     Ok((request, log))
 }

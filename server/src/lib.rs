@@ -13,9 +13,14 @@ mod error;
 mod execute;
 mod fields;
 mod health;
+mod keys;
 mod log;
+mod meter;
+mod metrics;
+mod openapi;
 mod routes;
 mod serve;
+mod shutdown;
 mod sink;
 mod sse;
 mod validate;
@@ -26,8 +31,15 @@ use std::time::{Duration, Instant};
 
 use runtime::ModelInfo;
 use runtime::engine::{DEFAULT_MAX_TOKENS, EngineHandle};
+use tokio::sync::Notify;
+
+use keys::Keys;
+use metrics::Metrics;
 
 pub use serve::{ServeError, run};
+
+/// What a worker can do, as `/health` and the ready callback tell it.
+pub const CAPABILITIES: &[&str] = &["text-gen"];
 
 /// What the server puts requests to.
 pub struct Worker {
@@ -91,5 +103,9 @@ struct State {
     /// Empty until the model is loaded.
     worker: OnceLock<Arc<Worker>>,
     config: Config,
+    keys: Keys,
+    metrics: Metrics,
+    /// Told by `POST /shutdown`.
+    shutdown: Notify,
     started: Instant,
 }

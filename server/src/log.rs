@@ -12,6 +12,7 @@ use crate::{State, Worker};
 
 /// Writes one job's log lines. The prompt appears by length and hash only.
 pub(crate) struct JobLog {
+    state: Arc<State>,
     worker: Arc<Worker>,
     job_id: String,
     correlation_id: String,
@@ -23,8 +24,9 @@ pub(crate) struct JobLog {
 }
 
 impl JobLog {
-    pub(crate) fn new(worker: Arc<Worker>, request: &Request, prompt: &str) -> Self {
+    pub(crate) fn new(state: Arc<State>, worker: Arc<Worker>, request: &Request, prompt: &str) -> Self {
         Self {
+            state,
             worker,
             job_id: request.job_id.clone(),
             correlation_id: request.correlation_id.clone(),
@@ -40,10 +42,12 @@ impl JobLog {
     pub(crate) fn note(&mut self, event: &Event) {
         let info = &self.worker.info;
         let (job_id, correlation_id) = (&self.job_id, &self.correlation_id);
+        let worker_id = &self.state.config.worker_id;
         let (model_ref, device) = (&info.name, &info.device);
         match event {
             Event::Started => info!(
                 event = "execute_start",
+                worker_id,
                 job_id,
                 correlation_id,
                 model_ref,
@@ -58,6 +62,7 @@ impl JobLog {
             }
             Event::End(completion) => info!(
                 event = "execute_end",
+                worker_id,
                 job_id,
                 correlation_id,
                 model_ref,
@@ -73,13 +78,13 @@ impl JobLog {
                 let code = told.code();
                 match cause {
                     JobError::Cancelled | JobError::Timeout(_) | JobError::OutOfMemory(_) => {
-                        warn!(event = "error", job_id, correlation_id, model_ref, device, code, message = %told)
+                        warn!(event = "error", worker_id, job_id, correlation_id, model_ref, device, code, message = %told)
                     }
                     JobError::Launch(_)
                     | JobError::Device(_)
                     | JobError::NotResident(_)
                     | JobError::Internal(_) => {
-                        error!(event = "error", job_id, correlation_id, model_ref, device, code, message = %told)
+                        error!(event = "error", worker_id, job_id, correlation_id, model_ref, device, code, message = %told)
                     }
                 }
             }
@@ -102,6 +107,7 @@ pub(crate) fn refused(state: &State, correlation: &CorrelationId, error: &ApiErr
     };
     warn!(
         event = "error",
+        worker_id = state.config.worker_id,
         correlation_id = correlation.as_str(),
         model_ref = state.config.model,
         device = state.worker.get().map(|worker| &worker.info.device),

@@ -5,9 +5,11 @@ use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
 use hyper::{Method, Request};
 use hyper_util::service::TowerToHyperService;
-use warp::reject::{Reject, Rejection};
+use tokio_stream::Stream;
+use warp::filters::path::FullPath;
+use warp::http::HeaderMap;
 use warp::reply::Response;
-use warp::{Filter, Reply};
+use warp::{Buf, Filter, Rejection, Reply};
 
 use crate::State;
 use crate::cancel::cancel;
@@ -15,6 +17,63 @@ use crate::correlation::CorrelationId;
 use crate::error::ApiError;
 use crate::execute::execute;
 use crate::health::{health, ready};
+use crate::metrics::metrics;
+use crate::openapi::openapi;
+use crate::shutdown::shutdown;
+
+/// A path that the worker answers to.
+#[derive(Debug, Clone, Copy)]
+enum Route {
+    Execute,
+    Cancel,
+    Health,
+    Ready,
+    Metrics,
+    Shutdown,
+    OpenApi,
+}
+
+impl Route {
+    const ALL: [Route; 7] = [
+        Route::Execute,
+        Route::Cancel,
+        Route::Health,
+        Route::Ready,
+        Route::Metrics,
+        Route::Shutdown,
+        Route::OpenApi,
+    ];
+
+    fn path(self) -> &'static str {
+        match self {
+            Route::Execute => "/execute",
+            Route::Cancel => "/cancel",
+            Route::Health => "/health",
+            Route::Ready => "/ready",
+            Route::Metrics => "/metrics",
+            Route::Shutdown => "/shutdown",
+            Route::OpenApi => "/openapi.json",
+        }
+    }
+
+    /// The methods, as the header `Allow` names them.
+    fn allow(self) -> &'static str {
+        match self {
+            Route::Execute | Route::Cancel | Route::Shutdown => "POST",
+            Route::Health | Route::Ready | Route::Metrics | Route::OpenApi => "GET, HEAD",
+        }
+    }
+
+    fn find(path: &str, method: &Method) -> Result<Route, ApiError> {
+        let route = Route::ALL.into_iter().find(|route| route.path() == path).ok_or(ApiError::NotFound)?;
+        let allow = route.allow();
+        if allow.split(", ").any(|allowed| allowed == method.as_str()) {
+            Ok(route)
+        } else {
+            Err(ApiError::MethodNotAllowed { allow })
+        }
+    }
+}
 
 /// All that the worker answers to. Every answer carries its correlation id.
 pub(crate) fn service(
@@ -33,46 +92,36 @@ pub(crate) fn service(
     })
 }
 
-fn routes(state: Arc<State>) -> impl Filter<Extract = (impl Reply,), Error = Infallible> + Clone {
-    let state = warp::any().map(move || state.clone());
-    let post = || only("POST", |method| method == Method::POST);
-    let get = || only("GET, HEAD", |method| method == Method::GET || method == Method::HEAD);
-
-    let execute = warp::path!("execute")
-        .and(post())
-        .and(state.clone())
+fn routes(state: Arc<State>) -> impl Filter<Extract = (Response,), Error = Rejection> + Clone {
+    warp::any()
+        .map(move || state.clone())
+        .and(warp::method())
+        .and(warp::path::full())
+        .and(warp::header::headers_cloned())
         .and(warp::ext::get::<CorrelationId>())
         .and(warp::body::stream())
-        .then(execute);
-    let cancel = warp::path!("cancel").and(post()).and(state.clone()).and(warp::body::stream()).then(cancel);
-    let health = warp::path!("health").and(get()).and(state.clone()).then(health);
-    let ready = warp::path!("ready").and(get()).and(state).then(ready);
-    execute.or(cancel).or(health).or(ready).recover(explain)
+        .then(answer)
 }
 
-/// Lets the methods of a path pass; `allow` names them to others.
-fn only(
-    allow: &'static str,
-    accepts: fn(&Method) -> bool,
-) -> impl Filter<Extract = (), Error = Rejection> + Clone {
-    warp::method()
-        .and_then(move |method: Method| {
-            let allowed = accepts(&method).then_some(());
-            std::future::ready(allowed.ok_or_else(|| warp::reject::custom(WrongMethod { allow })))
-        })
-        .untuple_one()
-}
-
-#[derive(Debug)]
-struct WrongMethod {
-    allow: &'static str,
-}
-
-impl Reject for WrongMethod {}
-
-async fn explain(rejection: Rejection) -> Result<ApiError, Infallible> {
-    Ok(match rejection.find() {
-        Some(&WrongMethod { allow }) => ApiError::MethodNotAllowed { allow },
-        None => ApiError::NotFound,
-    })
+async fn answer(
+    state: Arc<State>,
+    method: Method,
+    path: FullPath,
+    headers: HeaderMap,
+    correlation: CorrelationId,
+    body: impl Stream<Item = Result<impl Buf, warp::Error>>,
+) -> Response {
+    let route = match Route::find(path.as_str(), &method) {
+        Ok(route) => route,
+        Err(error) => return error.into_response(),
+    };
+    match route {
+        Route::Execute => execute(state, headers, correlation, body).await.into_response(),
+        Route::Cancel => cancel(state, headers, body).await.into_response(),
+        Route::Health => health(state).await.into_response(),
+        Route::Ready => ready(state).await.into_response(),
+        Route::Metrics => metrics(state, headers).await.into_response(),
+        Route::Shutdown => shutdown(state, headers).await.into_response(),
+        Route::OpenApi => openapi().await.into_response(),
+    }
 }

@@ -9,10 +9,12 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use runtime::engine::{EngineHandle, EngineState};
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
+use crate::keys::Keys;
+use crate::metrics::Metrics;
 use crate::routes::service;
 use crate::{Config, State, Worker};
 
@@ -42,15 +44,27 @@ pub enum ServeError {
 pub async fn run(
     listener: TcpListener,
     worker: oneshot::Receiver<Worker>,
-    config: Config,
+    mut config: Config,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     let drain_timeout = config.drain_timeout;
-    let state = Arc::new(State { worker: OnceLock::new(), config, started: Instant::now() });
+    let state = Arc::new(State {
+        worker: OnceLock::new(),
+        keys: Keys::new(&std::mem::take(&mut config.api_keys)),
+        config,
+        metrics: Metrics::new(),
+        shutdown: Notify::new(),
+        started: Instant::now(),
+    });
     let mut server =
         Server { state: state.clone(), connections: JoinSet::new(), graceful: GracefulShutdown::new() };
 
-    let mut shutdown = pin!(shutdown);
+    let mut shutdown = pin!(async {
+        tokio::select! {
+            () = shutdown => {}
+            () = state.shutdown.notified() => {}
+        }
+    });
     let loaded = async {
         tokio::select! {
             worker = worker => worker.ok(),
@@ -73,7 +87,11 @@ pub async fn run(
         }
     };
     let drain_timeout = server.accept(&listener, stop).await?;
-    info!(event = "shutdown", drain_timeout_sec = drain_timeout.as_secs());
+    info!(
+        event = "shutdown",
+        worker_id = state.config.worker_id,
+        drain_timeout_sec = drain_timeout.as_secs()
+    );
     engine.shutdown(drain_timeout);
     let drain = async {
         // Until the last job has ended, clients are told to go elsewhere, and probes that it drains.

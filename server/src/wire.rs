@@ -74,11 +74,7 @@ pub(crate) struct EndData<'a> {
 
 impl<'a> EndData<'a> {
     pub(crate) fn new(completion: &'a Completion, seed: u64) -> Self {
-        let (stop_reason, stop_sequence_matched) = match &completion.stop_reason {
-            StopReason::MaxTokens => ("max_tokens", None),
-            StopReason::EndOfSequence => ("eos", None),
-            StopReason::StopSequence(text) => ("stop_sequence", Some(text.as_str())),
-        };
+        let (stop_reason, stop_sequence_matched) = stop_reason(&completion.stop_reason);
         Self {
             tokens_out: completion.tokens_out,
             tokens_in: completion.tokens_in,
@@ -88,6 +84,21 @@ impl<'a> EndData<'a> {
             seed,
         }
     }
+}
+
+/// A stop reason's name, and the stop string that was matched.
+pub(crate) fn stop_reason(reason: &StopReason) -> (&'static str, Option<&str>) {
+    match reason {
+        StopReason::MaxTokens => ("max_tokens", None),
+        StopReason::EndOfSequence => ("eos", None),
+        StopReason::StopSequence(text) => ("stop_sequence", Some(text)),
+    }
+}
+
+/// Body of the answer to `/shutdown`.
+#[derive(Serialize)]
+pub(crate) struct ShutdownBody {
+    pub(crate) status: &'static str,
 }
 
 /// Body of the answer to `/cancel`.

@@ -188,7 +188,7 @@ async fn announce(settings: &Settings, info: &ModelInfo, address: SocketAddr) ->
         vram_bytes: info.bytes_used,
         uri: format!("http://{}", url.reached_at(address)),
         memory_architecture: if info.device == "cpu" { "host" } else { "vram-only" },
-        capabilities: &["text-gen"],
+        capabilities: server::CAPABILITIES,
     };
     let told = url.tell(&ready).await;
     told.map_err(|problem| ServeError::Callback { url: url.to_string(), problem })

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use libtest_mimic::{Failed, Trial};
 use serde_json::json;
+use ureq::Agent;
 
 use crate::callback::Callback;
 use crate::common::{data, executable, with_model};
@@ -22,6 +23,8 @@ pub(crate) fn trials(model: &Result<PathBuf, String>) -> Vec<Trial> {
         Trial::test("the_ready_callback_comes_from_a_server_that_is_ready", callback),
         Trial::test("the_ready_callback_is_repeated_until_it_is_taken", callback_repeated),
         Trial::test("a_ready_callback_that_nobody_takes_ends_the_server", callback_fails),
+        Trial::test("a_key_of_the_operators_file_opens_the_server_and_no_other_does", keys),
+        Trial::test("a_post_to_shutdown_ends_the_server_where_the_operator_allows_it", shutdown),
         Trial::test("no_request_gets_more_tokens_than_the_operator_allows", max_tokens_out),
         with_model("a_second_signal_ends_a_draining_server_at_once", model, second_signal),
     ]
@@ -189,6 +192,38 @@ fn max_tokens_out() -> Result<(), Failed> {
         let all = server.complete(&request)?;
         assert_eq!((all.last("tokens_out"), all.last("stop_reason")), (&json!(10), &json!("max_tokens")));
     }
+    Ok(())
+}
+
+fn keys() -> Result<(), Failed> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("keys");
+    std::fs::write(&file, "# two\nk3y-one\n  k3y-two\n")?;
+    let server =
+        Server::start(serve(&data(MODEL)).arg("--api-key-file").arg(&file).env("WORKER_ORCD_LOG", "trace"))?;
+    let agent: Agent = Agent::config_builder().http_status_as_error(false).proxy(None).build().into();
+    let job = json!({"job_id": "a", "prompt": "a", "max_tokens": 1}).to_string();
+    for (key, status) in [("k3y-one", 200), ("k3y-two", 200), ("k3y-three", 401), ("# two", 401)] {
+        let post =
+            agent.post(format!("{}/execute", server.url)).header("authorization", format!("Bearer {key}"));
+        let mut answer = post.send(&job)?;
+        assert_eq!(answer.status(), status, "{key}");
+        answer.body_mut().read_to_string()?;
+    }
+    assert_eq!(server.get("/health")?.status, 200, "health is open");
+    server.terminate()?;
+    let log = server.ended_with_log()?.log;
+    assert!(!log.iter().any(|line| line.contains("k3y")), "no key is logged: {log:#?}");
+    Ok(())
+}
+
+fn shutdown() -> Result<(), Failed> {
+    let server = Server::start(serve(&data(MODEL)).arg("--allow-shutdown"))?;
+    assert_eq!(server.post("/shutdown", &json!({}))?.status, 202);
+    assert!(server.ended()?.success());
+    let server = Server::start(&mut serve(&data(MODEL)))?;
+    assert_eq!(server.post("/shutdown", &json!({}))?.status, 404);
+    assert_eq!(server.get("/ready")?.status, 200, "it serves on");
     Ok(())
 }
 
