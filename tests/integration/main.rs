@@ -2,12 +2,15 @@
 //!
 //! Most trials take a tiny model; those whose jobs must last take SmolLM2 and are ignored where it cannot be had.
 
+mod callback;
 mod client;
 #[path = "../common/mod.rs"]
 mod common;
 mod ends;
+mod logs;
 mod refuses;
 mod server;
+mod starts;
 mod text;
 
 use libtest_mimic::Arguments;
@@ -18,5 +21,7 @@ fn main() {
     let mut trials = text::trials(&model);
     trials.extend(ends::trials(&model));
     trials.extend(refuses::trials());
+    trials.extend(starts::trials(&model));
+    trials.extend(logs::trials());
     libtest_mimic::run(&arguments, trials).exit();
 }
