@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,7 @@ pub(crate) struct Server {
     child: Child,
     /// `http://ADDRESS:PORT`, as the `ready` line tells it.
     pub(crate) url: String,
+    log: Arc<Mutex<Vec<String>>>,
 }
 
 /// `serve` of a model on the CPU, on a free port.
@@ -34,23 +35,34 @@ impl Server {
     pub(crate) fn start(command: &mut Command) -> Result<Server, Failed> {
         let child =
             command.env_remove("WORKER_ORCD_LOG").stdin(Stdio::null()).stderr(Stdio::piped()).spawn()?;
-        let mut server = Server { child, url: String::new() };
-        let log = server.child.stderr.take().ok_or("no stderr")?;
+        let mut server = Server { child, url: String::new(), log: Arc::default() };
+        let stderr = server.child.stderr.take().ok_or("no stderr")?;
+        let log = server.log.clone();
         let (ready, url) = mpsc::channel();
         // Reads to the end, so that the server never waits for its log to be read.
         thread::spawn(move || {
-            let mut before = String::new();
-            for line in BufReader::new(log).lines().map_while(Result::ok) {
-                match url_of_ready(&line) {
-                    Some(url) => drop(ready.send(Ok(url))),
-                    None => before += &(line + "\n"),
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                if let Some(url) = url_of_ready(&line) {
+                    drop(ready.send(url));
                 }
+                log.lock().unwrap_or_else(PoisonError::into_inner).push(line);
             }
-            drop(ready.send(Err(before)));
         });
-        let told = url.recv_timeout(PATIENCE).map_err(|_| format!("not ready after {PATIENCE:?}"))?;
-        server.url = told.map_err(|log| format!("ended before it was ready:\n{log}"))?;
+        server.url = url.recv_timeout(PATIENCE).map_err(|_| {
+            let log = server.log().join("\n");
+            format!("not ready after {PATIENCE:?}, or ended before:\n{log}")
+        })?;
         Ok(server)
+    }
+
+    /// The lines of its log so far.
+    pub(crate) fn log(&self) -> Vec<String> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Sends SIGTERM.
