@@ -201,7 +201,8 @@ fn over_the_gpu(place: Place) -> Result<(), Failed> {
 
 fn model_over_the_gpu(place: Place) -> Result<(), Failed> {
     let room = Room::new(place)?;
-    let shape = Shape { vocab: 20_000, ..Shape::named("tiny")?.clone() };
+    let mut shape = Shape::named("tiny")?.clone();
+    shape.vocab = 20_000;
     // Two matrices of 2.56 million bytes, and four times 2^20 for them.
     let matrix = (shape.vocab * shape.hidden * 2) as u64;
     let told = shortage(&room, &room.draw(&shape)?, &[], "4")?;

@@ -31,7 +31,7 @@ impl Place {
     pub(crate) const GPUS: [Place; 2] = [Place::Paper, Place::Cuda];
 
     /// What it is to `--device`.
-    fn device(self) -> &'static str {
+    pub(crate) fn device(self) -> &'static str {
         if self == Place::Cpu { "cpu" } else { "cuda:0" }
     }
 }
@@ -59,7 +59,7 @@ pub(crate) fn at(
     let trial = |&place: &Place| {
         let test = test.clone();
         let lacks = place == Place::Cuda && *NO_GPU;
-        Trial::test(format!("{name} [{place}]"), move || test(place))
+        Trial::test(format!("{name}/{place}"), move || test(place))
             .with_kind(if lacks { "no CUDA device" } else { "" })
             .with_ignored_flag(lacks && !required("cuda"))
     };
@@ -118,8 +118,9 @@ impl Room {
 
     /// A model of made-up weights and single bytes, whose context outlasts a test.
     pub(crate) fn drawn(&self) -> Result<PathBuf, Failed> {
-        let tiny = Shape::named("tiny")?;
-        self.draw(&Shape { context: 8192, ..tiny.clone() })
+        let mut shape = Shape::named("tiny")?.clone();
+        shape.context = 8192;
+        self.draw(&shape)
     }
 
     /// A model of made-up weights.

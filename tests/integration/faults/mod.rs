@@ -7,6 +7,7 @@
 mod loading;
 mod many;
 mod plan;
+mod residency;
 mod serving;
 mod trap;
 
@@ -22,6 +23,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials.extend(serving::trials());
     trials.extend(many::trials());
     trials.extend(trap::trials());
+    trials.extend(residency::trials());
     trials
 }
 

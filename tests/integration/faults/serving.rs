@@ -60,7 +60,7 @@ const CASES: &[Case] = &[
     Case { function: "cuLinkCreate_v2", error: &OUT_OF_MEMORY, nths: &[1, 5], code: CUDA, first: true },
     Case { function: "cuLinkAddData_v2", error: &INVALID_PTX, nths: &[1, 5], code: CUDA, first: true },
     Case { function: "cuLinkComplete", error: &UNKNOWN, nths: &[1, 5], code: CUDA, first: true },
-    Case { function: "cuModuleLoadData", error: &INVALID_IMAGE, nths: &[1, 5], code: CUDA, first: true },
+    Case { function: "cuModuleLoadDataEx", error: &INVALID_IMAGE, nths: &[1, 5], code: CUDA, first: true },
     Case { function: "cuModuleGetFunction", error: &NOT_FOUND, nths: &[1, 9], code: CUDA, first: true },
     Case { function: "cuMemAllocHost_v2", error: &OUT_OF_MEMORY, nths: &[1], code: CUDA, first: true },
 ];
