@@ -16,7 +16,9 @@ pub(crate) async fn cancel(
 ) -> Result<impl Reply, ApiError> {
     let body = body::read(body, state.config.body_limit, state.config.read_timeout).await?;
     let job_id = validate::cancel(&body).map_err(ApiError::Invalid)?;
-    state.worker.engine.cancel(&job_id);
+    if let Some(worker) = state.worker.get() {
+        worker.engine.cancel(&job_id);
+    }
     let answer = warp::reply::json(&CancelBody { status: "cancelling", job_id });
     Ok(warp::reply::with_status(answer, StatusCode::ACCEPTED))
 }

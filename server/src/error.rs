@@ -13,6 +13,8 @@ use crate::wire::{ErrorBody, Fault, FaultsBody};
 pub(crate) enum ApiError {
     #[error("{} faults in the request", .0.len())]
     Invalid(Vec<Fault>),
+    #[error("the model is being loaded")]
+    ModelLoading,
     #[error(transparent)]
     Refused(SubmitError),
     #[error(transparent)]
@@ -44,6 +46,7 @@ impl ApiError {
     fn class(&self) -> (&'static str, StatusCode, bool) {
         match self {
             Self::Invalid(_) => ("INVALID_REQUEST", StatusCode::BAD_REQUEST, false),
+            Self::ModelLoading => ("MODEL_LOADING", StatusCode::SERVICE_UNAVAILABLE, true),
             Self::Refused(error) => match error {
                 SubmitError::QueueFull { .. } => ("QUEUE_FULL", StatusCode::TOO_MANY_REQUESTS, true),
                 SubmitError::DuplicateJob(_) => ("DUPLICATE_JOB", StatusCode::CONFLICT, false),
@@ -93,11 +96,11 @@ impl ApiError {
         ErrorBody { code, message: self.to_string(), retriable }
     }
 
-    /// A queue moves within a second; a draining worker has to be replaced first.
+    /// A queue moves within a second; a draining worker has to be replaced first, a model loaded.
     fn retry_after(&self) -> Option<&'static str> {
         match self {
             Self::Refused(SubmitError::QueueFull { .. }) => Some("1"),
-            Self::Refused(SubmitError::Draining) => Some("5"),
+            Self::ModelLoading | Self::Refused(SubmitError::Draining) => Some("5"),
             _ => None,
         }
     }

@@ -1,17 +1,16 @@
 use std::sync::Arc;
 
-use runtime::engine::DEFAULT_MAX_TOKENS;
 use runtime::request::{JobError, Request};
 use tokio::sync::mpsc;
 use tokio_stream::Stream;
 use warp::{Buf, Reply};
 
-use crate::State;
 use crate::correlation::CorrelationId;
 use crate::error::ApiError;
 use crate::log::JobLog;
 use crate::sink::JobSink;
 use crate::sse::JobStream;
+use crate::{State, Worker};
 use crate::{body, log, validate};
 
 /// `POST /execute`: the answer's headers leave as soon as the job is in the queue, `started` when it leaves the
@@ -31,10 +30,11 @@ async fn submit(
     body: impl Stream<Item = Result<impl Buf, warp::Error>>,
 ) -> Result<JobStream, ApiError> {
     let body = body::read(body, state.config.body_limit, state.config.read_timeout).await?;
+    let worker = state.worker.get().ok_or(ApiError::ModelLoading)?.clone();
     // Parsing, hashing and tokenizing a long prompt take milliseconds: too long for a thread that serves others.
     let prepare = {
-        let (state, correlation) = (state.clone(), correlation.clone());
-        move || prepare(state, correlation, &body)
+        let (worker, correlation) = (worker.clone(), correlation.clone());
+        move || prepare(worker, correlation, &body)
     };
     let (request, log) = tokio::task::spawn_blocking(prepare).await.map_err(|_| {
         // Not the panic's own message: it may quote the prompt.
@@ -44,19 +44,20 @@ async fn submit(
     let seed = request.sampling.seed;
     let job_id = request.job_id.clone();
     // Room for all that a job can produce, so that the engine never waits for a reader.
-    let capacity = request.max_tokens.unwrap_or(DEFAULT_MAX_TOKENS) as usize + 2;
+    let capacity = request.max_tokens.unwrap_or(worker.engine.limits().max_tokens) as usize + 2;
     let (sender, events) = mpsc::channel(capacity);
-    state.worker.engine.submit(request, Box::new(JobSink::new(sender, log)))?;
-    Ok(JobStream::new(state.clone(), job_id, correlation.clone(), seed, events))
+    worker.engine.submit(request, Box::new(JobSink::new(sender, log)))?;
+    Ok(JobStream::new(worker, job_id, correlation.clone(), seed, events, state.config.keep_alive))
 }
 
 fn prepare(
-    state: Arc<State>,
+    worker: Arc<Worker>,
     correlation: CorrelationId,
     body: &[u8],
 ) -> Result<(Request, JobLog), ApiError> {
-    let encode = |text: &str| (state.worker.encode)(text);
-    let valid = validate::execute(body, state.worker.info.vocab_size, encode).map_err(ApiError::Invalid)?;
+    let encode = |text: &str| (worker.encode)(text);
+    let most = worker.engine.limits().max_tokens;
+    let valid = validate::execute(body, worker.info.vocab_size, most, encode).map_err(ApiError::Invalid)?;
     let request = Request {
         job_id: valid.job_id,
         correlation_id: correlation.as_str().to_owned(),
@@ -65,6 +66,6 @@ fn prepare(
         sampling: valid.sampling,
         stop: valid.stop,
     };
-    let log = JobLog::new(state.clone(), &request, &valid.prompt);
+    let log = JobLog::new(worker.clone(), &request, &valid.prompt);
     Ok((request, log))
 }

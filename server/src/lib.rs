@@ -21,6 +21,7 @@ mod sse;
 mod validate;
 mod wire;
 
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use runtime::ModelInfo;
@@ -41,9 +42,17 @@ pub struct Worker {
 /// The tokenizer's forward half: a text's token ids as the model wants them, special tokens around it included.
 pub type Encode = Box<dyn Fn(&str) -> Vec<u32> + Send + Sync>;
 
-/// Limits of the server.
-#[derive(Debug, Clone)]
+/// What the server is told at its start. It has no `Debug`: the keys must not get into a log.
+#[derive(Clone)]
 pub struct Config {
+    /// The user's name for the model, told while it is loaded.
+    pub model: String,
+    /// This process among its kind; in every log line.
+    pub worker_id: String,
+    /// Who sends one of these is served; if there are none, everybody is.
+    pub api_keys: Vec<String>,
+    /// Whether `POST /shutdown` works.
+    pub allow_shutdown: bool,
     /// Bytes of a request's body.
     pub body_limit: usize,
     /// Connections served at a time; further ones wait.
@@ -60,6 +69,10 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
+            model: String::new(),
+            worker_id: String::new(),
+            api_keys: Vec::new(),
+            allow_shutdown: false,
             // The longest prompt, each character escaped as a pair of surrogates, and room for the rest.
             body_limit: 12 * 32768 + 128 * 1024,
             max_connections: 512,
@@ -72,7 +85,8 @@ impl Default for Config {
 
 /// What every handler shares.
 struct State {
-    worker: Worker,
+    /// Empty until the model is loaded.
+    worker: OnceLock<Arc<Worker>>,
     config: Config,
     started: Instant,
 }

@@ -5,13 +5,14 @@ use runtime::request::{Event, JobError, Request};
 use sha2::{Digest, Sha256};
 use tracing::{error, info, warn};
 
-use crate::State;
 use crate::correlation::CorrelationId;
 use crate::error::ApiError;
+use crate::wire::Fault;
+use crate::{State, Worker};
 
 /// Writes one job's log lines. The prompt appears by length and hash only.
 pub(crate) struct JobLog {
-    state: Arc<State>,
+    worker: Arc<Worker>,
     job_id: String,
     correlation_id: String,
     prompt_chars: usize,
@@ -22,9 +23,9 @@ pub(crate) struct JobLog {
 }
 
 impl JobLog {
-    pub(crate) fn new(state: Arc<State>, request: &Request, prompt: &str) -> Self {
+    pub(crate) fn new(worker: Arc<Worker>, request: &Request, prompt: &str) -> Self {
         Self {
-            state,
+            worker,
             job_id: request.job_id.clone(),
             correlation_id: request.correlation_id.clone(),
             prompt_chars: prompt.chars().count(),
@@ -37,7 +38,7 @@ impl JobLog {
 
     /// A line for the first event, one for the last; the first token's time is kept for the latter.
     pub(crate) fn note(&mut self, event: &Event) {
-        let info = &self.state.worker.info;
+        let info = &self.worker.info;
         let (job_id, correlation_id) = (&self.job_id, &self.correlation_id);
         let (model_ref, device) = (&info.name, &info.device);
         match event {
@@ -86,20 +87,24 @@ impl JobLog {
     }
 }
 
-/// A line for a request that got no stream. Faults are named by field and rule.
+/// A line for a request that got no stream. Faults are named by field and rule; of a field that is not known, only the
+/// rule: its name may be anything.
 pub(crate) fn refused(state: &State, correlation: &CorrelationId, error: &ApiError) {
-    let info = &state.worker.info;
     let faults = match error {
         ApiError::Invalid(faults) => {
-            faults.iter().map(|f| format!("{}: {}", f.field, f.constraint)).collect()
+            let told = |fault: &Fault| match fault.constraint.as_str() {
+                "known_field" => "known_field".to_owned(),
+                constraint => format!("{}: {constraint}", fault.field),
+            };
+            faults.iter().map(told).collect()
         }
         _ => Vec::new(),
     };
     warn!(
         event = "error",
         correlation_id = correlation.as_str(),
-        model_ref = info.name,
-        device = info.device,
+        model_ref = state.config.model,
+        device = state.worker.get().map(|worker| &worker.info.device),
         code = error.code(),
         message = %error,
         faults = faults.join(", "),

@@ -1,7 +1,7 @@
 use std::future::Future;
 use std::io;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use hyper::server::conn::http1;
@@ -9,6 +9,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use runtime::engine::{EngineHandle, EngineState};
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
@@ -28,30 +29,45 @@ pub enum ServeError {
     Accept(#[source] io::Error),
 }
 
-/// Answers HTTP requests on `listener` until `shutdown` is done; then refuses new jobs, lets running ones finish
-/// for [`Config::drain_timeout`], and returns when the engine has ended and the answers are out, or that time and
-/// one second more have passed. Connections that are still open then are closed. Where the engine fails, it returns
-/// within a second: a supervisor has to start the process anew.
+/// Answers HTTP requests on `listener`, at first only that the model is being loaded, and puts them to `worker` once
+/// it is sent. If its sender is dropped instead, there is nothing to serve, and the server returns.
+///
+/// After `shutdown` is done it refuses new jobs, lets running ones finish for [`Config::drain_timeout`], and returns
+/// when the engine has ended and the answers are out, or that time and one second more have passed. Connections that
+/// are still open then are closed. Where the engine fails, it returns within a second: a supervisor has to start the
+/// process anew.
 ///
 /// # Errors
 /// [`ServeError::Accept`].
 pub async fn run(
     listener: TcpListener,
-    worker: Worker,
+    worker: oneshot::Receiver<Worker>,
     config: Config,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
-    let engine = worker.engine.clone();
     let drain_timeout = config.drain_timeout;
-    let mut server = Server {
-        state: Arc::new(State { worker, config, started: Instant::now() }),
-        connections: JoinSet::new(),
-        graceful: GracefulShutdown::new(),
+    let state = Arc::new(State { worker: OnceLock::new(), config, started: Instant::now() });
+    let mut server =
+        Server { state: state.clone(), connections: JoinSet::new(), graceful: GracefulShutdown::new() };
+
+    let mut shutdown = pin!(shutdown);
+    let loaded = async {
+        tokio::select! {
+            worker = worker => worker.ok(),
+            () = &mut shutdown => None,
+        }
     };
+    let Some(worker) = server.accept(&listener, loaded).await? else {
+        drop(listener);
+        let _ = tokio::time::timeout(GRACE, server.graceful.shutdown()).await;
+        return Ok(());
+    };
+    let engine = worker.engine.clone();
+    state.worker.get_or_init(|| Arc::new(worker));
 
     let stop = async {
         tokio::select! {
-            () = shutdown => drain_timeout,
+            () = &mut shutdown => drain_timeout,
             // There is nothing left to wait for.
             () = reaches(&engine, &[EngineState::Failed]) => Duration::ZERO,
         }
@@ -94,6 +110,10 @@ impl Server {
         let mut failures = 0;
         loop {
             tokio::select! {
+                // In this order: a worker that is there already is there for the first request.
+                biased;
+                answer = &mut stop => return Ok(answer),
+                Some(_) = self.connections.join_next() => {}
                 accepted = listener.accept(), if self.connections.len() < room => match accepted {
                     Ok((stream, _)) => {
                         failures = 0;
@@ -112,8 +132,6 @@ impl Server {
                     }
                     Err(error) => return Err(ServeError::Accept(error)),
                 },
-                Some(_) = self.connections.join_next() => {}
-                answer = &mut stop => return Ok(answer),
             }
         }
     }

@@ -2,7 +2,7 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use runtime::request::{Event, JobError};
@@ -13,7 +13,7 @@ use tokio_stream::Stream;
 use warp::Reply;
 use warp::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
 
-use crate::State;
+use crate::Worker;
 use crate::correlation::CorrelationId;
 use crate::error::ApiError;
 use crate::wire::{EndData, StartedData, TokenData};
@@ -21,7 +21,7 @@ use crate::wire::{EndData, StartedData, TokenData};
 /// The body of an answer to `/execute`: each event of a job as one server-sent event, the moment it exists, and a
 /// comment whenever nothing was sent for a while. Dropped before the job's end, it cancels the job.
 pub(crate) struct JobStream {
-    state: Arc<State>,
+    worker: Arc<Worker>,
     job_id: String,
     correlation: CorrelationId,
     seed: u64,
@@ -35,15 +35,15 @@ const KEEP_ALIVE: Bytes = Bytes::from_static(b": keep-alive\n\n");
 
 impl JobStream {
     pub(crate) fn new(
-        state: Arc<State>,
+        worker: Arc<Worker>,
         job_id: String,
         correlation: CorrelationId,
         seed: u64,
         events: mpsc::Receiver<Event>,
+        keep_alive: Duration,
     ) -> Self {
-        let period = state.config.keep_alive;
-        let idle = interval_at(Instant::now() + period, period);
-        Self { state, job_id, correlation, seed, events, idle, ended: false }
+        let idle = interval_at(Instant::now() + keep_alive, keep_alive);
+        Self { worker, job_id, correlation, seed, events, idle, ended: false }
     }
 
     /// A 200 with this body, marked as nothing to cache or to buffer on the way.
@@ -68,7 +68,7 @@ impl JobStream {
     fn started(&self) -> StartedData<'_> {
         StartedData {
             job_id: &self.job_id,
-            model: &self.state.worker.info.name,
+            model: &self.worker.info.name,
             started_at: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
             seed: self.seed,
             correlation_id: self.correlation.as_str(),
@@ -99,7 +99,7 @@ impl Drop for JobStream {
     fn drop(&mut self) {
         // Once the engine let go of its end, the id may already belong to another job.
         if !self.ended && !self.events.is_closed() {
-            self.state.worker.engine.cancel(&self.job_id);
+            self.worker.engine.cancel(&self.job_id);
         }
     }
 }

@@ -104,21 +104,23 @@ pub(crate) struct ReadyBody {
     pub(crate) status: &'static str,
 }
 
-/// Body of the answer to `/health`.
+/// Body of the answer to `/health`; `None` is what a loading worker does not know yet, or a CPU does not have.
 #[derive(Serialize)]
 pub(crate) struct HealthBody<'a> {
     pub(crate) status: &'static str,
     pub(crate) resident: bool,
     pub(crate) model: &'a str,
-    pub(crate) architecture: &'a str,
-    pub(crate) quant_kind: &'a str,
-    pub(crate) tokenizer_kind: &'a str,
-    pub(crate) vocab_size: usize,
-    pub(crate) context_length: usize,
+    pub(crate) architecture: Option<&'a str>,
+    pub(crate) quant_kind: Option<&'a str>,
+    pub(crate) tokenizer_kind: Option<&'a str>,
+    pub(crate) vocab_size: Option<usize>,
+    pub(crate) context_length: Option<usize>,
     pub(crate) vram_bytes_used: u64,
     pub(crate) vram_bytes_total: u64,
-    pub(crate) device: &'a str,
-    pub(crate) numerics: &'a str,
+    pub(crate) device: Option<&'a str>,
+    pub(crate) sm: Option<&'a str>,
+    pub(crate) driver_version: Option<&'a str>,
+    pub(crate) numerics: Option<&'a str>,
     pub(crate) uptime_seconds: u64,
     pub(crate) capabilities: &'static [&'static str],
     pub(crate) protocol: &'static str,

@@ -238,7 +238,8 @@ async fn health_describes_the_model() {
     let expected = json!({
         "status": "ready", "resident": true, "model": "tiny", "architecture": "llama", "quant_kind": "Q8_0",
         "tokenizer_kind": "bytes", "vocab_size": 256, "context_length": 4096, "vram_bytes_used": 1000,
-        "vram_bytes_total": 4000, "device": "cpu", "numerics": "f32", "capabilities": ["text-gen"], "protocol": "sse",
+        "vram_bytes_total": 4000, "device": "cpu", "sm": "sm_90",
+        "driver_version": "13.0", "numerics": "f32", "capabilities": ["text-gen"], "protocol": "sse",
     });
     assert_eq!(health, expected);
     assert_eq!(server.get("/ready").await.text().await.unwrap(), r#"{"ready":true,"status":"ready"}"#);

@@ -9,6 +9,7 @@ mod numerics;
 mod paper;
 mod pip;
 mod pull;
+mod serve;
 mod synth;
 mod usage;
 
@@ -21,6 +22,7 @@ use libtest_mimic::Arguments;
 fn main() {
     let arguments = Arguments::from_args();
     let mut trials = usage::trials();
+    trials.extend(serve::trials());
     trials.extend(pull::trials());
     trials.extend(bench::trials());
     trials.extend(synth::trials());

@@ -11,16 +11,19 @@
 //! `cuda:0` are ignored where there is no GPU, and those of `faults` without the feature `fault-injection`. See
 //! `WORKER_ORCD_REQUIRE` in ARCHITECTURE.md.
 
+mod callback;
 mod client;
 #[path = "../common/mod.rs"]
 mod common;
 mod determinism;
 mod ends;
 mod faults;
+mod logs;
 mod memory;
 mod place;
 mod refuses;
 mod server;
+mod starts;
 mod text;
 
 use libtest_mimic::Arguments;
@@ -34,5 +37,7 @@ fn main() {
     trials.extend(memory::trials());
     trials.extend(determinism::trials(&model));
     trials.extend(faults::trials());
+    trials.extend(starts::trials(&model));
+    trials.extend(logs::trials());
     libtest_mimic::run(&arguments, trials).exit();
 }

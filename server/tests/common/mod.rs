@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use std::net::SocketAddr;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use runtime::ModelInfo;
@@ -23,10 +24,11 @@ pub(crate) const LIMITS: Limits = Limits {
     queue_depth: 2,
     context: 4096,
     vocab: 256,
-    pages: 64,
+    pages: 128,
     page_bytes: 1000,
     usage: Usage::NONE,
     timeout: Duration::from_secs(300),
+    max_tokens: 2048,
 };
 
 pub(crate) struct Server {
@@ -34,25 +36,23 @@ pub(crate) struct Server {
     pub(crate) engine: EngineHandle,
     pub(crate) client: reqwest::Client,
     stop: Option<oneshot::Sender<()>>,
+    /// The engine's end, until there is an engine.
+    queue: Mutex<Option<JobQueue>>,
     task: JoinHandle<Result<(), ServeError>>,
 }
 
 /// Serves with `script` as the engine's thread. A token is a byte.
 pub(crate) async fn serve(config: Config, script: impl FnOnce(JobQueue) + Send + 'static) -> Server {
-    serve_with(config, |text| text.bytes().map(u32::from).collect(), script).await
+    serve_with(config, bytes, script).await
 }
 
-/// The same, with a tokenizer of its own.
-pub(crate) async fn serve_with(
-    config: Config,
-    encode: fn(&str) -> Vec<u32>,
-    script: impl FnOnce(JobQueue) + Send + 'static,
-) -> Server {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let (engine, queue) = channel(LIMITS);
-    std::thread::spawn(move || script(queue));
-    let info = ModelInfo {
+/// A tokenizer.
+pub(crate) fn bytes(text: &str) -> Vec<u32> {
+    text.bytes().map(u32::from).collect()
+}
+
+fn info() -> ModelInfo {
+    ModelInfo {
         name: "tiny".to_owned(),
         architecture: "llama".to_owned(),
         quant_kind: "Q8_0".to_owned(),
@@ -66,14 +66,52 @@ pub(crate) async fn serve_with(
         bytes_total: 4000,
         sm: Some("sm_90".to_owned()),
         driver_version: Some("13.0".to_owned()),
-    };
-    let worker = Worker { engine: engine.clone(), encode: Box::new(encode), info };
+    }
+}
+
+/// The same, with a tokenizer of its own.
+pub(crate) async fn serve_with(
+    config: Config,
+    encode: fn(&str) -> Vec<u32>,
+    script: impl FnOnce(JobQueue) + Send + 'static,
+) -> Server {
+    let (server, load) = loading(config).await;
+    // Before the server runs for the first time, so that its first request finds it ready.
+    assert!(load.send(server.worker(encode, script)).is_ok());
+    server
+}
+
+/// A server whose model is being loaded, and what says that it is.
+pub(crate) async fn loading(config: Config) -> (Server, oneshot::Sender<Worker>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (load, loaded) = oneshot::channel();
     let (stop, stopped) = oneshot::channel();
-    let task = tokio::spawn(server::run(listener, worker, config, async { stopped.await.unwrap_or(()) }));
-    Server { address, engine, client: reqwest::Client::new(), stop: Some(stop), task }
+    let task = tokio::spawn(server::run(listener, loaded, config, async { stopped.await.unwrap_or(()) }));
+    let (engine, queue) = channel(LIMITS);
+    let server = Server {
+        address,
+        engine,
+        client: reqwest::Client::new(),
+        stop: Some(stop),
+        queue: Mutex::new(Some(queue)),
+        task,
+    };
+    (server, load)
 }
 
 impl Server {
+    /// The worker to send once it is loaded: `script` is its engine's thread.
+    pub(crate) fn worker(
+        &self,
+        encode: fn(&str) -> Vec<u32>,
+        script: impl FnOnce(JobQueue) + Send + 'static,
+    ) -> Worker {
+        let queue = self.queue.lock().unwrap().take().expect("loaded once");
+        std::thread::spawn(move || script(queue));
+        Worker { engine: self.engine.clone(), encode: Box::new(encode), info: info() }
+    }
+
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
