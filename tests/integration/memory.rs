@@ -172,6 +172,8 @@ fn shortage(room: &Room, model: &Path, options: &[&str], paper_mb: &str) -> Resu
     let done = output(command.args(options).env("PAPER_CUDA_MB", paper_mb))?;
     assert!(done.stdout.is_empty(), "{done:?}");
     expect_error_line(&done, &["error: out of memory on cuda:0: "]);
+    let coded = |line: &str| line.starts_with('{') && line.contains("\"code\":\"MODEL_LOAD_FAILED\"");
+    assert!(stderr(&done).lines().any(coded), "{done:?}");
     room.nothing_left()?;
     let line = stderr(&done).lines().find(|line| line.starts_with("error: ")).unwrap_or_default();
     let told = Shortage::read(line)?;

@@ -215,10 +215,11 @@ fn some_of_many(place: Place) -> Result<(), Failed> {
     Ok(())
 }
 
-/// A step fails, and so does what looks whether the GPU still works: it is taken for broken.
+/// A step fails, and so does what looks whether the GPU still works: it is taken for broken, and the process ends
+/// without asking anything of it again.
 fn twice(place: Place) -> Result<(), Failed> {
     let faulty = Faulty::start(Room::new(place)?, &[])?;
-    let Faulty { server, faults, room } = faulty;
+    let Faulty { server, faults, room: _room } = faulty;
     let rule = |nth| Rule { function: "cuStreamSynchronize", nth, action: "719" };
     faults.plan(&[rule(20), rule(21)])?;
     let done = server.complete(&request("a", 7))?;
@@ -227,7 +228,5 @@ fn twice(place: Place) -> Result<(), Failed> {
     let status = server.ended()?;
     assert_eq!(status.code(), Some(1));
     assert_eq!(faults.fired().len(), 2);
-    // The GPU was not broken in truth, so that what the worker had there could be freed.
-    room.nothing_left()?;
     Ok(())
 }
