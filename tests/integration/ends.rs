@@ -154,7 +154,7 @@ fn others_unharmed(place: Place) -> Result<(), Failed> {
             for _ in 0..round % 4 {
                 events.next()?;
             }
-            if (i + round) % 2 == 0 {
+            if (i + round).is_multiple_of(2) {
                 server.post("/cancel", &json!({"job_id": job_id}))?;
                 let (name, last) = loop {
                     match events.next()?.ok_or("the stream ends without an end")? {

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{LazyLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{LazyLock, PoisonError, RwLock};
 
 use libtest_mimic::{Failed, Trial};
 use runtime::device::Device;
@@ -49,9 +49,36 @@ impl fmt::Display for Place {
 /// Why there is no `cuda:0`.
 static NO_GPU: LazyLock<bool> = LazyLock::new(|| Device::cuda(0, IMAGES).is_err());
 
+/// Trials on the real GPU, so that one that counts its memory can be alone there.
+static GPU: RwLock<()> = RwLock::new(());
+
 /// A trial for each of the places; that on `cuda:0` is ignored where there is no GPU, unless `WORKER_ORCD_REQUIRE` has
 /// `cuda`.
 pub(crate) fn at(
+    name: &str,
+    places: &[Place],
+    test: impl Fn(Place) -> Result<(), Failed> + Clone + Send + 'static,
+) -> Vec<Trial> {
+    each(name, places, move |place| {
+        let _among_others =
+            (place == Place::Cuda).then(|| GPU.read().unwrap_or_else(PoisonError::into_inner));
+        test(place)
+    })
+}
+
+/// As [`at`], with nobody else of this process on the real GPU meanwhile.
+pub(crate) fn alone_at(
+    name: &str,
+    places: &[Place],
+    test: impl Fn(Place) -> Result<(), Failed> + Clone + Send + 'static,
+) -> Vec<Trial> {
+    each(name, places, move |place| {
+        let _alone = (place == Place::Cuda).then(|| GPU.write().unwrap_or_else(PoisonError::into_inner));
+        test(place)
+    })
+}
+
+fn each(
     name: &str,
     places: &[Place],
     test: impl Fn(Place) -> Result<(), Failed> + Clone + Send + 'static,
@@ -70,27 +97,11 @@ pub(crate) fn at(
 pub(crate) struct Room {
     pub(crate) place: Place,
     folder: TempDir,
-    _gpu: Option<Gpu>,
 }
-
-/// A hold on the real GPU, so that who counts its memory can be alone there.
-enum Gpu {
-    Shared { _hold: RwLockReadGuard<'static, ()> },
-    Alone { _hold: RwLockWriteGuard<'static, ()> },
-}
-
-static GPU: RwLock<()> = RwLock::new(());
 
 impl Room {
     pub(crate) fn new(place: Place) -> Result<Self, Failed> {
-        let hold = || Gpu::Shared { _hold: GPU.read().unwrap_or_else(PoisonError::into_inner) };
-        Ok(Self { place, folder: tempfile::tempdir()?, _gpu: (place == Place::Cuda).then(hold) })
-    }
-
-    /// Nobody else of this process uses the real GPU meanwhile.
-    pub(crate) fn alone(place: Place) -> Result<Self, Failed> {
-        let hold = || Gpu::Alone { _hold: GPU.write().unwrap_or_else(PoisonError::into_inner) };
-        Ok(Self { place, folder: tempfile::tempdir()?, _gpu: (place == Place::Cuda).then(hold) })
+        Ok(Self { place, folder: tempfile::tempdir()? })
     }
 
     /// A path in the folder.
@@ -98,10 +109,10 @@ impl Room {
         self.folder.path().join(name)
     }
 
-    /// The executable here, which finds no cuBLAS: its memory comes and goes as it likes.
-    pub(crate) fn worker(&self) -> Result<Command, Failed> {
+    /// The executable here.
+    fn worker(&self) -> Result<Command, Failed> {
         let mut command = Command::new(executable());
-        command.env("WORKER_ORCD_CUBLAS", self.path("none"));
+        command.env_remove("WORKER_ORCD_LOG");
         if self.place == Place::Paper {
             on_paper(&mut command, &paper_driver()?, &self.log());
             command.env("WORKER_ORCD_CACHE", self.folder.path());

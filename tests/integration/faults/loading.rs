@@ -5,7 +5,6 @@ use libtest_mimic::{Failed, Trial};
 use super::*;
 use crate::common::paper::left;
 use crate::common::{data, expect_error_line, output, stderr};
-use crate::place::Room;
 
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = Vec::new();
@@ -44,6 +43,7 @@ const CASES: &[Case] = &[
 /// Loads the model with one call failing; the only line on stderr that is no log.
 fn load(room: &Room, rule: Rule<'_>, parts: &[&str]) -> Result<String, Failed> {
     let mut command = room.serve(&data("llama-f16.gguf"))?;
+    without_cublas(&mut command, room);
     let faults = Faults::of(&mut command, room.path("faults"));
     faults.plan(&[rule])?;
     let done = output(&mut command)?;

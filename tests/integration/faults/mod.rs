@@ -11,10 +11,12 @@ mod residency;
 mod serving;
 mod trap;
 
+use std::process::Command;
+
 use libtest_mimic::{Failed, Trial};
 
 use crate::common::required;
-use crate::place::{Place, at};
+use crate::place::{Place, Room, at};
 
 pub(crate) use plan::{Faults, Rule};
 
@@ -32,18 +34,28 @@ pub(crate) fn injected(
     name: &str,
     test: impl Fn(Place) -> Result<(), Failed> + Clone + Send + 'static,
 ) -> Vec<Trial> {
-    let compiled = cfg!(feature = "fault-injection");
-    let checked = move |place| {
-        if !compiled {
-            return Err("compiled without the feature fault-injection".into());
-        }
-        test(place)
+    gated(at(name, &Place::GPUS, move |place| COMPILED.map_err(Failed::from).and_then(|()| test(place))))
+}
+
+/// Whether calls can fail.
+const COMPILED: Result<(), &str> = if cfg!(feature = "fault-injection") {
+    Ok(())
+} else {
+    Err("compiled without the feature fault-injection")
+};
+
+fn gated(trials: Vec<Trial>) -> Vec<Trial> {
+    let gate = |trial: Trial| {
+        let ignored = trial.has_ignored_flag() || (COMPILED.is_err() && !required("faults"));
+        if COMPILED.is_ok() { trial } else { trial.with_kind("no fault-injection") }
+            .with_ignored_flag(ignored)
     };
-    let gated = |trial: Trial| {
-        let ignored = trial.has_ignored_flag() || !(compiled || required("faults"));
-        if compiled { trial } else { trial.with_kind("no fault-injection") }.with_ignored_flag(ignored)
-    };
-    at(name, &Place::GPUS, checked).into_iter().map(gated).collect()
+    trials.into_iter().map(gate).collect()
+}
+
+/// A process whose calls can fail finds no cuBLAS, whose own calls would count.
+fn without_cublas(command: &mut Command, room: &Room) {
+    command.env("WORKER_ORCD_CUBLAS", room.path("none"));
 }
 
 /// An error of the driver: its number as a plan has it, and how messages tell it.

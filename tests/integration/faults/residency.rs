@@ -6,7 +6,6 @@ use libtest_mimic::{Failed, Trial};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::place::Room;
 use crate::server::Server;
 
 pub(crate) fn trials() -> Vec<Trial> {

@@ -9,7 +9,6 @@ use serde_json::{Value, json};
 use super::*;
 use crate::client::Completion;
 use crate::common::data;
-use crate::place::Room;
 use crate::server::Server;
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -89,10 +88,23 @@ pub(super) struct Faulty {
 }
 
 impl Faulty {
-    pub(super) fn start(room: Room, options: &[&str]) -> Result<Self, Failed> {
+    pub(super) fn start(place: Place, options: &[&str]) -> Result<Self, Failed> {
+        let room = Room::new(place)?;
         let mut command = room.serve(&data("llama-f16.gguf"))?;
-        // Nothing is compiled yet.
-        command.args(options).env("WORKER_ORCD_CACHE", room.path("cache"));
+        command.args(options);
+        Self::of(room, command)
+    }
+
+    /// As [`start`](Self::start), with all kernels still to be compiled.
+    fn cold(place: Place) -> Result<Self, Failed> {
+        let room = Room::new(place)?;
+        let mut command = room.serve(&data("llama-f16.gguf"))?;
+        command.env("WORKER_ORCD_CACHE", room.path("cold"));
+        Self::of(room, command)
+    }
+
+    fn of(room: Room, mut command: Command) -> Result<Self, Failed> {
+        without_cublas(&mut command, &room);
         let faults = Faults::of(&mut command, room.path("faults"));
         Ok(Self { server: Server::start(&mut command)?, faults, room })
     }
@@ -133,7 +145,7 @@ impl Faulty {
 
 /// The text of the request where nothing fails.
 pub(super) fn undisturbed(place: Place) -> Result<String, Failed> {
-    let faulty = Faulty::start(Room::new(place)?, &[])?;
+    let faulty = Faulty::start(place, &[])?;
     let text = text(&faulty.server.complete(&request("a", 7))?)?;
     faulty.end()?;
     Ok(text)
@@ -151,10 +163,10 @@ fn expect_told(done: &Completion, code: &str, function: &str, error: &DriverErro
 impl Case {
     fn try_at(&self, place: Place) -> Result<(), Failed> {
         let want = undisturbed(place)?;
-        let mut faulty = Faulty::start(Room::new(place)?, &[])?;
+        let mut faulty = Faulty::start(place, &[])?;
         for &nth in self.nths {
             if self.first {
-                faulty = Faulty::start(Room::new(place)?, &[])?;
+                faulty = Faulty::cold(place)?;
             } else {
                 assert_eq!(text(&faulty.server.complete(&request("a", 7))?)?, want);
             }
@@ -171,7 +183,7 @@ impl Case {
 /// One job is computed at a time; the other is in no failing step.
 fn spared(place: Place) -> Result<(), Failed> {
     let want = undisturbed(place)?;
-    let faulty = Faulty::start(Room::new(place)?, &["--max-batch", "1"])?;
+    let faulty = Faulty::start(place, &["--max-batch", "1"])?;
     faulty.faults.plan(&[Rule { function: "cuGraphLaunch", nth: 60, action: "719" }])?;
     let mut runs = faulty.server.execute(&request("runs", 7))?;
     let mut waits = faulty.server.execute(&request("waits", 7))?;
@@ -186,7 +198,7 @@ fn spared(place: Place) -> Result<(), Failed> {
 
 /// Several jobs, two at a time: one or both of those computed when a call fails are told, and all others have their text.
 fn some_of_many(place: Place) -> Result<(), Failed> {
-    let faulty = Faulty::start(Room::new(place)?, &["--max-batch", "2", "--kv-cache-size-mb", "1"])?;
+    let faulty = Faulty::start(place, &["--max-batch", "2", "--kv-cache-size-mb", "1"])?;
     let seeds = 0..6;
     let complete = |seed: u64| faulty.server.complete(&request(&format!("job {seed}"), seed));
     let alone = seeds.clone().map(complete).collect::<Result<Vec<_>, _>>()?;
@@ -218,7 +230,7 @@ fn some_of_many(place: Place) -> Result<(), Failed> {
 /// A step fails, and so does what looks whether the GPU still works: it is taken for broken, and the process ends
 /// without asking anything of it again.
 fn twice(place: Place) -> Result<(), Failed> {
-    let faulty = Faulty::start(Room::new(place)?, &[])?;
+    let faulty = Faulty::start(place, &[])?;
     let Faulty { server, faults, room: _room } = faulty;
     let rule = |nth| Rule { function: "cuStreamSynchronize", nth, action: "719" };
     faults.plan(&[rule(20), rule(21)])?;
