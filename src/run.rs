@@ -4,7 +4,6 @@ use std::io::{self, Write};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use runtime::engine::DEFAULT_MAX_TOKENS;
 use runtime::numerics::Numerics;
 use runtime::request::{Completion, Disconnected, Event, JobError, Request, Sampling, SubmitError};
 use runtime::worker::{DeviceChoice, LoadError, LoadOptions, Worker};
@@ -75,7 +74,6 @@ pub(crate) fn run(args: Args) -> Result<(), Error> {
         queue_depth: 1,
         timeout: Duration::MAX,
         residency_interval: Duration::from_secs(60),
-        max_tokens: DEFAULT_MAX_TOKENS,
     };
     let worker = Worker::load(options, progress::loading()).map_err(RunError::Load)?;
     let request = Request {

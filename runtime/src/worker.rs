@@ -110,9 +110,6 @@ pub struct LoadOptions {
     pub timeout: Duration,
     /// How often every allocation is verified to be in the device's memory.
     pub residency_interval: Duration,
-    /// Tokens that a job may generate at most, [`DEFAULT_MAX_TOKENS`](crate::engine::DEFAULT_MAX_TOKENS) unless somebody
-    /// wants less.
-    pub max_tokens: u32,
 }
 
 /// A step of a load, told from the engine's thread.
@@ -335,7 +332,6 @@ fn load(
         page_bytes: page,
         usage,
         timeout: options.timeout,
-        max_tokens: options.max_tokens,
     });
     let engine = Engine::new(device, model, sampler, tokenizer.clone(), queue, pages);
     Ok((engine, Loaded { engine: handle, tokenizer, info, residency }))

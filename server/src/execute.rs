@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use runtime::engine::DEFAULT_MAX_TOKENS;
 use runtime::request::{JobError, Request};
 use tokio::sync::mpsc;
 use tokio_stream::Stream;
@@ -31,10 +32,11 @@ async fn submit(
 ) -> Result<JobStream, ApiError> {
     let body = body::read(body, state.config.body_limit, state.config.read_timeout).await?;
     let worker = state.worker.get().ok_or(ApiError::ModelLoading)?.clone();
+    let most = state.config.max_tokens;
     // Parsing, hashing and tokenizing a long prompt take milliseconds: too long for a thread that serves others.
     let prepare = {
         let (worker, correlation) = (worker.clone(), correlation.clone());
-        move || prepare(worker, correlation, &body)
+        move || prepare(worker, correlation, most, &body)
     };
     let (request, log) = tokio::task::spawn_blocking(prepare).await.map_err(|_| {
         // Not the panic's own message: it may quote the prompt.
@@ -44,7 +46,7 @@ async fn submit(
     let seed = request.sampling.seed;
     let job_id = request.job_id.clone();
     // Room for all that a job can produce, so that the engine never waits for a reader.
-    let capacity = request.max_tokens.unwrap_or(worker.engine.limits().max_tokens) as usize + 2;
+    let capacity = request.max_tokens.unwrap_or(DEFAULT_MAX_TOKENS) as usize + 2;
     let (sender, events) = mpsc::channel(capacity);
     worker.engine.submit(request, Box::new(JobSink::new(sender, log)))?;
     Ok(JobStream::new(worker, job_id, correlation.clone(), seed, events, state.config.keep_alive))
@@ -53,16 +55,20 @@ async fn submit(
 fn prepare(
     worker: Arc<Worker>,
     correlation: CorrelationId,
+    most: u32,
     body: &[u8],
 ) -> Result<(Request, JobLog), ApiError> {
     let encode = |text: &str| (worker.encode)(text);
-    let most = worker.engine.limits().max_tokens;
     let valid = validate::execute(body, worker.info.vocab_size, most, encode).map_err(ApiError::Invalid)?;
+    let prompt = encode(&valid.prompt);
+    // Without a number a job gets what the context leaves, here bounded like any other; at least one, so that the engine
+    // refuses a prompt that leaves nothing.
+    let room = worker.engine.limits().tokens().saturating_sub(prompt.len()).max(1);
     let request = Request {
         job_id: valid.job_id,
         correlation_id: correlation.as_str().to_owned(),
-        prompt: encode(&valid.prompt),
-        max_tokens: valid.max_tokens,
+        prompt,
+        max_tokens: Some(valid.max_tokens.unwrap_or(u32::try_from(room).unwrap_or(most).min(most))),
         sampling: valid.sampling,
         stop: valid.stop,
     };

@@ -25,7 +25,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use runtime::ModelInfo;
-use runtime::engine::EngineHandle;
+use runtime::engine::{DEFAULT_MAX_TOKENS, EngineHandle};
 
 pub use serve::{ServeError, run};
 
@@ -53,6 +53,8 @@ pub struct Config {
     pub api_keys: Vec<String>,
     /// Whether `POST /shutdown` works.
     pub allow_shutdown: bool,
+    /// What a request may ask for as `max_tokens`, and what it gets at most where it does not ask.
+    pub max_tokens: u32,
     /// Bytes of a request's body.
     pub body_limit: usize,
     /// Connections served at a time; further ones wait.
@@ -73,6 +75,7 @@ impl Default for Config {
             worker_id: String::new(),
             api_keys: Vec::new(),
             allow_shutdown: false,
+            max_tokens: DEFAULT_MAX_TOKENS,
             // The longest prompt, each character escaped as a pair of surrogates, and room for the rest.
             body_limit: 12 * 32768 + 128 * 1024,
             max_connections: 512,

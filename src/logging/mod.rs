@@ -28,6 +28,20 @@ pub fn init() {
     }
 }
 
+/// From now on a panic is an event that says where it was. What panics say may quote the text that they came upon, and
+/// no text of a request belongs in a log.
+pub(crate) fn hide_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map_or_else(String::new, |location| format!(" at {location}"));
+        tracing::error!(
+            event = "error",
+            severity = "CRITICAL",
+            code = "INTERNAL",
+            "a thread panicked{place}"
+        );
+    }));
+}
+
 /// Whether logs are JSON lines.
 pub(crate) fn is_json() -> bool {
     !io::stderr().is_terminal()

@@ -32,7 +32,6 @@ pub(super) fn begin(
         queue_depth: settings.queue_depth,
         timeout: settings.inference_timeout,
         residency_interval: settings.residency_interval,
-        max_tokens: settings.max_tokens_out,
     };
     let log = log(uri.to_owned());
     let load = move || {

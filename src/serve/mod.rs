@@ -96,6 +96,7 @@ pub(crate) fn run(args: Args) -> Result<(), Error> {
 }
 
 fn serve(settings: Settings) -> Result<(), ServeError> {
+    logging::hide_panics();
     logging::identify("worker_id", settings.worker_id.to_string());
     logging::identify("model_ref", &settings.model);
     logging::identify("device", settings.device.to_string());
@@ -161,6 +162,7 @@ fn config(settings: &Settings) -> server::Config {
         worker_id: settings.worker_id.to_string(),
         api_keys: settings.api_keys.clone(),
         allow_shutdown: settings.allow_shutdown,
+        max_tokens: settings.max_tokens_out,
         drain_timeout: settings.drain_timeout,
         ..server::Config::default()
     }

@@ -1,7 +1,7 @@
 //! What the server's log tells, and what it does not.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 
 use libtest_mimic::{Failed, Trial};
 use serde_json::{Value, json};
@@ -122,15 +122,21 @@ fn secrets() -> Result<(), Failed> {
         format!("{{\"job_id\": \"a\", {SECRET}}}"),
         format!("{SECRET} is no JSON"),
     ] {
-        let whole =
-            format!("POST /execute HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n{body}", body.len());
-        let answer = raw(&server, &whole)?;
+        let whole = format!(
+            "POST /execute HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let answer = raw(&server, &whole, false)?;
         assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
     }
     // Bodies that end early, or in chunks that are none.
-    raw(&server, &format!("POST /execute HTTP/1.1\r\nhost: a\r\ncontent-length: 4000\r\n\r\n{SECRET}"))?;
+    raw(
+        &server,
+        &format!("POST /execute HTTP/1.1\r\nhost: a\r\ncontent-length: 4000\r\n\r\n{SECRET}"),
+        true,
+    )?;
     let chunked = "POST /execute HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n";
-    raw(&server, &format!("{chunked}{SECRET}\r\n{SECRET}"))?;
+    raw(&server, &format!("{chunked}{SECRET}\r\n{SECRET}"), true)?;
 
     server.terminate()?;
     let Ended { status, log } = server.ended_with_log()?;
@@ -144,11 +150,13 @@ fn secrets() -> Result<(), Failed> {
     Ok(())
 }
 
-/// Sends bytes, ends the sending side, and reads all that comes back.
-fn raw(server: &Server, bytes: &str) -> Result<String, Failed> {
+/// Sends bytes and reads all that comes back; `end` ends the sending side before.
+fn raw(server: &Server, bytes: &str, end: bool) -> Result<String, Failed> {
     let mut stream = TcpStream::connect(server.url.trim_start_matches("http://"))?;
     stream.write_all(bytes.as_bytes())?;
-    stream.shutdown(std::net::Shutdown::Write)?;
+    if end {
+        stream.shutdown(Shutdown::Write)?;
+    }
     let mut answer = Vec::new();
     // A server that closes while something was unread resets the connection.
     let _ = stream.read_to_end(&mut answer);

@@ -18,6 +18,7 @@ pub(crate) fn trials(model: &Result<PathBuf, String>) -> Vec<Trial> {
         Trial::test("while_the_model_comes_the_server_says_that_it_starts", starting),
         Trial::test("a_signal_while_the_model_comes_ends_the_server", signal_while_starting),
         Trial::test("a_load_that_fails_ends_a_server_that_was_answering", load_fails),
+        Trial::test("the_log_has_the_code_of_a_gpu_that_is_not_there", no_gpu),
         Trial::test("the_ready_callback_comes_from_a_server_that_is_ready", callback),
         Trial::test("the_ready_callback_is_repeated_until_it_is_taken", callback_repeated),
         Trial::test("a_ready_callback_that_nobody_takes_ends_the_server", callback_fails),
@@ -97,6 +98,18 @@ fn load_fails() -> Result<(), Failed> {
     Ok(())
 }
 
+fn no_gpu() -> Result<(), Failed> {
+    let mut command = Command::new(executable());
+    command.args(["serve", "--port", "0", "--gpu-device", "4096", "--model"]).arg(data(MODEL));
+    let Ended { status, log } = Server::spawn(command.env_remove("WORKER_ORCD_LOG"))?.ended_with_log()?;
+    assert_eq!(status.code(), Some(1), "{log:#?}");
+    let told: Vec<_> =
+        log.iter().filter_map(|line| event(line)).filter(|(name, _)| name == "error").collect();
+    assert_eq!(told.len(), 1, "{log:#?}");
+    assert_eq!((&told[0].1["code"], &told[0].1["device"]), (&json!("DEVICE_NOT_FOUND"), &json!("cuda:4096")));
+    Ok(())
+}
+
 const WORKER_ID: &str = "0b5e7d4e-3f4c-4a53-9f0b-6f6c1d2e3a4b";
 
 /// A server that calls back.
@@ -115,7 +128,7 @@ fn callback() -> Result<(), Failed> {
     let message = ready["message"].as_str().unwrap_or_default();
     let uri = message.strip_prefix("listening on ").ok_or("ready without an address")?;
     let loaded = server.wait_for("model_load_complete")?;
-    assert!(loaded["vram_bytes"].as_u64() > Some(1_000_000), "{loaded}");
+    assert!(loaded["vram_bytes"].as_u64() > Some(100_000), "{loaded}");
     let expected = json!({"worker_id": WORKER_ID, "model_ref": data(MODEL).display().to_string(),
         "vram_bytes": loaded["vram_bytes"], "uri": uri, "memory_architecture": "host", "capabilities": ["text-gen"]});
     assert_eq!(call.body, expected);
@@ -129,19 +142,14 @@ fn callback() -> Result<(), Failed> {
 
 fn callback_repeated() -> Result<(), Failed> {
     let callback = Callback::listen(&[500, 500, 200])?;
-    let server = calls(&callback)?;
+    let mut server = calls(&callback)?;
     let first = callback.next()?.body;
     assert_eq!((&callback.next()?.body, &callback.next()?.body), (&first, &first));
-    while server.wait_for("ready").is_err() {}
-    let uri = first["uri"].as_str().ok_or("no uri")?.to_owned();
-    let Ended { status, log } = {
-        let mut server = server;
-        server.url = uri;
-        let job = json!({"job_id": "a", "prompt": "a", "max_tokens": 3, "temperature": 0.0});
-        assert_eq!(server.complete(&job)?.last.0, "end", "it serves on");
-        server.terminate()?;
-        server.ended_with_log()?
-    };
+    server.url = first["uri"].as_str().ok_or("no uri")?.to_owned();
+    let job = json!({"job_id": "a", "prompt": "a", "max_tokens": 3, "temperature": 0.0});
+    assert_eq!(server.complete(&job)?.last.0, "end", "it serves on");
+    server.terminate()?;
+    let Ended { status, log } = server.ended_with_log()?;
     assert!(status.success(), "{log:#?}");
     let attempts: Vec<_> =
         log.iter().filter_map(|line| event(line)).filter(|(name, _)| name == "ready_callback").collect();

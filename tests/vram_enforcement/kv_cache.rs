@@ -104,7 +104,7 @@ pub(crate) fn an_overflow_is_an_error() -> Result<(), Failed> {
     // Of the whole KV cache: the job never begins.
     let page_bytes = Model::page_bytes(&gguf, &ModelConfig::from_gguf(&gguf)?, Numerics::Tc) as u64;
     let kv_bytes = Some(2 * page_bytes);
-    let worker = Worker::load(LoadOptions { kv_bytes, ..options("llama-f16") }, |_, _| ())?;
+    let worker = Worker::load(LoadOptions { kv_bytes, ..options("llama-f16") }, |_| ())?;
     let submit = |max_tokens: u32| {
         let request = Request {
             job_id: max_tokens.to_string(),

@@ -53,7 +53,7 @@ pub(crate) fn loads() -> Result<(), Failed> {
 
     // Whole workers, each with a device and kernels of its own, and cuBLAS where it is.
     let load = || -> Result<(), Failed> {
-        let worker = Worker::load(options("llama-f16"), |_, _| ())?;
+        let worker = Worker::load(options("llama-f16"), |_| ())?;
         complete(&worker, 3)?;
         worker.stop(Duration::ZERO);
         Ok(())
@@ -70,7 +70,7 @@ pub(crate) fn loads() -> Result<(), Failed> {
 
 pub(crate) fn requests() -> Result<(), Failed> {
     let watcher = Device::cuda(0, IMAGES)?;
-    let worker = Worker::load(options("llama-f16"), |_, _| ())?;
+    let worker = Worker::load(options("llama-f16"), |_| ())?;
     // Every shape of a step occurs and is captured; what graphs take stays.
     for _ in 0..4 {
         complete(&worker, WAVE)?;

@@ -82,7 +82,7 @@ pub(crate) fn every_allocation_is_in_the_ledger() -> Result<(), Failed> {
 }
 
 pub(crate) fn a_loaded_worker_is_verified() -> Result<(), Failed> {
-    let worker = runtime::worker::Worker::load(options("llama-f16"), |_, _| ())?;
+    let worker = runtime::worker::Worker::load(options("llama-f16"), |_| ())?;
     assert!(worker.engine.status().resident);
     let total: u64 = worker.info.bytes_by_purpose.iter().map(|(_, bytes)| bytes).sum();
     assert_eq!(worker.info.bytes_used, total);

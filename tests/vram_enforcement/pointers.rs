@@ -3,7 +3,9 @@
 use std::ffi::c_void;
 use std::ptr::null_mut;
 
+use cuda_std::In;
 use cust::sys::{self, CUresult};
+use kernels::compare::{self, Count};
 use libtest_mimic::Failed;
 use runtime::device::{Device, Purpose};
 use worker_orcd::images::IMAGES;
@@ -73,6 +75,27 @@ pub(crate) fn bytes_past_an_allocation_fail() -> Result<(), Failed> {
     let address = memory.address;
     drop(memory);
     refused(&device, address, BYTES, "knows no such address")
+}
+
+pub(crate) fn a_kernel_gets_no_address_of_the_host() -> Result<(), Failed> {
+    let (device, driver) = open()?;
+    let pinned = driver.pinned(BYTES)?;
+    let host = vec![0f32; 4];
+    let mut answers = Vec::new();
+    for address in [host.as_ptr() as u64, pinned.address, driver.device(BYTES)?.address] {
+        // SAFETY: a launch that is refused reads nothing, and the device's memory is large enough.
+        let launched = unsafe {
+            let view = In::new(address as *const f32, 4);
+            let counts = device.alloc::<u64>(Purpose::Activations, 1)?;
+            let args = Count { got: view, want: view, counts: counts.view_mut(0, 1), len: 4 };
+            device.launch(&compare::COUNT, &args).and_then(|()| device.synchronize())
+        };
+        answers.push(launched.err().map(|error| error.to_string()));
+    }
+    let refused =
+        |answer: &Option<String>| answer.as_ref().is_some_and(|text| text.contains("ILLEGAL_ADDRESS"));
+    assert!(refused(&answers[0]) && refused(&answers[1]) && answers[2].is_none(), "{answers:?}");
+    Ok(())
 }
 
 pub(crate) fn the_loader_refuses() -> Result<(), Failed> {

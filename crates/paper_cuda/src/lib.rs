@@ -24,6 +24,7 @@
 mod driver;
 mod event;
 mod gpu;
+mod host;
 mod memory;
 mod module;
 mod registry;
@@ -42,6 +43,7 @@ use std::ffi::c_int;
 type Answer<T = ()> = Result<T, c_int>;
 
 const INVALID_VALUE: c_int = 1;
+const ILLEGAL_ADDRESS: c_int = 700;
 const OUT_OF_MEMORY: c_int = 2;
 const INVALID_DEVICE: c_int = 101;
 const INVALID_IMAGE: c_int = 200;

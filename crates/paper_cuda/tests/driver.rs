@@ -251,7 +251,7 @@ fn pointers(driver: &Driver) -> Result<(), Failed> {
     let several = |address: usize| {
         let which: [c_int; 4] = [2, 8, 11, 12];
         let mut values = [u64::MAX; 4];
-        let mut places = values.each_mut().map(|value| std::ptr::from_mut(value));
+        let mut places = values.each_mut().map(std::ptr::from_mut);
         let code = call!(driver, cuPointerGetAttributes(
             4 => c_uint, which.as_ptr() => *const c_int, places.as_mut_ptr() => *mut *mut u64, address => usize,
         ));

@@ -12,7 +12,7 @@ use crate::device::Device;
 use crate::engine::fault::fault;
 use crate::engine::sampler::{Row, Sampler};
 use crate::engine::sequence::{Outcome, Sequence};
-use crate::engine::{Job, JobQueue, Next};
+use crate::engine::{DEFAULT_MAX_TOKENS, Job, JobQueue, Next};
 use crate::kv_cache::{PagePool, pages_for};
 use crate::model::{Model, ModelError};
 use crate::request::{Event, JobError, StopReason};
@@ -100,7 +100,7 @@ impl Engine {
             // What one sequence may have: of the model's context, as much as there are pages.
             let context = self.model.limits().context;
             let prompt = job.request.prompt.len();
-            let most = job.request.max_tokens.unwrap_or(self.queue.limits().max_tokens) as usize;
+            let most = job.request.max_tokens.unwrap_or(DEFAULT_MAX_TOKENS) as usize;
             let max_tokens = most.min(context.saturating_sub(prompt));
             let needed = pages_for(prompt + max_tokens);
             let Some(pages) = self.pool.take(needed) else {

@@ -71,8 +71,6 @@ pub struct Limits {
     pub usage: Usage,
     /// What a job may take, from its submission to its end.
     pub timeout: Duration,
-    /// Tokens generated at most where a request names no number. Whoever takes requests allows no more.
-    pub max_tokens: u32,
 }
 
 impl Limits {
@@ -82,7 +80,7 @@ impl Limits {
     }
 }
 
-/// Tokens that a job generates at most, unless somebody wants less.
+/// Tokens generated at most where a request names no number.
 pub const DEFAULT_MAX_TOKENS: u32 = 2048;
 
 /// Keeps ends of drains and deadlines within what the clock can say.

@@ -237,6 +237,13 @@ impl<'a> Loader<'a> {
         wrong(self.gguf, name, problem)
     }
 
+    /// Tells that all is loaded: a file may have tensors that nobody asked for.
+    pub(super) fn finish(self) {
+        if self.done < self.total {
+            (self.progress)(self.total, self.total);
+        }
+    }
+
     fn advance(&mut self, bytes: usize) {
         self.done += bytes as u64;
         (self.progress)(self.done, self.total);

@@ -28,7 +28,6 @@ pub(crate) const LIMITS: Limits = Limits {
     page_bytes: 1000,
     usage: Usage::NONE,
     timeout: Duration::from_secs(300),
-    max_tokens: 2048,
 };
 
 pub(crate) struct Server {

@@ -7,7 +7,9 @@ use super::functions;
 use crate::gpu::Link;
 use crate::module::{self, Body, Function, MOST_SHARED, Module};
 use crate::stream::{Launch, Work};
-use crate::{Answer, INVALID_HANDLE, INVALID_IMAGE, INVALID_VALUE, NOT_FOUND, NOT_SUPPORTED};
+use crate::{
+    Answer, ILLEGAL_ADDRESS, INVALID_HANDLE, INVALID_IMAGE, INVALID_VALUE, NOT_FOUND, NOT_SUPPORTED,
+};
 
 /// `CU_JIT_ERROR_LOG_BUFFER` and the option for its size.
 const ERROR_LOG: [c_int; 2] = [5, 6];
@@ -116,6 +118,7 @@ functions! { in_context:
                 // SAFETY: arguments of this kernel.
                 let geometry = unsafe { kernel.geometry(args.as_ptr()) };
                 asked.is_what_runs(kernel.lanes(), geometry)?;
+                if crate::host::is_among(&args, &gpu.memory) { return Err(ILLEGAL_ADDRESS) }
                 Work::Launch(Arc::new(Launch { kernel, args }))
             }
         };

@@ -11,7 +11,6 @@ const LIMITS: Limits = Limits {
     page_bytes: 1000,
     usage: Usage::NONE,
     timeout: Duration::from_secs(60),
-    max_tokens: 100,
 };
 
 fn request(job_id: &str) -> Request {
