@@ -130,8 +130,8 @@ fn closed_reading(model: &Path) -> Result<(), Failed> {
     drop(reads);
     next.expect("started")?;
     // Who reads on to the first token finds nobody there to tell, and logs no end.
-    let log = server.log();
-    assert!(log.iter().any(|line| line.contains("\"reads\"") && line.contains("CANCELLED")), "{log:?}");
+    let line = server.wait_for("error")?;
+    assert_eq!((&line["job_id"], &line["code"]), (&json!("reads"), &json!("CANCELLED")), "{line}");
     next.expect("token")?;
     Ok(())
 }
