@@ -107,6 +107,16 @@ impl Server {
         Err(format!("no {name} after {PATIENCE:?}").into())
     }
 
+    /// The lines of its log so far.
+    pub(crate) fn log(&self) -> Vec<String> {
+        self.log.lines(|written| written.lines.clone())
+    }
+
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends SIGTERM.
     pub(crate) fn terminate(&self) -> Result<(), Failed> {
         self.signal("TERM")

@@ -5,13 +5,19 @@ use crate::memory::{Kind, Memory};
 /// Where a process of Linux on x86-64 or AArch64 has its code, heap, libraries and stack.
 const HOST: std::ops::Range<u64> = 0x5000_0000_0000..0x8000_0000_0000;
 
+/// More than there are rows or tokens.
+const SMALL: u32 = 1 << 16;
+
 /// Whether one of the words of a kernel's arguments is the address of memory that the process has and the GPU has not.
-/// Two numbers side by side may look like an address; only what is mapped is one.
+/// Two numbers side by side may look like an address; only what is mapped is one, and not what a small number before padding
+/// makes of the half of an address that was left there.
 pub(crate) fn is_among(args: &[u128], memory: &Memory) -> bool {
     let words = args.iter().flat_map(|&pair| [pair as u64, (pair >> 64) as u64]);
-    words.filter(|word| HOST.contains(word)).any(|word| match memory.find(word as usize) {
-        Some(block) => block.kind == Kind::Pinned,
-        None => is_mapped(word),
+    words.filter(|word| HOST.contains(word) && *word as u32 >= SMALL).any(|word| {
+        match memory.find(word as usize) {
+            Some(block) => block.kind == Kind::Pinned,
+            None => is_mapped(word),
+        }
     })
 }
 

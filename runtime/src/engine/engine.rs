@@ -259,7 +259,10 @@ impl Engine {
     /// The device failed: every job hears of it, and no other is taken.
     fn fail(mut self, error: ModelError) {
         tracing::error!(event = "error", severity = "CRITICAL", error = %error, "the device failed: the engine stops");
-        self.stop_all(&fault(&error));
-        self.queue.fail(error.to_string());
+        let told = fault(&error);
+        self.stop_all(&told);
+        for mut job in self.queue.fail(error.to_string()) {
+            let _ = job.sink.send(Event::Error(told.clone()));
+        }
     }
 }
