@@ -24,6 +24,11 @@ impl Pages {
     pub fn ids(&self) -> &[u32] {
         &self.0
     }
+
+    /// Tokens that they hold.
+    pub fn capacity(&self) -> usize {
+        self.0.len() * PAGE
+    }
 }
 
 impl PagePool {
