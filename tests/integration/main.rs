@@ -6,6 +6,7 @@ mod client;
 #[path = "../common/mod.rs"]
 mod common;
 mod ends;
+mod liveness;
 mod refuses;
 mod server;
 mod text;
@@ -18,5 +19,6 @@ fn main() {
     let mut trials = text::trials(&model);
     trials.extend(ends::trials(&model));
     trials.extend(refuses::trials());
+    trials.extend(liveness::trials(&model));
     libtest_mimic::run(&arguments, trials).exit();
 }
