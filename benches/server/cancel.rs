@@ -161,7 +161,7 @@ async fn cancel(
             let probe = json!({"job_id": job_id, "prompt": "a", "max_tokens": 1});
             // Whoever is refused for another reason than its id would have been taken as far as the id goes.
             while matches!(client.execute(&probe).await?, Answer::Refused(409, _)) {
-                tokio::time::sleep(Duration::from_millis(1)).await;
+                tokio::time::sleep(Duration::from_millis(5)).await;
             }
             Ok(Some(Cancelled { way, ran, took: start.elapsed() }))
         }
