@@ -7,9 +7,10 @@
 #   ./run.sh --bench [NAME [-- ARGUMENTS]]
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-# Where tests find their data, and the program they start.
+# Where tests find their data, the program they start, and the paper GPU.
 export WORKER_ORCD_TEST_DATA=$here/golden
 export WORKER_ORCD_EXE=$here/worker-orcd
+export WORKER_ORCD_PAPER=$here/paper
 
 folder=tests
 if [ "${1:-}" = --bench ]; then

@@ -5,10 +5,11 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 bundle=dist/worker-orcd-bundle
 rm -rf "$bundle"
-mkdir -p "$bundle/tests" "$bundle/benches"
+mkdir -p "$bundle/tests" "$bundle/benches" "$bundle/paper"
 
 # Copies what cargo's messages name to $bundle/$1 as PACKAGE-KIND-TARGET: executables of the test harness, of the
-# kinds that the pattern $2 matches. What tests the source tree stays at home: cuda_builder and tests/ptx.rs.
+# kinds that the pattern $2 matches. What tests the source tree stays at home: cuda_builder, tests/ptx.rs
+# and the paper GPU's own test.
 collect() {
     local package kind target executable
     grep '"test":true},"features"' |
@@ -16,7 +17,7 @@ collect() {
         while read -r package kind target executable; do
             package=${package#"$PWD"} package=${package##*/} package=${package:-worker-orcd}
             case "$package-$kind-$target" in
-            cuda_builder-* | worker-orcd-test-ptx) ;;
+            cuda_builder-* | paper_cuda-* | worker-orcd-test-ptx) ;;
             *-$2-*) strip -o "$bundle/$1/$package-$kind-$target" "$executable" ;;
             esac
         done
@@ -26,6 +27,9 @@ cargo test --release --workspace --no-run --message-format=json | collect tests 
 cargo bench --workspace --no-run --message-format=json | collect benches bench
 cargo build --release
 strip -o "$bundle/worker-orcd" "${CARGO_TARGET_DIR:-target}/release/worker-orcd"
+
+# Built with the tests, beside them.
+strip -o "$bundle/paper/libcuda.so.1" "${CARGO_TARGET_DIR:-target}/release/deps/libpaper_cuda.so"
 
 cp -r tests/golden "$bundle/golden"
 git describe --always --dirty >"$bundle/COMMIT"

@@ -6,6 +6,7 @@ mod bench;
 mod common;
 mod hub;
 mod numerics;
+mod paper;
 mod pip;
 mod pull;
 mod synth;
@@ -24,6 +25,7 @@ fn main() {
     trials.extend(bench::trials());
     trials.extend(synth::trials());
     trials.extend(numerics::trials());
+    trials.extend(paper::trials());
     trials.extend(pull::trials_with_the_model(!arguments.list));
     libtest_mimic::run(&arguments, trials).exit();
 }

@@ -134,7 +134,7 @@ impl Behaviour {
                 let some = 1 + below(random, 2000);
                 return read_some(stream, some).await;
             }
-            Stall => stream.write_all(job(job_id, 64).as_bytes()).await?,
+            Stall => stream.write_all(job(job_id, 16).as_bytes()).await?,
         }
         tokio::time::sleep(Duration::from_millis(below(random, 4000) as u64)).await;
         Ok(())

@@ -159,7 +159,8 @@ driver! {
     cuEventSynchronize(s, event: usize) { s.work(Some(event)) }
 
     cuMemAlloc_v2(s, address: &mut usize, bytes: usize) {
-        *address = Box::leak(vec![0xeeu8; bytes].into_boxed_slice()).as_mut_ptr() as usize
+        let memory = Box::leak(vec![0xeeu8; bytes + 256].into_boxed_slice()).as_mut_ptr() as usize;
+        *address = memory.next_multiple_of(256)
     }
     cuMemFree_v2(s, _address: usize) { s.work(None); note("freed".into()) }
     cuMemAllocHost_v2(s, address: &mut usize, bytes: usize) {
