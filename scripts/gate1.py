@@ -186,15 +186,20 @@ def options():
     return args, home
 
 
+def refuse(why):
+    print(f"error: {why}", file=sys.stderr)
+    sys.exit(2)
+
+
 def merged(files, commit):
     results = {}
     for file in files:
         record = json.loads(file.read_text())
         if record["commit"] != commit:
-            sys.exit(f"{file} is of commit {record['commit']}, not {commit}")
+            refuse(f"{file} is of commit {record['commit']}, not {commit}")
         for name, result in record["results"].items():
             if name in results:
-                sys.exit(f"{name} was recorded twice, at last in {file}")
+                refuse(f"{name} was recorded twice, at last in {file}")
             results[name] = result
     return results
 
@@ -237,7 +242,7 @@ def main():
     on_gpu = [result for result in results.values() if result["device"]]
     devices = {(result["device"], result["driver"]) for result in on_gpu}
     if len(devices) > 1:
-        sys.exit(f"the results are of several GPUs: {devices}")
+        refuse(f"the results are of several GPUs: {devices}")
     device, driver = devices.pop() if devices else ("no GPU", None)
     judged = [judge(item, results) for item in items]
     report = {"device": device, "driver": driver, "commit": commit, "items": [item for item, _ in judged]}

@@ -9,5 +9,6 @@
 #   scripts/generate_gate1_report.sh --only api,compile_fail --record built.json
 #   scripts/generate_gate1_report.sh --bundle DIR --merge built.json
 #
-# --help has the rest. Exit code 0: all items passed; 1: not all; 2: a pattern of tests/gate1.toml finds no test.
+# --help has the rest. Exit code 0: all items passed; 1: not all; 2: a pattern of tests/gate1.toml finds no
+# test, or what was recorded does not fit together.
 exec python3 "$(dirname "$0")/gate1.py" "$@"
