@@ -61,7 +61,7 @@ pub(crate) async fn run(server: &mut Server, options: &Options, report: &mut Rep
     }
     let left = Arc::new(AtomicUsize::new(options.cancels));
     let mut cancellers = JoinSet::new();
-    for number in 0..options.connections.unwrap_or(8) {
+    for number in 0..options.connections.unwrap_or(16) {
         let (client, victim, left) = (client.clone(), victim.clone(), left.clone());
         let mut random = Pcg64::seed_from_u64(options.seed << 16 | number as u64);
         cancellers.spawn(async move {

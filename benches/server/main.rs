@@ -59,7 +59,7 @@ pub(crate) struct Options {
     /// How long the hostile connections come
     #[arg(long, global = true, default_value_t = 120)]
     pub(crate) seconds: u64,
-    /// Connections at a time; 500 hostile ones, or 8 that ask, unless given
+    /// Connections at a time; 500 hostile ones, 16 that cancel or 8 that ask, unless given
     #[arg(long, global = true)]
     pub(crate) connections: Option<usize>,
     /// Jobs to cancel
