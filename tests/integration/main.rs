@@ -18,6 +18,7 @@ mod common;
 mod determinism;
 mod ends;
 mod faults;
+mod liveness;
 mod logs;
 mod memory;
 mod place;
@@ -39,5 +40,6 @@ fn main() {
     trials.extend(faults::trials());
     trials.extend(starts::trials(&model));
     trials.extend(logs::trials());
+    trials.extend(liveness::trials(&model));
     libtest_mimic::run(&arguments, trials).exit();
 }
