@@ -8,7 +8,8 @@ rm -rf "$bundle"
 mkdir -p "$bundle/tests" "$bundle/benches"
 
 # Copies what cargo's messages name to $bundle/$1 as PACKAGE-KIND-TARGET: executables of the test harness, of the
-# kinds that the pattern $2 matches. What tests the source tree stays at home: cuda_builder and tests/ptx.rs.
+# kinds that the pattern $2 matches. What tests the source tree stays at home: cuda_builder, and of tests/ api,
+# compile_fail and ptx.
 collect() {
     local package kind target executable
     grep '"test":true},"features"' |
@@ -16,7 +17,7 @@ collect() {
         while read -r package kind target executable; do
             package=${package#"$PWD"} package=${package##*/} package=${package:-worker-orcd}
             case "$package-$kind-$target" in
-            cuda_builder-* | worker-orcd-test-ptx) ;;
+            cuda_builder-* | worker-orcd-test-api | worker-orcd-test-compile_fail | worker-orcd-test-ptx) ;;
             *-$2-*) strip -o "$bundle/$1/$package-$kind-$target" "$executable" ;;
             esac
         done
