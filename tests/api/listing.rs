@@ -109,7 +109,8 @@ impl Listing<'_> {
             }
             Item::Struct(item) => {
                 let (generics, bounds) = (&item.generics, &item.generics.where_clause);
-                self.line(path, &item.attrs, quote!(struct #generics #bounds));
+                let hidden = item.fields.iter().any(|field| !public(&field.vis)).then(|| quote!({ .. }));
+                self.line(path, &item.attrs, quote!(struct #generics #bounds #hidden));
                 self.fields(path, &item.fields);
             }
             Item::Trait(item) => {

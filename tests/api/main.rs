@@ -96,20 +96,20 @@ fn a_listing_has_what_can_be_reached() -> Result<(), Failed> {
         "pub trait Speak: Send { type To<'a>: Copy; const LOUD: bool; fn speak(&self); fn shout(&self) {} }",
     )?;
     let expected = "\
-        small::Kept: #[derive(Clone, Debug)] #[must_use] struct<T: Copy>
+        small::Kept: #[derive(Clone, Debug)] #[must_use] struct<T: Copy> { .. }
         small::Kept: impl<T: Copy> Drop for Kept<T>
         small::Kept: impl<T: Copy> Speak for Kept<T>
         small::Kept::0: field T
         small::Kept::N: const usize in impl<T: Copy> Kept<T>
         small::Kept::get: unsafe fn<'a>(&'a mut self) -> Option<&'a T> in impl<T: Copy> Kept<T>
-        small::Renamed: #[derive(Clone, Debug)] #[must_use] struct<T: Copy>
+        small::Renamed: #[derive(Clone, Debug)] #[must_use] struct<T: Copy> { .. }
         small::Renamed: impl<T: Copy> Drop for Kept<T>
         small::Renamed: impl<T: Copy> Speak for Kept<T>
         small::Renamed::0: field T
         small::Renamed::N: const usize in impl<T: Copy> Kept<T>
         small::Renamed::get: unsafe fn<'a>(&'a mut self) -> Option<&'a T> in impl<T: Copy> Kept<T>
         small::Thing: pub use other::Thing
-        small::Globbed: struct<'a>
+        small::Globbed: struct<'a> { .. }
         small::Globbed::a: field &'a str
         small::make: #[macro_export] macro
         small::open: make! pub X = 3
