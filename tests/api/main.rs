@@ -8,7 +8,7 @@ mod print;
 mod source;
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -22,8 +22,10 @@ const CRATES: [&str; 6] =
     ["runtime", "server", "kernels", "crates/cublas-sys", "crates/cuda_loader", "crates/cuda_std"];
 
 fn main() {
-    let mut trials =
-        vec![Trial::test("a_listing_has_what_can_be_reached", a_listing_has_what_can_be_reached)];
+    let mut trials = vec![
+        Trial::test("a_listing_has_what_can_be_reached", a_listing_has_what_can_be_reached),
+        Trial::test("nothing_public_may_lack_documentation", nothing_public_may_lack_documentation),
+    ];
     trials.extend(CRATES.map(|folder| {
         let name = folder.rsplit('/').next().unwrap_or(folder);
         Trial::test(format!("{name}_offers_what_is_listed"), move || offers_what_is_listed(folder, name))
@@ -55,6 +57,39 @@ const BLESS: &str = "if that is meant, list it with `BLESS=1 cargo test --test a
 
 fn list(name: &str, folder: &Path) -> Result<BTreeSet<String>, Failed> {
     Ok(listing::list(&name.replace('-', "_"), &Source::read(folder)?))
+}
+
+/// The compiler looks for what lacks documentation, and clippy's run makes its warnings errors; here is who could tell it not
+/// to look. `kernel!` alone may: it documents the host's half of a kernel, and the device's is nobody's to call.
+fn nothing_public_may_lack_documentation() -> Result<(), Failed> {
+    let manifest = |folder: &Path| -> Result<toml::Table, Failed> {
+        Ok(fs::read_to_string(folder.join("Cargo.toml"))?.parse()?)
+    };
+    let root = manifest(ROOT.as_ref())?;
+    assert_eq!(root["workspace"]["lints"]["rust"]["missing_docs"].as_str(), Some("warn"));
+    let members =
+        root["workspace"]["members"].as_array().into_iter().flatten().filter_map(toml::Value::as_str);
+    let mut quiet = Vec::new();
+    for folder in members.chain([""]).map(|folder| Path::new(ROOT).join(folder)) {
+        let inherits = manifest(&folder)?.get("lints").and_then(|lints| lints.get("workspace")?.as_bool());
+        assert_eq!(inherits, Some(true), "{}: [lints] workspace = true", folder.display());
+        look_for_exceptions(&folder.join("src"), &mut quiet)?;
+    }
+    assert_eq!(quiet, [Path::new(ROOT).join("crates/cuda_std/src/kernel.rs")]);
+    Ok(())
+}
+
+/// Adds the files that name the lint.
+fn look_for_exceptions(folder: &Path, found: &mut Vec<PathBuf>) -> Result<(), Failed> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            look_for_exceptions(&path, found)?;
+        } else if fs::read_to_string(&path).is_ok_and(|text| text.contains("missing_docs")) {
+            found.push(path);
+        }
+    }
+    Ok(())
 }
 
 fn a_listing_has_what_can_be_reached() -> Result<(), Failed> {
