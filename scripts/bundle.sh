@@ -9,8 +9,8 @@ rm -rf "$bundle"
 mkdir -p "$bundle/tests" "$bundle/benches" "$bundle/paper" "$bundle/scripts"
 
 # Copies what cargo's messages name to $bundle/$1 as PACKAGE-KIND-TARGET: executables of the test harness, of the
-# kinds that the pattern $2 matches. What tests the source tree stays at home: cuda_builder, tests/ptx.rs
-# and the paper GPU's own test.
+# kinds that the pattern $2 matches. What tests the source tree stays at home: cuda_builder, the paper GPU's own test, and
+# of tests/ api, compile_fail and ptx.
 collect() {
     local package kind target executable
     grep '"test":true},"features"' |
@@ -18,7 +18,7 @@ collect() {
         while read -r package kind target executable; do
             package=${package#"$PWD"} package=${package##*/} package=${package:-worker-orcd}
             case "$package-$kind-$target" in
-            cuda_builder-* | paper_cuda-* | worker-orcd-test-ptx) ;;
+            cuda_builder-* | paper_cuda-* | worker-orcd-test-api | worker-orcd-test-compile_fail | worker-orcd-test-ptx) ;;
             *-$2-*) strip -o "$bundle/$1/$package-$kind-$target" "$executable" ;;
             esac
         done
