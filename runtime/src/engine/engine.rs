@@ -246,7 +246,10 @@ impl Engine {
                 // Whether anybody still listens makes no difference any more.
                 let _ = sequence.send(Event::Error(error));
             }
-            Leaves::Disconnected => {}
+            Leaves::Disconnected => {
+                // For the log and the counters: nobody else hears it.
+                let _ = sequence.send(Event::Error(JobError::Cancelled));
+            }
         }
     }
 
