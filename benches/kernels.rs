@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use criterion::Criterion;
 use cust::context::CurrentContext;
 use cust::memory::{CopyDestination, DeviceBuffer};
+use kernels::sample::Choice;
 use runtime::device::Device;
 use worker_orcd::images::IMAGES;
 
@@ -207,7 +208,8 @@ fn others(model: Model) -> Vec<Row> {
         row("residual/add", shape("m=8"), move || Addition::new(8, n, 0)),
         row("logits/finish", shape("m=8"), move || Finished::new(8, vocab, true, false)),
         row("sample/token", shape("no limits, m=8"), move || {
-            Draw::often(&cases::random::Random::new(1).floats(vocab), 0.8, 8)
+            let choice = Choice { random: 0, temperature: 0.8, top_p: 1.0, min_p: 0.0, top_k: 0 };
+            Draw::often(&cases::random::Random::new(1).floats(vocab), choice, 8)
         }),
         row("sample/token", shape("mixed limits, m=8"), move || Draw::random(vocab, 8, 1)),
         row("sample/penalty", shape("700 seen, m=8"), move || Repeat::new(vocab, &[700; 8])),

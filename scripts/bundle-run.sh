@@ -7,9 +7,9 @@
 #   ./run.sh --bench [NAME [-- ARGUMENTS]]
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-# Where tests find their data, and the program they start.
+# Where tests find their data and the paper GPU.
 export WORKER_ORCD_TEST_DATA=$here/golden
-export WORKER_ORCD_EXE=$here/worker-orcd
+export WORKER_ORCD_PAPER=$here/paper
 
 folder=tests
 if [ "${1:-}" = --bench ]; then
@@ -32,6 +32,11 @@ for executable in "$here/$folder"/*"$name"*; do
     [ -x "$executable" ] || continue
     echo "== ${executable##*/}"
     ran=$((ran + 1))
+    case $executable in
+    # Its driver's calls can be made to fail.
+    */worker-orcd-test-integration) export WORKER_ORCD_EXE=$here/worker-orcd-faults ;;
+    *) export WORKER_ORCD_EXE=$here/worker-orcd ;;
+    esac
     "$executable" "$@" </dev/null 2>&1 | tee "$log"
     [ "${PIPESTATUS[0]}" -eq 0 ] || broken+=("${executable##*/}")
     # Each test executable ends with: test result: ok. 4 passed; 0 failed; 1 ignored; ...

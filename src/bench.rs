@@ -101,7 +101,7 @@ pub(crate) fn run(args: Args) -> Result<(), Error> {
         profile: args.profile,
         numerics: args.numerics,
     };
-    let mut progress = progress::loading();
+    let mut progress = progress::uploading();
     let mut bench = Bench::load(&device, &gguf, options, &mut progress).map_err(BenchFault::Bench)?;
 
     let table = args.json.as_deref() != Some(Path::new("-"));

@@ -1,10 +1,21 @@
 //! Progress bars, on a terminal's stderr only.
 
 use indicatif::{ProgressBar, ProgressStyle};
+use runtime::worker::Progress;
 
 /// Shows how much of a model has been uploaded.
-pub(crate) fn loading() -> impl FnMut(u64, u64) + Send + 'static {
+pub(crate) fn uploading() -> impl FnMut(u64, u64) + Send + 'static {
     show("loading {bar:40} {bytes}/{total_bytes}")
+}
+
+/// The same for a worker's load.
+pub(crate) fn loading() -> impl FnMut(Progress<'_>) + Send + 'static {
+    let mut bar = uploading();
+    move |step| {
+        if let Progress::Uploaded { done, total } = step {
+            bar(done, total);
+        }
+    }
 }
 
 /// Shows how much of a file has been written.

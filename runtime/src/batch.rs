@@ -60,6 +60,11 @@ impl Batch {
         self.tokens.len()
     }
 
+    /// The greatest position; `None` of no tokens.
+    pub fn last_position(&self) -> Option<u32> {
+        self.positions.iter().max().copied()
+    }
+
     /// The first token outside of a vocabulary: its position in its sequence, and its id.
     pub fn out_of_range(&self, vocab: usize) -> Option<(u32, u32)> {
         let i = self.tokens.iter().position(|&id| id as usize >= vocab)?;
@@ -160,7 +165,7 @@ impl BatchBuffers {
     pub fn shape(&self, batch: &Batch) -> Shape {
         let (tokens, sequences) = (batch.tokens.len(), batch.pages.len());
         assert!(tokens <= self.limits.tokens && sequences <= self.limits.sequences);
-        let last = batch.positions.iter().max().map_or(0, |&position| position as usize);
+        let last = batch.last_position().map_or(0, |position| position as usize);
         assert!(last < self.limits.context, "position {last} is outside of the context");
         let chunks = (last + 1).div_ceil(CHUNK);
         let most = self.limits.context.div_ceil(CHUNK);

@@ -24,6 +24,11 @@ impl Pages {
     pub fn ids(&self) -> &[u32] {
         &self.0
     }
+
+    /// Tokens that they hold.
+    pub fn capacity(&self) -> usize {
+        self.0.len() * PAGE
+    }
 }
 
 impl PagePool {
@@ -33,6 +38,7 @@ impl PagePool {
     }
 
     /// Takes `count` pages; `None`, and nothing taken, if fewer are free.
+    #[must_use = "pages that are dropped are lost"]
     pub fn take(&mut self, count: usize) -> Option<Pages> {
         let left = self.free.len().checked_sub(count)?;
         Some(Pages(self.free.split_off(left)))

@@ -112,6 +112,23 @@ pub struct LoadOptions {
     pub residency_interval: Duration,
 }
 
+/// A step of a load, told from the engine's thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress<'a> {
+    /// The device is open, and has this name.
+    Opened {
+        /// `cpu`, `cuda:0`.
+        device: &'a str,
+    },
+    /// A part of the weights is on the device.
+    Uploaded {
+        /// Bytes so far.
+        done: u64,
+        /// Bytes in all.
+        total: u64,
+    },
+}
+
 /// What keys and values take at most where nobody says.
 pub const DEFAULT_KV_BYTES: u64 = 2 << 30;
 
@@ -207,14 +224,13 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Loads a model and starts its engine on a thread of its own. `progress` is told the bytes uploaded and in all, from
-    /// that thread.
+    /// Loads a model and starts its engine on a thread of its own. `progress` is told each step, from that thread.
     ///
     /// # Errors
     /// See [`LoadError`]; nothing is left behind.
     pub fn load(
         options: LoadOptions,
-        progress: impl FnMut(u64, u64) + Send + 'static,
+        progress: impl FnMut(Progress<'_>) + Send + 'static,
     ) -> Result<Self, LoadError> {
         let interval = options.residency_interval;
         let (report, loaded) = mpsc::channel();
@@ -252,7 +268,10 @@ struct Loaded {
     residency: Residency,
 }
 
-fn load(options: &LoadOptions, mut progress: impl FnMut(u64, u64)) -> Result<(Engine, Loaded), LoadError> {
+fn load(
+    options: &LoadOptions,
+    mut progress: impl FnMut(Progress<'_>),
+) -> Result<(Engine, Loaded), LoadError> {
     // The cheap checks come before the device, and all checks before the upload.
     let gguf = Gguf::open(&options.path)?;
     let tokenizer = Arc::new(Tokenizer::from_gguf(&gguf)?);
@@ -261,6 +280,7 @@ fn load(options: &LoadOptions, mut progress: impl FnMut(u64, u64)) -> Result<(En
     let (device, taken) = options.device.open(options.images, options.image_cache.clone())?;
     let numerics = options.numerics.unwrap_or(Numerics::default_of(&device));
     tracing::info!(event = "startup", device = device.name(), numerics = numerics.name(), "runs on {taken}");
+    progress(Progress::Opened { device: &device.name() });
 
     let page = Model::page_bytes(&gguf, &config, numerics) as u64;
     let whole = pages_for(config.context) as u64;
@@ -277,7 +297,8 @@ fn load(options: &LoadOptions, mut progress: impl FnMut(u64, u64)) -> Result<(En
     let sequences = options.max_batch.clamp(1, tokens);
     let limits = BatchLimits { tokens, sequences, context };
     let plan = Plan { numerics, limits, pages };
-    let model = Model::load(&device, &gguf, plan, &mut progress)?;
+    let mut uploaded = |done, total| progress(Progress::Uploaded { done, total });
+    let model = Model::load(&device, &gguf, plan, &mut uploaded)?;
     device.release_staging()?;
 
     // The last allocation.

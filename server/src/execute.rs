@@ -67,12 +67,17 @@ fn prepare(
     body: &[u8],
 ) -> Result<(Request, JobLog), ApiError> {
     let encode = |text: &str| (worker.encode)(text);
-    let valid = validate::execute(body, worker.info.vocab_size, encode).map_err(ApiError::Invalid)?;
+    let most = state.config.max_tokens;
+    let valid = validate::execute(body, worker.info.vocab_size, most, encode).map_err(ApiError::Invalid)?;
+    let prompt = encode(&valid.prompt);
+    // Without a number a job gets what the context leaves, here bounded like any other; at least one, so that the engine
+    // refuses a prompt that leaves nothing.
+    let room = worker.engine.limits().tokens().saturating_sub(prompt.len()).max(1);
     let request = Request {
         job_id: valid.job_id,
         correlation_id: correlation.as_str().to_owned(),
-        prompt: encode(&valid.prompt),
-        max_tokens: valid.max_tokens,
+        prompt,
+        max_tokens: Some(valid.max_tokens.unwrap_or(u32::try_from(room).unwrap_or(most).min(most))),
         sampling: valid.sampling,
         stop: valid.stop,
     };

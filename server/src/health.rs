@@ -4,8 +4,8 @@ use runtime::engine::{EngineState, Status};
 use warp::Reply;
 use warp::http::StatusCode;
 
-use crate::State;
 use crate::wire::{HealthBody, ReadyBody};
+use crate::{CAPABILITIES, State};
 
 /// `GET /health`: always 200, from cached state; the device is not asked.
 pub(crate) async fn health(state: Arc<State>) -> impl Reply {
@@ -28,7 +28,7 @@ pub(crate) async fn health(state: Arc<State>) -> impl Reply {
         driver_version: info.and_then(|info| info.driver_version.as_deref()),
         numerics: info.map(|info| info.numerics.as_str()),
         uptime_seconds: state.started.elapsed().as_secs(),
-        capabilities: &["text-gen"],
+        capabilities: CAPABILITIES,
         protocol: "sse",
     })
 }

@@ -30,13 +30,16 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use runtime::ModelInfo;
-use runtime::engine::EngineHandle;
+use runtime::engine::{DEFAULT_MAX_TOKENS, EngineHandle};
 use tokio::sync::Notify;
 
 use keys::Keys;
 use metrics::Metrics;
 
 pub use serve::{ServeError, run};
+
+/// What a worker can do, as `/health` and the ready callback tell it.
+pub const CAPABILITIES: &[&str] = &["text-gen"];
 
 /// What the server puts requests to.
 pub struct Worker {
@@ -62,6 +65,8 @@ pub struct Config {
     pub api_keys: Vec<String>,
     /// Whether `POST /shutdown` works.
     pub allow_shutdown: bool,
+    /// What a request may ask for as `max_tokens`, and what it gets at most where it does not ask.
+    pub max_tokens: u32,
     /// Bytes of a request's body.
     pub body_limit: usize,
     /// Connections served at a time; further ones wait.
@@ -82,6 +87,7 @@ impl Default for Config {
             worker_id: String::new(),
             api_keys: Vec::new(),
             allow_shutdown: false,
+            max_tokens: DEFAULT_MAX_TOKENS,
             // The longest prompt, each character escaped as a pair of surrogates, and room for the rest.
             body_limit: 12 * 32768 + 128 * 1024,
             max_connections: 512,

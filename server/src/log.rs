@@ -7,6 +7,7 @@ use tracing::{error, info, warn};
 
 use crate::correlation::CorrelationId;
 use crate::error::ApiError;
+use crate::wire::Fault;
 use crate::{State, Worker};
 
 /// Writes one job's log lines. The prompt appears by length and hash only.
@@ -91,11 +92,16 @@ impl JobLog {
     }
 }
 
-/// A line for a request that got no stream. Faults are named by field and rule.
+/// A line for a request that got no stream. Faults are named by field and rule; of a field that is not known, only the
+/// rule: its name may be anything.
 pub(crate) fn refused(state: &State, correlation: &CorrelationId, error: &ApiError) {
     let faults = match error {
         ApiError::Invalid(faults) => {
-            faults.iter().map(|f| format!("{}: {}", f.field, f.constraint)).collect()
+            let told = |fault: &Fault| match fault.constraint.as_str() {
+                "known_field" => "known_field".to_owned(),
+                constraint => format!("{}: {constraint}", fault.field),
+            };
+            faults.iter().map(told).collect()
         }
         _ => Vec::new(),
     };

@@ -27,7 +27,7 @@ mod tests {
 
     /// A vocabulary with room for every `top_k`, and one token a text.
     fn accepts(body: &Value) -> bool {
-        validate::execute(body.to_string().as_bytes(), usize::MAX, |_| vec![0]).is_ok()
+        validate::execute(body.to_string().as_bytes(), usize::MAX, 2048, |_| vec![0]).is_ok()
     }
 
     #[test]

@@ -1,4 +1,3 @@
-use runtime::engine::DEFAULT_MAX_TOKENS;
 use runtime::request::Sampling;
 use uuid::Uuid;
 
@@ -22,19 +21,21 @@ const STOP_TOKENS: usize = 32;
 /// More text than 32 tokens hold; keeps a hostile string from the tokenizer.
 const STOP_CHARS: usize = 4096;
 
-/// Checks a body of `/execute` against a vocabulary of `vocab` tokens; `encode` counts the tokens of stop strings.
+/// Checks a body of `/execute` against a vocabulary of `vocab` tokens and a completion of `most` at most; `encode` counts
+/// the tokens of stop strings.
 ///
 /// # Errors
 /// All faults of the body.
 pub(crate) fn execute(
     body: &[u8],
     vocab: usize,
+    most: u32,
     encode: impl Fn(&str) -> Vec<u32>,
 ) -> Result<Execute, Vec<Fault>> {
     let mut fields = Fields::parse(body)?;
     let job_id = fields.text("job_id", JOB_ID_CHARS);
     let prompt = fields.text("prompt", PROMPT_CHARS);
-    let max_tokens = fields.integer("max_tokens", 1..=u64::from(DEFAULT_MAX_TOKENS));
+    let max_tokens = fields.integer("max_tokens", 1..=u64::from(most));
     let temperature = fields.real("temperature", Bounds { min: 0.0, max: 2.0, open: false });
     let top_p = fields.real("top_p", Bounds { min: 0.0, max: 1.0, open: true });
     let top_k = fields.integer("top_k", 0..=u64::from(u32::try_from(vocab).unwrap_or(u32::MAX)));
@@ -90,10 +91,11 @@ mod tests {
     use super::*;
 
     const VOCAB: usize = 49152;
+    const MOST: u32 = 2048;
 
     /// One token a character.
     fn check(body: &Value) -> Result<Execute, Vec<Fault>> {
-        execute(body.to_string().as_bytes(), VOCAB, |text| text.chars().map(u32::from).collect())
+        execute(body.to_string().as_bytes(), VOCAB, MOST, |text| text.chars().map(u32::from).collect())
     }
 
     /// A valid request with one more field.
@@ -181,8 +183,8 @@ mod tests {
     fn tokens_around_a_text_do_not_count_against_stop_strings() {
         let marked = |text: &str| [0].into_iter().chain(text.chars().map(u32::from)).collect();
         let body = |length| with("stop", json!(["x".repeat(length)])).to_string();
-        assert!(execute(body(32).as_bytes(), VOCAB, marked).is_ok());
-        assert!(execute(body(33).as_bytes(), VOCAB, marked).is_err());
+        assert!(execute(body(32).as_bytes(), VOCAB, MOST, marked).is_ok());
+        assert!(execute(body(33).as_bytes(), VOCAB, MOST, marked).is_err());
     }
 
     #[test]
@@ -220,10 +222,10 @@ mod tests {
             r#"{"prompt": "\ud800"}"#,
             &deep,
         ] {
-            let faults = execute(text.as_bytes(), VOCAB, |_| vec![]).unwrap_err();
+            let faults = execute(text.as_bytes(), VOCAB, MOST, |_| vec![]).unwrap_err();
             assert_eq!((faults[0].field.as_str(), faults[0].constraint.as_str()), ("body", "valid_json"));
         }
-        let faults = execute(b"\"\xff\"", VOCAB, |_| vec![]).unwrap_err();
+        let faults = execute(b"\"\xff\"", VOCAB, MOST, |_| vec![]).unwrap_err();
         assert_eq!(faults[0].constraint, "valid_json");
         assert_eq!(constraints(&json!([1])), [("body".to_owned(), "type(object)".to_owned())]);
     }
@@ -285,7 +287,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_answered(body in prop::collection::vec(any::<u8>(), 0..200)) {
-            if let Err(faults) = execute(&body, VOCAB, |_| vec![]) {
+            if let Err(faults) = execute(&body, VOCAB, MOST, |_| vec![]) {
                 prop_assert!(!faults.is_empty());
             }
         }

@@ -72,5 +72,5 @@ async fn a_job_is_logged_with_its_ids_and_without_its_prompt() {
     assert!(end["first_token_ms"].is_u64() && end["vram_bytes"] == 1000, "{end}");
     let error = line("error");
     assert_eq!(error["code"], "INVALID_REQUEST");
-    assert_eq!(error["faults"], "job_id: non_empty, promt: known_field");
+    assert_eq!(error["faults"], "job_id: non_empty, known_field");
 }

@@ -6,8 +6,10 @@ mod bench;
 mod common;
 mod hub;
 mod numerics;
+mod paper;
 mod pip;
 mod pull;
+mod serve;
 mod synth;
 mod usage;
 
@@ -20,10 +22,12 @@ use libtest_mimic::Arguments;
 fn main() {
     let arguments = Arguments::from_args();
     let mut trials = usage::trials();
+    trials.extend(serve::trials());
     trials.extend(pull::trials());
     trials.extend(bench::trials());
     trials.extend(synth::trials());
     trials.extend(numerics::trials());
+    trials.extend(paper::trials());
     trials.extend(pull::trials_with_the_model(!arguments.list));
     libtest_mimic::run(&arguments, trials).exit();
 }

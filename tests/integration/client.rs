@@ -1,7 +1,7 @@
 //! A client of the server: requests, and event streams read as they come.
 
 use std::io::{BufRead, BufReader};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use libtest_mimic::Failed;
 use serde_json::Value;
@@ -66,6 +66,20 @@ impl Server {
 
     pub(crate) fn get(&self, path: &str) -> Result<Answer, Failed> {
         Answer::read(Self::agent().get(format!("{}{path}", self.url)).call()?)
+    }
+
+    /// Waits until the last job's end is behind the worker, which must be well.
+    pub(crate) fn idle(&self) -> Result<(), Failed> {
+        let start = Instant::now();
+        loop {
+            let health = self.get("/health")?.body;
+            assert_eq!(health["resident"], true, "{health}");
+            match health["status"].as_str() {
+                Some("ready") => return Ok(()),
+                Some("busy") if start.elapsed() < PATIENCE => {}
+                _ => return Err(format!("after {:?}: {health}", start.elapsed()).into()),
+            }
+        }
     }
 
     /// Starts a job that must be taken.

@@ -1,7 +1,8 @@
-//! How jobs and the server end before their time. The jobs take SmolLM2, so that they last; with 30 MB for keys and
+//! How jobs and the server end before their time. Most jobs take SmolLM2, so that they last; with 30 MB for keys and
 //! values one job without `max_tokens` holds every page.
 
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use libtest_mimic::{Failed, Trial};
@@ -9,17 +10,22 @@ use serde_json::{Value, json};
 
 use crate::client::Events;
 use crate::common::with_model;
+use crate::place::{Place, Room, at};
 use crate::server::{Server, serve};
 
 pub(crate) fn trials(model: &Result<PathBuf, String>) -> Vec<Trial> {
-    vec![
+    let mut trials = at("jobs_that_leave_change_nothing_for_others", &Place::ALL, others_unharmed);
+    trials.extend([
         with_model("tokens_arrive_and_health_answers_while_the_model_computes", model, while_it_computes),
         with_model("a_cancelled_job_ends_at_once_and_frees_its_pages", model, cancel),
         with_model("a_job_cancelled_while_it_waits_never_starts", model, cancel_waiting),
+        with_model("a_job_cancelled_while_its_prompt_is_read_says_nothing", model, cancel_reading),
+        with_model("a_connection_closed_while_a_prompt_is_read_frees_its_pages", model, closed_reading),
         with_model("a_closed_connection_ends_its_job_and_frees_its_pages", model, closed_connection),
         with_model("after_sigterm_running_jobs_finish_and_new_ones_are_refused", model, drain),
         with_model("jobs_over_the_drain_time_are_cancelled_and_the_server_ends", model, drain_is_over),
-    ]
+    ]);
+    trials
 }
 
 /// What a job may take to end once nobody wants it.
@@ -95,6 +101,87 @@ fn cancel_waiting(model: &Path) -> Result<(), Failed> {
     }
     first.expect("token")?;
     Ok(())
+}
+
+/// A job whose prompt takes seconds to read, and which takes all pages.
+fn with_long_prompt(job_id: &str) -> Value {
+    let mut job = endless(job_id);
+    job["prompt"] = json!("a boy and a book ".repeat(100));
+    job
+}
+
+fn cancel_reading(model: &Path) -> Result<(), Failed> {
+    let server = small(model, &[])?;
+    let mut reads = server.execute(&with_long_prompt("reads"))?;
+    let mut next = server.execute(&endless("next"))?;
+    reads.expect("started")?;
+    server.post("/cancel", &json!({"job_id": "reads"}))?;
+    assert_eq!(reads.expect("error")?["code"], "CANCELLED", "no token came before");
+    next.expect("started")?;
+    next.expect("token")?;
+    Ok(())
+}
+
+fn closed_reading(model: &Path) -> Result<(), Failed> {
+    let server = small(model, &[])?;
+    let mut reads = server.execute(&with_long_prompt("reads"))?;
+    let mut next = server.execute(&endless("next"))?;
+    reads.expect("started")?;
+    drop(reads);
+    next.expect("started")?;
+    // Who reads on to the first token finds nobody there to tell, and logs no end.
+    let line = server.wait_for("error")?;
+    assert_eq!((&line["job_id"], &line["code"]), (&json!("reads"), &json!("CANCELLED")), "{line}");
+    next.expect("token")?;
+    Ok(())
+}
+
+/// Four clients read to the end, while four others cancel or close again and again: before their jobs begin, while their
+/// prompts are read, and when they have said something.
+fn others_unharmed(place: Place) -> Result<(), Failed> {
+    let room = Room::new(place)?;
+    let server =
+        Server::start(room.serve(&room.drawn()?)?.args(["--max-batch", "6", "--kv-cache-size-mb", "16"]))?;
+    let job = |job_id: &str, words: usize, seed: usize| {
+        json!({"job_id": job_id, "prompt": "a boy and a book ".repeat(words), "max_tokens": 200,
+               "temperature": 0.8, "seed": seed})
+    };
+    let steady = |i: usize| server.complete(&job(&format!("steady {i}"), 1 + 3 * i, i));
+    let leave = |i: usize| -> Result<(), Failed> {
+        for round in 0..12 {
+            let job_id = format!("leaves {i} {round}");
+            let mut events = server.execute(&job(&job_id, 1 + 20 * (round % 3), round))?;
+            for _ in 0..round % 4 {
+                events.next()?;
+            }
+            if (i + round).is_multiple_of(2) {
+                server.post("/cancel", &json!({"job_id": job_id}))?;
+                let (name, last) = loop {
+                    match events.next()?.ok_or("the stream ends without an end")? {
+                        (name, data) if name != "token" && name != "started" => break (name, data),
+                        _ => {}
+                    }
+                };
+                assert!(name == "end" || last["code"] == "CANCELLED", "{name} {last}");
+                assert_eq!(events.next()?, None);
+            }
+        }
+        Ok(())
+    };
+    let alone = (0..4).map(steady).collect::<Result<Vec<_>, _>>()?;
+    thread::scope(|scope| {
+        let leaving: Vec<_> = (0..4).map(|i| scope.spawn(move || leave(i))).collect();
+        let reading: Vec<_> = (0..4)
+            .map(|i| scope.spawn(move || (0..3).map(|_| steady(i)).collect::<Result<Vec<_>, _>>()))
+            .collect();
+        for (job, alone) in reading.into_iter().zip(&alone) {
+            for done in job.join().expect("a client does not panic")? {
+                assert_eq!((done.last.0.as_str(), done.text()), ("end", alone.text()));
+            }
+        }
+        leaving.into_iter().try_for_each(|client| client.join().expect("a client does not panic"))
+    })?;
+    server.idle()
 }
 
 fn closed_connection(model: &Path) -> Result<(), Failed> {

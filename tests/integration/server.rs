@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,54 +18,131 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A running server; killed when dropped.
 pub(crate) struct Server {
     child: Child,
+    log: Log,
     /// `http://ADDRESS:PORT`, as the `ready` line tells it.
     pub(crate) url: String,
+}
+
+/// What the server has written to stderr.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Written>>);
+
+#[derive(Default)]
+struct Written {
+    lines: Vec<String>,
+    /// The server has closed it.
+    whole: bool,
+}
+
+/// A server that has ended by itself.
+pub(crate) struct Ended {
+    pub(crate) status: ExitStatus,
+    /// All that it wrote to stderr.
+    pub(crate) log: Vec<String>,
 }
 
 /// `serve` of a model on the CPU, on a free port.
 pub(crate) fn serve(model: &Path) -> Command {
     let mut command = Command::new(executable());
+    command.env_remove("WORKER_ORCD_LOG");
     command.args(["serve", "--device", "cpu", "--port", "0", "--model"]).arg(model);
     command
+}
+
+impl Log {
+    fn lines<T>(&self, with: impl FnOnce(&mut Written) -> T) -> T {
+        with(&mut self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()))
+    }
+}
+
+/// The JSON line's event, if it has one.
+pub(crate) fn event(line: &str) -> Option<(String, Value)> {
+    let entry: Value = serde_json::from_str(line).ok()?;
+    Some((entry["event"].as_str()?.to_owned(), entry))
 }
 
 impl Server {
     /// Starts a server and waits until it is ready.
     pub(crate) fn start(command: &mut Command) -> Result<Server, Failed> {
-        let child =
-            command.env_remove("WORKER_ORCD_LOG").stdin(Stdio::null()).stderr(Stdio::piped()).spawn()?;
-        let mut server = Server { child, url: String::new() };
-        let log = server.child.stderr.take().ok_or("no stderr")?;
-        let (ready, url) = mpsc::channel();
+        let mut server = Server::spawn(command)?;
+        let ready = server.wait_for("ready")?;
+        let message = ready["message"].as_str().unwrap_or_default();
+        server.url = message.strip_prefix("listening on ").ok_or("ready without an address")?.to_owned();
+        Ok(server)
+    }
+
+    /// Starts a server and does not wait. It has no address yet.
+    pub(crate) fn spawn(command: &mut Command) -> Result<Server, Failed> {
+        let child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+        let mut server = Server { child, log: Log::default(), url: String::new() };
+        let stderr = server.child.stderr.take().ok_or("no stderr")?;
+        let log = server.log.clone();
         // Reads to the end, so that the server never waits for its log to be read.
         thread::spawn(move || {
-            let mut before = String::new();
-            for line in BufReader::new(log).lines().map_while(Result::ok) {
-                match url_of_ready(&line) {
-                    Some(url) => drop(ready.send(Ok(url))),
-                    None => before += &(line + "\n"),
-                }
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                log.lines(|written| written.lines.push(line));
             }
-            drop(ready.send(Err(before)));
+            log.lines(|written| written.whole = true);
         });
-        let told = url.recv_timeout(PATIENCE).map_err(|_| format!("not ready after {PATIENCE:?}"))?;
-        server.url = told.map_err(|log| format!("ended before it was ready:\n{log}"))?;
         Ok(server)
+    }
+
+    /// The first log line of an event, which is waited for.
+    pub(crate) fn wait_for(&self, name: &str) -> Result<Value, Failed> {
+        let start = Instant::now();
+        let mut seen = 0;
+        while start.elapsed() < PATIENCE {
+            let (new, whole) = self.log.lines(|written| (written.lines[seen..].to_vec(), written.whole));
+            seen += new.len();
+            let found = new.iter().filter_map(|line| event(line)).find(|(found, _)| found == name);
+            if let Some((_, entry)) = found {
+                return Ok(entry);
+            }
+            if whole {
+                let log = self.log.lines(|written| written.lines.join("\n"));
+                return Err(format!("ended without {name}:\n{log}").into());
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+        Err(format!("no {name} after {PATIENCE:?}").into())
+    }
+
+    /// The lines of its log so far.
+    pub(crate) fn log(&self) -> Vec<String> {
+        self.log.lines(|written| written.lines.clone())
+    }
+
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Sends SIGTERM.
     pub(crate) fn terminate(&self) -> Result<(), Failed> {
-        let kill = format!("kill -TERM {}", self.child.id());
+        self.signal("TERM")
+    }
+
+    /// Sends a signal, by its name without SIG.
+    pub(crate) fn signal(&self, name: &str) -> Result<(), Failed> {
+        let kill = format!("kill -{name} {}", self.child.id());
         let sent = Command::new("sh").args(["-c", &kill]).status()?;
         if sent.success() { Ok(()) } else { Err(format!("{kill}: {sent}").into()) }
     }
 
     /// Waits until it has ended by itself.
-    pub(crate) fn ended(mut self) -> Result<ExitStatus, Failed> {
+    pub(crate) fn ended(self) -> Result<ExitStatus, Failed> {
+        Ok(self.ended_with_log()?.status)
+    }
+
+    /// Waits until it has ended by itself, and its log is whole.
+    pub(crate) fn ended_with_log(mut self) -> Result<Ended, Failed> {
         let start = Instant::now();
         while start.elapsed() < PATIENCE {
-            if let Some(status) = self.child.try_wait()? {
-                return Ok(status);
+            if let Some(status) = self.child.try_wait()?
+                && let Some(log) =
+                    self.log.lines(|written| written.whole.then(|| std::mem::take(&mut written.lines)))
+            {
+                return Ok(Ended { status, log });
             }
             thread::sleep(Duration::from_millis(2));
         }
@@ -79,10 +156,4 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-fn url_of_ready(line: &str) -> Option<String> {
-    let entry: Value = serde_json::from_str(line).ok()?;
-    let message = (entry["event"] == "ready").then(|| entry["message"].as_str()).flatten()?;
-    Some(message.strip_prefix("listening on ")?.to_owned())
 }

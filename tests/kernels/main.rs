@@ -18,14 +18,19 @@ use cases::float::Float;
 use cases::rope::Pairing;
 use cases::stored::Stored;
 use libtest_mimic::{Arguments, Trial};
+use runtime::device::Device;
 use trials::{relation, suite};
 
 fn main() {
     let mut trials = vec![
         Trial::test("a_missing_barrier_is_caught", barrier::a_missing_barrier_is_caught),
         Trial::test("a_barrier_satisfies_the_checking_team", barrier::a_barrier_satisfies_the_checking_team),
-        Trial::test("draws_follow_the_softmax", statistics::draws_follow_the_softmax),
     ];
+    for way in statistics::WAYS {
+        let test = move |device: &Device| statistics::draws_follow(way, device);
+        trials.extend(relation(&format!("sample/draws_follow_{}", way.0), test));
+    }
+    trials.extend(relation("sample/ties_go_to_the_lowest_id", statistics::ties_go_to_the_lowest_id));
     trials.extend(Stored::ALL.into_iter().flat_map(of_weights));
     trials.extend(Float::ALL.into_iter().flat_map(of_floats));
     trials.extend(Float::HALVES.into_iter().flat_map(of_halves));

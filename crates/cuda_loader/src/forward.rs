@@ -22,6 +22,10 @@ macro_rules! forward {
                 $(if $refused {
                     return cust_raw::CUresult::CUDA_ERROR_NOT_SUPPORTED;
                 })?
+                #[cfg(feature = "fault-injection")]
+                if let Some(code) = $crate::fault::answer(stringify!($name)) {
+                    return code;
+                }
                 type Function = unsafe extern "C" fn($($type),*) -> std::ffi::c_int;
                 static ADDRESS: std::sync::OnceLock<Result<Function, cust_raw::CUresult>> = std::sync::OnceLock::new();
                 let function = ADDRESS.get_or_init(|| {

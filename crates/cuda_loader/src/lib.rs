@@ -12,9 +12,13 @@
 //! `CUDA_ERROR_UNKNOWN`, since an enum of an unlisted value is undefined behaviour. And managed memory and mapped
 //! host memory are refused with `CUDA_ERROR_NOT_SUPPORTED`: what this project computes with lives in device memory
 //! only.
+//!
+//! With the feature `fault-injection`, which no released executable has, a test can make any call fail: see `fault.rs`.
 
 mod driver;
 mod error_text;
+#[cfg(feature = "fault-injection")]
+mod fault;
 mod forward;
 mod functions;
 mod launch;

@@ -59,7 +59,8 @@ impl<V: Value> Buffer<V> {
         &mut self.storage
     }
 
-    fn address(&self) -> usize {
+    /// Where it begins, a multiple of 256: an address of its device, not of the host.
+    pub fn address(&self) -> usize {
         self.storage.address()
     }
 

@@ -75,7 +75,8 @@ impl Cuda {
         }
         let context = Context::new(device).map_err(failed("cuDevicePrimaryCtxRetain"))?;
         context.enter()?;
-        let stream = Stream::new(StreamFlags::NON_BLOCKING, None).map_err(failed("cuStreamCreate"))?;
+        let stream =
+            Stream::new(StreamFlags::NON_BLOCKING, None).map_err(failed("cuStreamCreateWithPriority"))?;
         let compiler = format!("{version} {}", driver_build());
         let modules = Modules::new((major, minor), compiler, images, cache.map(ImageCache::new));
         Ok(Self {

@@ -69,13 +69,13 @@ impl<'s> Capture<'s> {
     }
 
     fn end(&mut self) -> Result<Recording, DeviceError> {
-        self.open = false;
         let mut graph = null_mut();
-        // SAFETY: the stream is being captured, by this thread; a place for a handle.
+        // SAFETY: a live stream, which is captured by this thread or not at all; a place for a handle.
         let code = unsafe { sys::cuStreamEndCapture(self.stream.as_inner(), &raw mut graph) };
         // Owned at once, since an invalid capture may come with a graph or without.
         let recording = Recording(graph);
         check("cuStreamEndCapture", code)?;
+        self.open = false;
         Ok(recording)
     }
 }
@@ -83,7 +83,8 @@ impl<'s> Capture<'s> {
 impl Drop for Capture<'_> {
     fn drop(&mut self) {
         if self.open {
-            // What failed inside of the capture is already an error on its way.
+            // What failed inside of the capture, or at its end, is already an error on its way. A capture that did not end
+            // does now; one that did is no capture any more, and nothing happens.
             let _ = self.end();
         }
     }

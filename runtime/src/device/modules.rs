@@ -82,7 +82,7 @@ impl Modules {
             .ok_or_else(|| DeviceError::NoImage { family: family.to_owned(), major, minor })?;
         let start = Instant::now();
         let load =
-            |machine_code: &[u8]| Module::from_cubin(machine_code, &[]).map_err(failed("cuModuleLoadData"));
+            |machine_code: &[u8]| Module::from_cubin(machine_code, &[]).map_err(failed("cuModuleLoadDataEx"));
         let compile = || jit::compile(family, image.ptx);
         let (module, cached) = match &self.cache {
             Some(cache) => {

@@ -246,7 +246,10 @@ impl Engine {
                 // Whether anybody still listens makes no difference any more.
                 let _ = sequence.send(Event::Error(error));
             }
-            Leaves::Disconnected => {}
+            Leaves::Disconnected => {
+                // For the log and the counters: nobody else hears it.
+                let _ = sequence.send(Event::Error(JobError::Cancelled));
+            }
         }
     }
 
@@ -259,7 +262,10 @@ impl Engine {
     /// The device failed: every job hears of it, and no other is taken.
     fn fail(mut self, error: ModelError) {
         tracing::error!(event = "error", severity = "CRITICAL", error = %error, "the device failed: the engine stops");
-        self.stop_all(&fault(&error));
-        self.queue.fail(error.to_string());
+        let told = fault(&error);
+        self.stop_all(&told);
+        for mut job in self.queue.fail(error.to_string()) {
+            let _ = job.sink.send(Event::Error(told.clone()));
+        }
     }
 }

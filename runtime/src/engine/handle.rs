@@ -330,9 +330,11 @@ impl JobQueue {
         self.shared.kv_pages_used.store(used, Ordering::Relaxed);
     }
 
-    /// Ends the engine by a fault: every later job is refused with `why`.
-    pub fn fail(self, why: String) {
-        self.shared.lock().ended = Some(Ended::Failed(why));
+    /// Ends the engine by a fault: every later job is refused with `why`. The jobs that still wait have to be told.
+    pub fn fail(self, why: String) -> Vec<Job> {
+        let mut inner = self.shared.lock();
+        inner.ended = Some(Ended::Failed(why));
+        inner.waiting.drain(..).collect()
     }
 }
 

@@ -76,9 +76,11 @@ macro_rules! tensor_types {
         /// The values of a row are stored in blocks of a fixed number of values and a fixed number of bytes.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[expect(non_camel_case_types, reason = "ggml's own names")]
-        #[expect(missing_docs, reason = "the layouts are ggml's")]
         pub enum TensorType {
-            $($name = $id,)*
+            $(
+                #[doc = concat!("ggml's `", stringify!($name), "`: ", $values, " values in ", $bytes, " bytes.")]
+                $name = $id,
+            )*
         }
 
         impl TensorType {

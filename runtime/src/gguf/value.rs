@@ -41,20 +41,32 @@ pub struct Array {
 
 /// The types a metadata value can have; the numbers are the format's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the variants are their own description")]
 pub enum ValueType {
+    /// Unsigned, 8 bits.
     U8 = 0,
+    /// Signed, 8 bits.
     I8 = 1,
+    /// Unsigned, 16 bits.
     U16 = 2,
+    /// Signed, 16 bits.
     I16 = 3,
+    /// Unsigned, 32 bits.
     U32 = 4,
+    /// Signed, 32 bits.
     I32 = 5,
+    /// IEEE 754 single precision.
     F32 = 6,
+    /// A byte, 0 or 1.
     Bool = 7,
+    /// A length and so many bytes of UTF-8.
     String = 8,
+    /// A type, a length, and so many values of the type.
     Array = 9,
+    /// Unsigned, 64 bits.
     U64 = 10,
+    /// Signed, 64 bits.
     I64 = 11,
+    /// IEEE 754 double precision.
     F64 = 12,
 }
 

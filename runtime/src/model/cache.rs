@@ -13,8 +13,18 @@ use crate::ops::Heads;
 pub enum Cache {
     /// f32.
     Full(Store<f32>),
-    /// f16 or bf16, as the form says.
-    Half(Form, Store<u16>),
+    /// f16 or bf16.
+    Half(Half),
+}
+
+/// A cache of tensor-core inputs.
+pub struct Half {
+    /// f16 or bf16.
+    pub form: Form,
+    /// The memory.
+    pub store: Store<u16>,
+    /// What the chunks of a few long sequences leave to be merged.
+    pub partials: Partials,
 }
 
 /// The cache's memory. `V` is how an element is stored.
@@ -23,8 +33,6 @@ pub struct Store<V> {
     pub queries: Buffer<V>,
     /// By block.
     pub layers: Vec<KvLayer<V>>,
-    /// What the chunks of a few long sequences leave to be merged.
-    pub partials: Partials,
 }
 
 /// Pages of one layer; their layouts are in [`kernels::kv`].
@@ -60,13 +68,12 @@ impl Cache {
         pages: usize,
     ) -> Result<Self, DeviceError> {
         Ok(match form {
-            Form::F32 => Self::Full(Store::new(device, heads, blocks, limits, pages, 0)?),
-            form => {
-                let wanted = limits.sequences.next_power_of_two() * limits.context.div_ceil(flash::CHUNK);
-                let row = heads.query * (heads.dim + 2);
-                let partials = wanted.min(MAX_PARTIALS / (4 * row));
-                Self::Half(form, Store::new(device, heads, blocks, limits, pages, partials)?)
-            }
+            Form::F32 => Self::Full(Store::new(device, heads, blocks, limits, pages)?),
+            form => Self::Half(Half {
+                form,
+                store: Store::new(device, heads, blocks, limits, pages)?,
+                partials: Partials::new(device, heads, limits)?,
+            }),
         })
     }
 }
@@ -78,7 +85,6 @@ impl<V: Value> Store<V> {
         blocks: usize,
         limits: BatchLimits,
         pages: usize,
-        partials: usize,
     ) -> Result<Self, DeviceError> {
         let tokens = limits.tokens.max(limits.sequences.next_power_of_two());
         let layer = (pages + padding_pages(limits)) * PAGE * heads.kv * heads.dim;
@@ -90,10 +96,18 @@ impl<V: Value> Store<V> {
                     Ok(KvLayer { keys, values: device.alloc(Purpose::KvCache, layer)? })
                 })
                 .collect::<Result<_, DeviceError>>()?,
-            partials: Partials {
-                sums: device.alloc(Purpose::Activations, partials * heads.query * heads.dim)?,
-                tops: device.alloc(Purpose::Activations, partials * heads.query * 2)?,
-            },
+        })
+    }
+}
+
+impl Partials {
+    fn new(device: &Device, heads: Heads, limits: BatchLimits) -> Result<Self, DeviceError> {
+        let wanted = limits.sequences.next_power_of_two() * limits.context.div_ceil(flash::CHUNK);
+        let row = heads.query * (heads.dim + 2);
+        let rows = wanted.min(MAX_PARTIALS / (4 * row)) * heads.query;
+        Ok(Self {
+            sums: device.alloc(Purpose::Activations, rows * heads.dim)?,
+            tops: device.alloc(Purpose::Activations, rows * 2)?,
         })
     }
 }

@@ -44,6 +44,14 @@ pub enum ModelError {
         /// What is wrong with it.
         problem: String,
     },
+    /// A position outside of the context that there is room for.
+    #[error("position {position} is outside of the context of {context} tokens")]
+    ContextOverflow {
+        /// The position.
+        position: u32,
+        /// Tokens that the context holds.
+        context: usize,
+    },
     /// A token id that the model does not have.
     #[error("token id {id} at position {position} is outside the vocabulary of {vocab}")]
     TokenOutOfRange {

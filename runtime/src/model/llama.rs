@@ -50,14 +50,12 @@ impl Llama {
         } else {
             (Linear::of(embedding, numerics), None)
         };
-        Ok(Self {
-            blocks: (0..config.blocks)
-                .map(|i| Block::load(&mut load, config, numerics, i))
-                .collect::<Result<_, _>>()?,
-            output_norm: load.vector("output_norm.weight", hidden)?,
-            output,
-            embedding,
-        })
+        let blocks = (0..config.blocks)
+            .map(|i| Block::load(&mut load, config, numerics, i))
+            .collect::<Result<_, _>>()?;
+        let output_norm = load.vector("output_norm.weight", hidden)?;
+        load.finish();
+        Ok(Self { blocks, output_norm, output, embedding })
     }
 
     /// The matrix whose rows are the tokens' first values.

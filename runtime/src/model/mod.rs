@@ -143,7 +143,8 @@ impl Model {
     /// Computes a batch: writes its keys and values, and leaves the logits that it wants in [`logits`](Self::logits).
     ///
     /// # Errors
-    /// [`ModelError::TokenOutOfRange`], before anything is computed; or a failing device.
+    /// [`ModelError::TokenOutOfRange`] and [`ModelError::ContextOverflow`], before anything is computed; or a failing
+    /// device.
     pub fn forward(
         &mut self,
         device: &Device,
@@ -152,6 +153,10 @@ impl Model {
     ) -> Result<(), ModelError> {
         if let Some((position, id)) = batch.out_of_range(self.config.vocab) {
             return Err(ModelError::TokenOutOfRange { position, id, vocab: self.config.vocab });
+        }
+        let context = self.limits.context;
+        if let Some(position) = batch.last_position().filter(|&position| position as usize >= context) {
+            return Err(ModelError::ContextOverflow { position, context });
         }
         let shape = self.batch.shape(batch);
         self.batch.load(device, batch, shape)?;

@@ -21,13 +21,18 @@ pub struct Matrix {
 
 /// Types of weights that the kernels read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the names of the GGUF format")]
 pub enum Stored {
+    /// IEEE 754 single precision.
     F32,
+    /// IEEE 754 half precision.
     F16,
+    /// The upper half of an `F32`.
     BF16,
+    /// Blocks of 32: a scale in f16, and 8 bits a value.
     Q8_0,
+    /// Blocks of 32: a scale in f16, and 4 bits a value.
     Q4_0,
+    /// Blocks of 32: a scale and a minimum in f16, and 4 bits a value.
     Q4_1,
 }
 
@@ -235,6 +240,13 @@ impl<'a> Loader<'a> {
     /// What is wrong with a tensor.
     pub(super) fn wrong(&self, name: &str, problem: String) -> ModelError {
         wrong(self.gguf, name, problem)
+    }
+
+    /// Tells that all is loaded: a file may have tensors that nobody asked for.
+    pub(super) fn finish(self) {
+        if self.done < self.total {
+            (self.progress)(self.total, self.total);
+        }
     }
 
     fn advance(&mut self, bytes: usize) {

@@ -8,7 +8,7 @@ use kernels::{attention, flash, rope};
 use super::Done;
 use crate::batch::BatchBuffers;
 use crate::device::{Buffer, Device};
-use crate::model::cache::{Cache, KvLayer, Partials, Store};
+use crate::model::cache::{Cache, Half, KvLayer, Partials, Store};
 use crate::model::config::Pairing;
 use crate::model::linear::Linear;
 use crate::numerics::Form;
@@ -57,7 +57,7 @@ pub fn rope(
             };
             task.run(device, kernel, store)
         }
-        Cache::Half(form, store) => {
+        Cache::Half(Half { form, store, .. }) => {
             let kernel = match (pairing, form) {
                 (Pairing::Interleaved, Form::Bf16) => &rope::INTERLEAVED_BF16,
                 (Pairing::Interleaved, _) => &rope::INTERLEAVED_F16,
@@ -123,7 +123,7 @@ pub fn attention(
 ) -> Done {
     match cache {
         Cache::Full(store) => attention_f32(device, heads, batch, store, layer, out),
-        Cache::Half(form, store) => attention_half(device, heads, batch, *form, store, layer, out),
+        Cache::Half(half) => attention_half(device, heads, batch, half, layer, out),
     }
 }
 
@@ -164,15 +164,14 @@ fn attention_half(
     device: &Device,
     heads: Heads,
     batch: &BatchBuffers,
-    form: Form,
-    store: &Store<u16>,
+    half: &Half,
     layer: usize,
     out: &Buffer<f32>,
 ) -> Done {
     assert!(heads.dim <= flash::MAX_HEAD_DIM && heads.dim.is_multiple_of(16));
     assert!(heads.query.is_multiple_of(heads.kv));
+    let Half { form, store, partials: Partials { sums, tops } } = half;
     let KvLayer { keys, values } = &store.layers[layer];
-    let Partials { sums, tops } = &store.partials;
     let shape = batch.loaded();
     let len = shape.tokens * heads.query * heads.dim;
     let chunks = shape.chunks();
@@ -198,7 +197,7 @@ fn attention_half(
             table_width: shape.table_width as u32,
             chunks: chunks as u32,
         };
-        let bf16 = form == Form::Bf16;
+        let bf16 = *form == Form::Bf16;
         if !split {
             return device.launch(if bf16 { &flash::WHOLE_BF16 } else { &flash::WHOLE_F16 }, &args);
         }

@@ -11,6 +11,12 @@ const INVALID: c_int = 1;
 const NOT_FOUND: c_int = 500;
 const INVALID_PTX: c_int = 218;
 
+// A device's memory comes from the host's allocator, so that a sanitizer knows what nobody freed.
+unsafe extern "C" {
+    fn aligned_alloc(alignment: usize, bytes: usize) -> *mut u8;
+    fn free(memory: *mut u8);
+}
+
 /// What waits on the stream.
 enum Work {
     Copy { to: usize, from: usize, len: usize },
@@ -21,6 +27,10 @@ enum Work {
 struct State {
     queue: Vec<Work>,
     pinned: Vec<(usize, usize)>,
+    /// What was pinned and is free: kept, so that a copy that comes too late finds no data.
+    unpinned: Vec<usize>,
+    /// Names of kernels, which functions point to.
+    names: Vec<Box<String>>,
     capturing: bool,
     next: usize,
     log: Option<(usize, usize)>,
@@ -34,6 +44,8 @@ struct State {
 static STATE: Mutex<State> = Mutex::new(State {
     queue: vec![],
     pinned: vec![],
+    unpinned: vec![],
+    names: vec![],
     capturing: false,
     next: 0,
     log: None,
@@ -159,9 +171,15 @@ driver! {
     cuEventSynchronize(s, event: usize) { s.work(Some(event)) }
 
     cuMemAlloc_v2(s, address: &mut usize, bytes: usize) {
-        *address = Box::leak(vec![0xeeu8; bytes].into_boxed_slice()).as_mut_ptr() as usize
+        let memory = unsafe { aligned_alloc(256, bytes.next_multiple_of(256)) };
+        unsafe { memory.write_bytes(0xee, bytes) };
+        *address = memory as usize
     }
-    cuMemFree_v2(s, _address: usize) { s.work(None); note("freed".into()) }
+    cuMemFree_v2(s, address: usize) {
+        s.work(None);
+        unsafe { free(address as *mut u8) };
+        note("freed".into())
+    }
     cuMemAllocHost_v2(s, address: &mut usize, bytes: usize) {
         *address = Box::leak(vec![0xddu8; bytes].into_boxed_slice()).as_mut_ptr() as usize;
         s.pinned.push((*address, bytes));
@@ -172,6 +190,7 @@ driver! {
         let (base, len) = s.pinned.remove(at);
         // What was still on its way would now be lost.
         unsafe { std::ptr::write_bytes(base as *mut u8, 0xdd, len) };
+        s.unpinned.push(base);
         note(format!("unpinned {len}"))
     }
     cuMemsetD8Async(s, to: usize, byte: u8, len: usize, _stream: usize) {
@@ -224,7 +243,8 @@ driver! {
     cuModuleGetFunction(s, function: &mut usize, _module: usize, name: *const c_char) {
         let name = unsafe { CStr::from_ptr(name) }.to_str().unwrap().to_owned();
         if name.contains("missing") { return Err(NOT_FOUND) }
-        *function = Box::leak(Box::new(name)) as *mut String as usize
+        s.names.push(Box::new(name));
+        *function = &raw const **s.names.last().unwrap() as usize
     }
     cuFuncSetAttribute(s, function: usize, which: c_int, value: c_int) {
         if which != 8 { return Err(INVALID) }

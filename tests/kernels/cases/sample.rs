@@ -73,10 +73,10 @@ impl Draw {
         Self { vocab, logits, choices: [choice, greedy].repeat(4) }
     }
 
-    /// One row of logits, drawn from often, at random and without limits.
-    pub(crate) fn often(row: &[f32], temperature: f32, times: usize) -> Self {
+    /// One row of logits, drawn from often, in one way, at random.
+    pub(crate) fn often(row: &[f32], choice: Choice, times: usize) -> Self {
         let mut random = Random::new(times as u64);
-        let choice = |_| Choice { random: random.bits(), temperature, top_p: 1.0, min_p: 0.0, top_k: 0 };
+        let choice = |_| Choice { random: random.bits(), ..choice };
         Self { vocab: row.len(), logits: row.repeat(times), choices: (0..times).map(choice).collect() }
     }
 
@@ -173,6 +173,12 @@ pub(crate) struct Repeat {
 }
 
 impl Repeat {
+    /// One row.
+    pub(crate) fn one(row: &[f32], seen: &[u32], penalty: f32) -> Self {
+        let (logits, seen, penalties) = (row.to_vec(), vec![seen.to_vec()], vec![penalty]);
+        Self { vocab: row.len(), logits, seen, penalties }
+    }
+
     /// For each row so many tokens.
     pub(crate) fn new(vocab: usize, seen: &[usize]) -> Self {
         let mut random = Random::new(vocab as u64);

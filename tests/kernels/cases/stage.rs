@@ -28,7 +28,8 @@ impl<'d> Stage<'d> {
 
     /// Memory that the kernel reads.
     pub(crate) fn input<V: Value>(&mut self, values: &[V]) -> In<V> {
-        let mut buffer = self.device.alloc(Purpose::Inputs, values.len()).expect("memory for an input");
+        let len = values.len().max(1);
+        let mut buffer = self.device.alloc(Purpose::Inputs, len).expect("memory for an input");
         self.device.upload(&mut buffer, 0, values).expect("upload of an input");
         // SAFETY: lives as long as the stage, which the kernel's runs do not outlive; nobody writes to it again.
         let view = unsafe { buffer.view(0, values.len()) };

@@ -1,0 +1,121 @@
+//! The kernels' host versions by the names of their entries, their argument types erased.
+
+use cuda_std::{Geometry, Kernel};
+use kernels::{
+    attention, compare, dequantise, draw, embed, flash, logits, matmul, matvec, norm, qmatmul, residual,
+    rope, rows, sample, swiglu,
+};
+
+use crate::cpu::Cpu;
+
+/// A kernel that runs here, whatever its arguments are.
+pub(crate) trait HostKernel: Sync {
+    /// The entry's name.
+    fn name(&self) -> &'static str;
+    /// Bytes of its arguments.
+    fn argument_bytes(&self) -> usize;
+    /// Threads of a block.
+    fn lanes(&self) -> usize;
+    /// How it has to be launched.
+    ///
+    /// # Safety
+    /// `args` points to arguments of this kernel.
+    unsafe fn geometry(&self, args: *const u128) -> Geometry;
+    /// Runs all blocks.
+    ///
+    /// # Safety
+    /// As for [`geometry`](Self::geometry), and the arguments' views are of memory that is there.
+    unsafe fn run(&self, cpu: &Cpu, args: *const u128);
+}
+
+impl<A: Copy + Sync> HostKernel for Kernel<A> {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn argument_bytes(&self) -> usize {
+        const { assert!(align_of::<A>() <= align_of::<u128>()) };
+        size_of::<A>()
+    }
+
+    fn lanes(&self) -> usize {
+        self.lanes
+    }
+
+    unsafe fn geometry(&self, args: *const u128) -> Geometry {
+        // SAFETY: the caller's promise, and aligned, as asserted above.
+        (self.geometry)(unsafe { &*args.cast::<A>() })
+    }
+
+    unsafe fn run(&self, cpu: &Cpu, args: *const u128) {
+        // SAFETY: the caller's promise.
+        unsafe { cpu.launch(self, &*args.cast::<A>()) }
+    }
+}
+
+/// The kernel whose entry has this name.
+pub(crate) fn find(name: &str) -> Option<&'static dyn HostKernel> {
+    KERNELS.iter().copied().find(|kernel| kernel.name() == name)
+}
+
+/// Every kernel; the crate's test compares them with the entries of the PTX.
+static KERNELS: &[&dyn HostKernel] = &[
+    &attention::F32,
+    &compare::COUNT,
+    &compare::DRAW,
+    &dequantise::Q4_0_F16,
+    &dequantise::Q4_1_F16,
+    &dequantise::Q8_0_F16,
+    &draw::BF16_WEIGHTS,
+    &draw::F16_WEIGHTS,
+    &draw::F32_WEIGHTS,
+    &draw::Q4_0_WEIGHTS,
+    &draw::Q4_1_WEIGHTS,
+    &draw::Q8_0_WEIGHTS,
+    &embed::BF16_TABLE,
+    &embed::F16_TABLE,
+    &embed::F32_TABLE,
+    &embed::Q4_0_TABLE,
+    &embed::Q4_1_TABLE,
+    &embed::Q8_0_TABLE,
+    &flash::CHUNK_BF16,
+    &flash::CHUNK_F16,
+    &flash::MERGE,
+    &flash::WHOLE_BF16,
+    &flash::WHOLE_F16,
+    &logits::FINISH,
+    &matmul::BF16,
+    &matmul::F16_,
+    &matvec::BF16_1,
+    &matvec::BF16_8,
+    &matvec::F16_1,
+    &matvec::F16_8,
+    &matvec::F32_1,
+    &matvec::F32_8,
+    &matvec::Q4_0_1,
+    &matvec::Q4_0_8,
+    &matvec::Q4_1_1,
+    &matvec::Q4_1_8,
+    &matvec::Q8_0_1,
+    &matvec::Q8_0_8,
+    &norm::BF16,
+    &norm::F16_,
+    &norm::F32,
+    &qmatmul::Q4_0_F16,
+    &qmatmul::Q4_1_F16,
+    &qmatmul::Q8_0_F16,
+    &residual::ADD,
+    &rope::INTERLEAVED_BF16,
+    &rope::INTERLEAVED_F16,
+    &rope::INTERLEAVED_F32,
+    &rope::SPLIT_HALF_BF16,
+    &rope::SPLIT_HALF_F16,
+    &rope::SPLIT_HALF_F32,
+    &rows::BF16,
+    &rows::F16_,
+    &sample::PENALTY,
+    &sample::TOKEN,
+    &swiglu::BF16,
+    &swiglu::F16_,
+    &swiglu::F32,
+];

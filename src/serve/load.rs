@@ -1,0 +1,68 @@
+//! Loads the model beside the server that already answers.
+
+use std::path::PathBuf;
+use std::thread;
+
+use runtime::worker::{LoadError, LoadOptions, Progress, Worker};
+use tokio::sync::oneshot;
+
+use super::ServeError;
+use super::settings::Settings;
+use crate::{cache, images, logging, progress};
+
+/// Begins to load on a thread of its own; the answer comes when it is done. Whoever drops it abandons the load, which
+/// then ends with the process. `uri` is where the server answers meanwhile.
+///
+/// # Errors
+/// The system grants no thread.
+pub(super) fn begin(
+    settings: &Settings,
+    uri: &str,
+) -> Result<impl Future<Output = Result<Worker, ServeError>> + use<>, ServeError> {
+    let options = LoadOptions {
+        // Known once it is fetched.
+        path: PathBuf::new(),
+        name: settings.model.clone(),
+        device: settings.device,
+        numerics: settings.numerics,
+        images: images::IMAGES,
+        image_cache: cache::images(),
+        kv_bytes: settings.kv_bytes,
+        max_batch: settings.max_batch,
+        queue_depth: settings.queue_depth,
+        timeout: settings.inference_timeout,
+        residency_interval: settings.residency_interval,
+    };
+    let log = log(uri.to_owned());
+    let load = move || {
+        let path = cache::resolve(&options.name)?;
+        Ok(Worker::load(LoadOptions { path, ..options }, log)?)
+    };
+    let (tell, told) = oneshot::channel();
+    // If nobody waits any more, the process is about to end.
+    let thread = thread::Builder::new().name("load".to_owned()).spawn(move || drop(tell.send(load())));
+    thread.map_err(ServeError::Start)?;
+    Ok(async { told.await.unwrap_or(Err(ServeError::Load(LoadError::Panicked))) })
+}
+
+/// Logs the steps of a load, every tenth of the bytes among them, and shows them on a terminal.
+fn log(uri: String) -> impl FnMut(Progress<'_>) + Send + 'static {
+    let mut bar = progress::loading();
+    let mut tenths = 0;
+    move |step| {
+        bar(step);
+        match step {
+            Progress::Opened { device } => {
+                logging::identify("device", device);
+                tracing::info!(event = "model_load_start", uri, "loading");
+            }
+            Progress::Uploaded { done, total } => {
+                let reached = done * 10 / total.max(1);
+                if reached > tenths {
+                    tenths = reached;
+                    tracing::info!(event = "model_load_progress", percent = reached * 10, bytes = done);
+                }
+            }
+        }
+    }
+}
