@@ -51,7 +51,7 @@ impl Completion {
 
 impl Server {
     /// A connection of its own for each request, so that none waits for another.
-    fn agent() -> Agent {
+    pub(crate) fn agent() -> Agent {
         let config = Agent::config_builder().http_status_as_error(false).proxy(None);
         config.timeout_global(Some(PATIENCE)).max_idle_connections(0).build().into()
     }

@@ -91,7 +91,9 @@ fn life() -> Result<(), Failed> {
 const SECRET: &str = "xyzzy7f3c";
 
 fn secrets() -> Result<(), Failed> {
-    let server = Server::start(serve(&data(MODEL)).env("WORKER_ORCD_LOG", "trace"))?;
+    let mut command = serve(&data(MODEL));
+    command.args(["--residency-interval-sec", "1"]).env("WORKER_ORCD_LOG", "trace");
+    let server = Server::start(&mut command)?;
     let job = |changes: Value| {
         let mut job = json!({"job_id": "a", "prompt": "a", "max_tokens": 2, "temperature": 0.0});
         let fields = job.as_object_mut().zip(changes.as_object().cloned());
@@ -138,11 +140,11 @@ fn secrets() -> Result<(), Failed> {
     let chunked = "POST /execute HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n";
     raw(&server, &format!("{chunked}{SECRET}\r\n{SECRET}"), true)?;
 
+    // The log is as verbose as it was told to be, and the interval is the operator's.
+    server.wait_until("residency", |entry| entry["level"] == "DEBUG")?;
     server.terminate()?;
     let Ended { status, log } = server.ended_with_log()?;
     assert!(status.success());
-    let levels: Vec<_> = log.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok()).collect();
-    assert!(levels.iter().any(|line| line["level"] == "DEBUG" || line["level"] == "TRACE"), "it is verbose");
     let told = log.iter().filter_map(|line| event(line)).filter(|(name, _)| name == "error").count();
     assert!(told >= 10, "refusals are logged: {log:#?}");
     let leaks: Vec<_> = log.iter().filter(|line| line.contains(SECRET)).collect();

@@ -89,12 +89,20 @@ impl Server {
 
     /// The first log line of an event, which is waited for.
     pub(crate) fn wait_for(&self, name: &str) -> Result<Value, Failed> {
+        self.wait_until(name, |_| true)
+    }
+
+    /// The first log line of an event that `is_it`, which is waited for.
+    pub(crate) fn wait_until(&self, name: &str, is_it: impl Fn(&Value) -> bool) -> Result<Value, Failed> {
         let start = Instant::now();
         let mut seen = 0;
         while start.elapsed() < PATIENCE {
             let (new, whole) = self.log.lines(|written| (written.lines[seen..].to_vec(), written.whole));
             seen += new.len();
-            let found = new.iter().filter_map(|line| event(line)).find(|(found, _)| found == name);
+            let found = new
+                .iter()
+                .filter_map(|line| event(line))
+                .find(|(found, entry)| found == name && is_it(entry));
             if let Some((_, entry)) = found {
                 return Ok(entry);
             }

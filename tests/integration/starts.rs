@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use libtest_mimic::{Failed, Trial};
 use serde_json::json;
-use ureq::Agent;
 
 use crate::callback::Callback;
 use crate::common::{data, executable, with_model};
@@ -201,11 +200,11 @@ fn keys() -> Result<(), Failed> {
     std::fs::write(&file, "# two\nk3y-one\n  k3y-two\n")?;
     let server =
         Server::start(serve(&data(MODEL)).arg("--api-key-file").arg(&file).env("WORKER_ORCD_LOG", "trace"))?;
-    let agent: Agent = Agent::config_builder().http_status_as_error(false).proxy(None).build().into();
     let job = json!({"job_id": "a", "prompt": "a", "max_tokens": 1}).to_string();
     for (key, status) in [("k3y-one", 200), ("k3y-two", 200), ("k3y-three", 401), ("# two", 401)] {
-        let post =
-            agent.post(format!("{}/execute", server.url)).header("authorization", format!("Bearer {key}"));
+        let post = Server::agent()
+            .post(format!("{}/execute", server.url))
+            .header("authorization", format!("Bearer {key}"));
         let mut answer = post.send(&job)?;
         assert_eq!(answer.status(), status, "{key}");
         answer.body_mut().read_to_string()?;
