@@ -141,7 +141,8 @@ def execute(name, path, folder, env, limit, logs):
         problem = f"was still running after {limit} s"
     elif child.returncode and not problem and all(test["outcome"] != "failed" for test in tests):
         problem = f"exited with {child.returncode}"
-    return {"tests": tests, "problem": problem}
+    told = [line.removeprefix("note: ") for line in err.read_text(errors="replace").splitlines() if line.startswith("note: ")]
+    return {"tests": tests, "problem": problem, "notes": told}
 
 
 def markdown(report):
@@ -157,6 +158,8 @@ def markdown(report):
     for item in items:
         detail = item["detail"].replace("|", "\\|")
         lines.append(f"| {item['id']} | {item['name']} | {item['status']} | {len(item['tests'])} | {detail} |")
+    if report["notes"]:
+        lines += ["", "What tests measured on their way:", ""] + [f"- {note}" for note in report["notes"]]
     lines += ["", "## The tests"]
     for item in items:
         lines += ["", f"**{item['id']} {item['name']}**", ""]
@@ -245,7 +248,8 @@ def main():
         refuse(f"the results are of several GPUs: {devices}")
     device, driver = devices.pop() if devices else ("no GPU", None)
     judged = [judge(item, results) for item in items]
-    report = {"device": device, "driver": driver, "commit": commit, "items": [item for item, _ in judged]}
+    notes = [note for result in results.values() for note in result.get("notes", [])]
+    report = {"device": device, "driver": driver, "commit": commit, "notes": notes, "items": [item for item, _ in judged]}
     (args.out / "gate1.json").write_text(json.dumps(report, indent=1) + "\n")
     (args.out / "gate1.md").write_text(markdown(report))
     for item in report["items"]:

@@ -137,7 +137,7 @@ class Table(unittest.TestCase):
 
     def test_the_report_tells_each_item(self):
         judged, _ = judge(item({"run": "x", "names": "^a::"}), {"x": result(LIBTEST)})
-        text = markdown({"device": "no GPU", "driver": None, "commit": "abc", "items": [judged]})
+        text = markdown({"device": "no GPU", "driver": None, "commit": "abc", "notes": ["7 bytes"], "items": [judged]})
         for part in ["There is no GPU here", "| 1 | an item | failed | 4 |", "`a::fails` failed", "x (4)"]:
             self.assertIn(part, text)
 
