@@ -85,7 +85,7 @@ mod tests {
         if let Some(max) = number("maximum") {
             inside.push(json!(max));
             outside.push(match max.as_u64() {
-                Some(whole) => json!(whole as f64 + 1.0),
+                Some(whole) => whole.checked_add(1).map_or(json!(whole as f64 * 2.0), |over| json!(over)),
                 None => json!(max.as_f64().unwrap() + 1e-6),
             });
         }
