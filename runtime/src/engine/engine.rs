@@ -69,14 +69,20 @@ impl Engine {
                 self.stop_all(&JobError::NotResident("the last check failed".to_owned()));
             }
             self.admit();
+            self.publish();
             let planned = self.plan();
             if let Err(error) = self.step(&planned)
                 && let Err(error) = self.survive(&planned, error)
             {
                 return self.fail(error);
             }
-            self.queue.publish_pages(self.pool.total() - self.pool.free());
+            self.publish();
         }
+    }
+
+    /// How many pages jobs hold, for whoever asks meanwhile.
+    fn publish(&self) {
+        self.queue.publish_pages(self.pool.total() - self.pool.free());
     }
 
     /// Jobs that were cancelled leave, running or not.
@@ -239,7 +245,7 @@ impl Engine {
         let mut sequence = self.running.remove(i);
         self.queue.finished(&sequence.job_id);
         self.pool.release(std::mem::take(&mut sequence.pages));
-        self.queue.publish_pages(self.pool.total() - self.pool.free());
+        self.publish();
         match how {
             Leaves::Ended(reason) => sequence.end(reason),
             Leaves::Failed(error) => {

@@ -49,7 +49,7 @@ fn fifty(place: Place) -> Result<(), Failed> {
     }
     assert_eq!(free()?, before, "free bytes of the GPU");
     let gained = self::resident(faulty.server.id())?.saturating_sub(resident);
-    println!("{place}: {gained} bytes more of the host after 50 failures");
+    eprintln!("note: failures: on {place} {gained} bytes more of the host after 50 of them");
     assert!(gained < SLACK, "{gained} bytes of the host are gone");
     faulty.expect_well(&want)?;
     let disturbed = faulty.end()?;

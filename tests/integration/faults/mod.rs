@@ -16,7 +16,7 @@ use std::process::Command;
 use libtest_mimic::{Failed, Trial};
 
 use crate::common::required;
-use crate::place::{Place, Room, at};
+use crate::place::{Place, Room, alone_at, at};
 
 pub(crate) use plan::{Faults, Rule};
 
@@ -35,6 +35,16 @@ pub(crate) fn injected(
     test: impl Fn(Place) -> Result<(), Failed> + Clone + Send + 'static,
 ) -> Vec<Trial> {
     gated(at(name, &Place::GPUS, move |place| COMPILED.map_err(Failed::from).and_then(|()| test(place))))
+}
+
+/// As [`injected`], with nobody else of this process on the real GPU.
+pub(crate) fn injected_alone(
+    name: &str,
+    test: impl Fn(Place) -> Result<(), Failed> + Clone + Send + 'static,
+) -> Vec<Trial> {
+    gated(alone_at(name, &Place::GPUS, move |place| {
+        COMPILED.map_err(Failed::from).and_then(|()| test(place))
+    }))
 }
 
 /// Whether calls can fail.

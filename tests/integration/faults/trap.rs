@@ -9,8 +9,9 @@ use super::*;
 use crate::server::Server;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let mut trials = injected("faults::trap::every_stream_is_told_and_the_process_ends", trap);
-    trials.extend(injected("faults::trap::an_idle_worker_ends_at_its_next_request", idle));
+    // Alone, since the driver ends a process the later, the more others are on the GPU.
+    let mut trials = injected_alone("faults::trap::every_stream_is_told_and_the_process_ends", trap);
+    trials.extend(injected_alone("faults::trap::an_idle_worker_ends_at_its_next_request", idle));
     trials
 }
 
@@ -42,7 +43,7 @@ fn trap(place: Place) -> Result<(), Failed> {
         }
         watch.join().expect("it does not panic")
     })?;
-    ends(server, &faults, &watched)?;
+    ends(place, server, &faults, &watched)?;
     drop(room);
     Ok(())
 }
@@ -54,7 +55,7 @@ fn idle(place: Place) -> Result<(), Failed> {
     let done = server.complete(&long("a"))?;
     assert_eq!(done.last.0, "error");
     expect_dead(&done.last.1);
-    ends(server, &faults, "not watched")
+    ends(place, server, &faults, "not watched")
 }
 
 /// A server of a model whose jobs last, two at a time.
@@ -90,10 +91,10 @@ fn not_ready(server: &Server) -> Result<String, Failed> {
 }
 
 /// The process ends by itself, with a failure, soon after the trap.
-fn ends(server: Server, faults: &Faults, watched: &str) -> Result<(), Failed> {
+fn ends(place: Place, server: Server, faults: &Faults, watched: &str) -> Result<(), Failed> {
     let status = server.ended()?;
     let took = SystemTime::now().duration_since(faults.fired_at()?)?;
-    println!("the process ended {took:?} after the trap; /ready: {watched}");
+    eprintln!("note: trap: on {place} the process ended {took:?} after the trap; /ready: {watched}");
     assert_eq!(status.code(), Some(1));
     assert!(took < SAFETY, "{took:?}");
     assert_eq!(faults.fired().len(), 1);
