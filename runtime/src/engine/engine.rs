@@ -252,10 +252,7 @@ impl Engine {
                 // Whether anybody still listens makes no difference any more.
                 let _ = sequence.send(Event::Error(error));
             }
-            Leaves::Disconnected => {
-                // For the log and the counters: nobody else hears it.
-                let _ = sequence.send(Event::Error(JobError::Cancelled));
-            }
+            Leaves::Disconnected => {}
         }
     }
 
