@@ -36,11 +36,11 @@ done
 
 export NO_PROXY='*' no_proxy='*'
 get() { python3 -c 'import sys, urllib.request as r; sys.stdout.buffer.write(r.urlopen(sys.argv[1]).read())' "$url$1"; }
-get /openapi.json | cmp - server/openapi.json
+get /openapi.json | cmp - server/src/openapi.json
 
 # Not checked: whether all that the schema allows is taken, since the context, the vocabulary and the tokens of a stop
 # string bound it too; and whether a wrong key is refused beside a right one in the other header, which it is not.
-schema=$PWD/${OPENAPI_DOCUMENT:-server/openapi.json}
+schema=$PWD/${OPENAPI_DOCUMENT:-server/src/openapi.json}
 (cd "$folder" && venv/bin/schemathesis run "$schema" --url "$url" --header "X-API-Key: $(cat keys)" \
     --checks all --exclude-checks positive_data_acceptance,ignored_auth --phases examples,coverage,fuzzing --max-examples 500 \
     --continue-on-failure --no-shrink --request-timeout 20 --suppress-health-check all --generation-deterministic)

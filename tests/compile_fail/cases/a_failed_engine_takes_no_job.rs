@@ -3,7 +3,7 @@
 use runtime::engine::JobQueue;
 
 pub fn case(queue: JobQueue) {
-    queue.publish_pages(0, 1); // compiles
+    queue.publish_pages(0); // compiles
     queue.fail("a fault".to_owned());
-    queue.publish_pages(0, 1); // fails: E0382
+    queue.publish_pages(0); // fails: E0382
 }
