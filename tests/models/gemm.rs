@@ -2,6 +2,7 @@
 //! alone or among 2048.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 use std::thread;
 
 use cublas_sys::Cublas;
@@ -37,6 +38,7 @@ pub(crate) fn trials(no_gpu: bool) -> Vec<Trial> {
 }
 
 fn same_bits(input: Input) -> Result<(), Failed> {
+    let _alone = crate::gpu();
     let device = Device::cuda(0, IMAGES)?;
     let multiply = Multiply::new(&device, input, 1)?;
     let want = multiply.rows(&device, ROWS)?;
@@ -49,22 +51,28 @@ fn same_bits(input: Input) -> Result<(), Failed> {
     }
     // Others' products and copies, on streams of their own.
     let done = AtomicBool::new(false);
+    let (tell, begun) = mpsc::channel();
     thread::scope(|scope| {
         let load = |seed| {
-            let done = &done;
-            move || -> Result<u64, String> {
+            let (done, tell) = (&done, tell.clone());
+            move || -> Result<(), String> {
                 let told = |error: DeviceError| error.to_string();
                 let device = Device::cuda(0, IMAGES).map_err(told)?;
                 let multiply = Multiply::new(&device, input, seed).map_err(|error| format!("{error:?}"))?;
-                let mut products = 0;
+                let mut tell = Some(tell);
                 while !done.load(Ordering::Relaxed) {
                     multiply.rows(&device, ROWS).map_err(|error| format!("{error:?}"))?;
-                    products += 1;
+                    if let Some(tell) = tell.take() {
+                        tell.send(()).map_err(|error| error.to_string())?;
+                    }
                 }
-                Ok(products)
+                Ok(())
             }
         };
         let others: Vec<_> = (2..5).map(|seed| scope.spawn(load(seed))).collect();
+        drop(tell);
+        // All of them compute; one that cannot says so at the end.
+        let loads = begun.iter().take(others.len()).count();
         let mut equal = Ok(());
         for run in 0..RUNS {
             match multiply.rows(&device, ROWS) {
@@ -74,9 +82,11 @@ fn same_bits(input: Input) -> Result<(), Failed> {
             }
         }
         done.store(true, Ordering::Relaxed);
+        let count = others.len();
         for other in others {
-            assert!(other.join().expect("it does not panic")? > 0, "there was no load");
+            other.join().expect("it does not panic")?;
         }
+        assert_eq!(loads, count, "loads that began");
         equal
     })
 }

@@ -14,6 +14,7 @@ mod reference;
 mod trace;
 
 use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use runtime::device::Device;
@@ -64,6 +65,19 @@ fn main() {
     libtest_mimic::run(&arguments, trials).exit();
 }
 
+/// The GPU for one trial at a time: while one records a graph, what loads code fails in the process's other threads, cuBLAS's
+/// products among it.
+pub(crate) fn gpu() -> MutexGuard<'static, ()> {
+    static GPU: Mutex<()> = Mutex::new(());
+    GPU.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A proof, alone on its device if that is a GPU.
+fn prove(test: Proof, case: &Case) -> Result<(), Failed> {
+    let _alone = (!case.is_cpu()).then(gpu);
+    test(case)
+}
+
 /// The trials of a model that is there.
 fn trials_of(case: &Case) -> Vec<Trial> {
     let mut trials = Vec::new();
@@ -74,7 +88,7 @@ fn trials_of(case: &Case) -> Vec<Trial> {
     }
     for (proves, test) in proofs(case) {
         let of = case.clone();
-        trials.push(Trial::test(format!("{case}/{proves}"), move || test(&of)));
+        trials.push(Trial::test(format!("{case}/{proves}"), move || prove(test, &of)));
     }
     trials
 }
@@ -93,7 +107,7 @@ fn with_smollm2(model: &Result<PathBuf, String>, device: DeviceChoice, numerics:
     };
     let mut trials = vec![common::with_model(format!("{unnamed}/agrees_with_the_reference"), model, agrees)];
     for (proves, test) in proofs(&unnamed) {
-        let test = move |path: &std::path::Path| test(&case(path.to_owned()));
+        let test = move |path: &std::path::Path| prove(test, &case(path.to_owned()));
         trials.push(common::with_model(format!("{unnamed}/{proves}"), model, test));
     }
     trials

@@ -348,7 +348,8 @@ impl Device {
     /// is not called.
     ///
     /// `f` may only launch. Every kernel in it must have been launched once before, so that it is loaded. Arguments are
-    /// recorded as they are: what is to differ between replays must be read from device memory.
+    /// recorded as they are: what is to differ between replays must be read from device memory. Another device of the
+    /// process, on another thread, may fail meanwhile where it loads code, and so may this.
     ///
     /// # Errors
     /// `f`'s, which ends the recording; a failing driver.

@@ -25,7 +25,7 @@ fn lost(place: Place) -> Result<(), Failed> {
     let server = Server::start(&mut command)?;
 
     // One after the other they last for seconds.
-    let long = |i| json!({"job_id": format!("job {i}"), "prompt": "the name of", "temperature": 0.0});
+    let long = |i| json!({"job_id": format!("job {i}"), "prompt": "the name of the", "temperature": 0.0});
     let mut streams = (0..30).map(|i| server.execute(&long(i))).collect::<Result<Vec<_>, _>>()?;
     streams[0].expect("started")?;
     streams[0].expect("token")?;
