@@ -18,6 +18,8 @@ const JOB_ID_CHARS: usize = 128;
 const PROMPT_CHARS: usize = 32768;
 const STOPS: usize = 4;
 const STOP_TOKENS: usize = 32;
+/// Below it every logit that it divides is far above all others anyway, and soon infinite.
+const LEAST_PENALTY: f32 = 1e-6;
 /// More text than 32 tokens hold; keeps a hostile string from the tokenizer.
 const STOP_CHARS: usize = 4096;
 
@@ -60,7 +62,7 @@ pub(crate) fn execute(
         top_p: top_p.unwrap_or(1.0),
         top_k: top_k.map_or(0, narrow),
         min_p: min_p.unwrap_or(0.0),
-        repetition_penalty: repetition_penalty.unwrap_or(1.0),
+        repetition_penalty: repetition_penalty.map_or(1.0, |penalty| penalty.max(LEAST_PENALTY)),
         seed: seed.unwrap_or_else(draw_seed),
     };
     Ok(Execute { job_id, prompt, max_tokens: max_tokens.map(narrow), sampling, stop })
@@ -120,6 +122,14 @@ mod tests {
             let seed = execute.sampling.seed;
             assert!(seed < 1 << 53);
             assert_eq!(execute.sampling, Sampling { temperature: 1.0, seed, ..Sampling::GREEDY });
+        }
+    }
+
+    #[test]
+    fn a_penalty_that_would_make_logits_infinite_is_the_least_that_does_not() {
+        for (given, taken) in [(1e-30, LEAST_PENALTY), (1e-6, LEAST_PENALTY), (0.5, 0.5), (2.0, 2.0)] {
+            let execute = check(&with("repetition_penalty", json!(given))).unwrap();
+            assert_eq!(execute.sampling.repetition_penalty, taken);
         }
     }
 

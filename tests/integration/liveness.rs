@@ -20,12 +20,16 @@ use worker_orcd::images::IMAGES;
 
 use crate::client::Event;
 use crate::common::{data, executable, output, required, stdout, with_model};
+use crate::place::among_others;
 use crate::server::Server;
 
 pub(crate) fn trials(model: &Result<PathBuf, String>) -> Vec<Trial> {
     let no_gpu = Device::cuda(0, IMAGES).is_err();
     let name = "liveness::an_unforeseeable_prompt_is_answered_as_the_cpu_computes";
-    let gpu = with_model(format!("{name}/cuda:0"), model, |model| answers("cuda:0", model));
+    let gpu = with_model(format!("{name}/cuda:0"), model, |model| {
+        let _among_others = among_others();
+        answers("cuda:0", model)
+    });
     let ignored = gpu.has_ignored_flag() || (no_gpu && !required("cuda"));
     vec![
         // A model of 16-bit weights, so that the numerics make a difference.

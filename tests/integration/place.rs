@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{LazyLock, PoisonError, RwLock};
+use std::sync::{LazyLock, PoisonError, RwLock, RwLockReadGuard};
 
 use libtest_mimic::{Failed, Trial};
 use runtime::device::Device;
@@ -60,10 +60,14 @@ pub(crate) fn at(
     test: impl Fn(Place) -> Result<(), Failed> + Clone + Send + 'static,
 ) -> Vec<Trial> {
     each(name, places, move |place| {
-        let _among_others =
-            (place == Place::Cuda).then(|| GPU.read().unwrap_or_else(PoisonError::into_inner));
+        let _among_others = (place == Place::Cuda).then(among_others);
         test(place)
     })
+}
+
+/// Whoever is on the real GPU holds one meanwhile.
+pub(crate) fn among_others() -> RwLockReadGuard<'static, ()> {
+    GPU.read().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// As [`at`], with nobody else of this process on the real GPU meanwhile.
