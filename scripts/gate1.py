@@ -141,7 +141,8 @@ def execute(name, path, folder, env, limit, logs):
         problem = f"was still running after {limit} s"
     elif child.returncode and not problem and all(test["outcome"] != "failed" for test in tests):
         problem = f"exited with {child.returncode}"
-    told = [line.removeprefix("note: ") for line in err.read_text(errors="replace").splitlines() if line.startswith("note: ")]
+    # "note: WHAT: ...", unlike what a panic says.
+    told = re.findall(r"^note: (\w+: .*)", err.read_text(errors="replace"), re.MULTILINE)
     return {"tests": tests, "problem": problem, "notes": told}
 
 
