@@ -1,6 +1,6 @@
 //! The command line. A subcommand is a module with `Args` and `run`, and an arm in [`Command`].
 
-use std::io;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -90,7 +90,8 @@ pub enum Error {
 }
 
 fn fail(line: &str) -> ExitCode {
-    eprintln!("{line}");
+    // Where stderr is closed, the exit code alone has to say it.
+    let _ = writeln!(io::stderr(), "{line}");
     ExitCode::FAILURE
 }
 

@@ -247,8 +247,15 @@ impl Worker {
         })?;
         let Loaded { engine, tokenizer, info, residency } =
             loaded.recv().map_err(|_| LoadError::Panicked)??;
-        let watch = Watch::begin(residency, engine.clone(), interval)?;
-        Ok(Self { engine, tokenizer, info, thread, watch })
+        match Watch::begin(residency, engine.clone(), interval) {
+            Ok(watch) => Ok(Self { engine, tokenizer, info, thread, watch }),
+            Err(error) => {
+                engine.shutdown(Duration::ZERO);
+                // If it panicked, it has let go of the device as well.
+                let _ = thread.join();
+                Err(error.into())
+            }
+        }
     }
 
     /// Refuses new jobs, gives running ones `timeout` to finish, and waits until the device's memory is free.

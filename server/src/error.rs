@@ -95,6 +95,11 @@ impl ApiError {
         self.class().0
     }
 
+    /// Whether this worker is to blame, not a client or a limit.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.class().1 == StatusCode::INTERNAL_SERVER_ERROR
+    }
+
     /// The JSON body, which is also the data of the `error` event.
     pub(crate) fn body(&self) -> ErrorBody {
         let (code, _, retriable) = self.class();

@@ -5,7 +5,7 @@ use warp::http::header::AUTHORIZATION;
 
 use crate::error::ApiError;
 
-/// The API keys, as hashes: all are of one length, and a hash is of no use to whoever reads the memory.
+/// The API keys, as hashes: all are of one length, so that comparing one tells nothing about its own.
 pub(crate) struct Keys(Vec<[u8; 32]>);
 
 impl Keys {

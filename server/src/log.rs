@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use runtime::request::{Event, JobError, Request};
+use runtime::request::{Event, Request};
 use sha2::{Digest, Sha256};
 use tracing::{error, info, warn};
 
@@ -76,16 +76,10 @@ impl JobLog {
             Event::Error(cause) => {
                 let told = ApiError::Job(cause.clone());
                 let code = told.code();
-                match cause {
-                    JobError::Cancelled | JobError::Timeout(_) | JobError::OutOfMemory(_) => {
-                        warn!(event = "error", worker_id, job_id, correlation_id, model_ref, device, code, message = %told)
-                    }
-                    JobError::Launch(_)
-                    | JobError::Device(_)
-                    | JobError::NotResident(_)
-                    | JobError::Internal(_) => {
-                        error!(event = "error", worker_id, job_id, correlation_id, model_ref, device, code, message = %told)
-                    }
+                if told.is_ours() {
+                    error!(event = "error", worker_id, job_id, correlation_id, model_ref, device, code, message = %told);
+                } else {
+                    warn!(event = "error", worker_id, job_id, correlation_id, model_ref, device, code, message = %told);
                 }
             }
         }
@@ -93,7 +87,7 @@ impl JobLog {
 }
 
 /// A line for a request that got no stream. Faults are named by field and rule; of a field that is not known, only the
-/// rule: its name may be anything.
+/// rule, and once: its name may be anything.
 pub(crate) fn refused(state: &State, correlation: &CorrelationId, error: &ApiError) {
     let faults = match error {
         ApiError::Invalid(faults) => {
@@ -101,20 +95,22 @@ pub(crate) fn refused(state: &State, correlation: &CorrelationId, error: &ApiErr
                 "known_field" => "known_field".to_owned(),
                 constraint => format!("{}: {constraint}", fault.field),
             };
-            faults.iter().map(told).collect()
+            let mut told: Vec<String> = faults.iter().map(told).collect();
+            // A body has room for tens of thousands of unknown fields, a log line has not.
+            told.dedup();
+            told
         }
         _ => Vec::new(),
     };
-    warn!(
-        event = "error",
-        worker_id = state.config.worker_id,
-        correlation_id = correlation.as_str(),
-        model_ref = state.config.model,
-        device = state.worker.get().map(|worker| &worker.info.device),
-        code = error.code(),
-        message = %error,
-        faults = faults.join(", "),
-    );
+    let (worker_id, correlation_id) = (&state.config.worker_id, correlation.as_str());
+    let model_ref = &state.config.model;
+    let device = state.worker.get().map(|worker| &worker.info.device);
+    let (code, faults) = (error.code(), faults.join(", "));
+    if error.is_ours() {
+        error!(event = "error", worker_id, correlation_id, model_ref, device, code, message = %error, faults);
+    } else {
+        warn!(event = "error", worker_id, correlation_id, model_ref, device, code, message = %error, faults);
+    }
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -37,14 +37,16 @@ async fn a_job_is_logged_with_its_ids_and_without_its_prompt() {
         request.body(body.to_string()).send().await.unwrap().text().await.unwrap()
     };
     send(json!({"job_id": "a", "prompt": "s3cret"})).await;
-    send(json!({"job_id": "", "prompt": "s3cret", "promt": "s3cret"})).await;
+    send(json!({"job_id": "", "prompt": "s3cret", "promt": "s3cret", "pronpt": 1})).await;
+    server.engine.not_resident();
+    send(json!({"job_id": "b", "prompt": "s3cret"})).await;
 
     let text = String::from_utf8(buffer.0.lock().unwrap().clone()).unwrap();
     assert!(!text.contains("s3cret"), "{text}");
     let lines: Vec<Value> = text.lines().map(|line| line.parse().unwrap()).collect();
     let theirs = ["execute_start", "execute_end", "error"];
     let of_server = lines.iter().filter(|line| theirs.iter().any(|&event| line["event"] == event));
-    assert_eq!(of_server.clone().count(), 3);
+    assert_eq!(of_server.clone().count(), 4);
     for line in of_server {
         let ids = (&line["worker_id"], &line["correlation_id"], &line["model_ref"], &line["device"]);
         assert_eq!(ids, (&json!("w-1"), &json!("c-1"), &json!("tiny"), &json!("cpu")), "{line}");
@@ -72,5 +74,10 @@ async fn a_job_is_logged_with_its_ids_and_without_its_prompt() {
     assert!(end["first_token_ms"].is_u64() && end["vram_bytes"] == 1000, "{end}");
     let error = line("error");
     assert_eq!(error["code"], "INVALID_REQUEST");
-    assert_eq!(error["faults"], "job_id: non_empty, known_field");
+    assert_eq!(
+        (&error["level"], &error["faults"]),
+        (&json!("WARN"), &json!("job_id: non_empty, known_field"))
+    );
+    let error = lines.iter().rfind(|line| line["event"] == "error").unwrap();
+    assert_eq!((&error["level"], &error["code"]), (&json!("ERROR"), &json!("VRAM_RESIDENCY_FAILED")));
 }

@@ -20,7 +20,9 @@ pub fn init() {
         .with_default_directive(LevelFilter::INFO.into())
         .with_env_var(LOG_VARIABLE)
         .from_env_lossy();
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    // Without the complaint about a line that could not be written: that goes to stderr as well, and panics there.
+    let logs =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).log_internal_errors(false);
     if is_json() {
         logs.event_format(line::JsonLine).init();
     } else {

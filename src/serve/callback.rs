@@ -88,11 +88,14 @@ impl CallbackUrl {
 
     /// The address at which the server that listens on `address` can be reached from where the callback goes: `address`
     /// itself, unless that is a wildcard; then the address that this machine uses towards there.
-    pub(super) fn reached_at(&self, address: SocketAddr) -> SocketAddr {
+    pub(super) async fn reached_at(&self, address: SocketAddr) -> SocketAddr {
         if !address.ip().is_unspecified() {
             return address;
         }
-        SocketAddr::new(self.own_address().unwrap_or(address.ip()), address.port())
+        // A name may take long to resolve, and meanwhile the server has to answer.
+        let url = self.clone();
+        let own = tokio::task::spawn_blocking(move || url.own_address()).await;
+        SocketAddr::new(own.ok().flatten().unwrap_or(address.ip()), address.port())
     }
 
     fn own_address(&self) -> Option<IpAddr> {
@@ -152,12 +155,13 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_wildcard_becomes_the_address_that_is_used_towards_the_callback() {
+    #[tokio::test]
+    async fn a_wildcard_becomes_the_address_that_is_used_towards_the_callback() {
         let url: CallbackUrl = "http://127.0.0.1:9".parse().unwrap();
-        let reached = |address: &str| url.reached_at(address.parse().unwrap()).to_string();
-        assert_eq!(reached("0.0.0.0:80"), "127.0.0.1:80");
-        assert_eq!(reached("[::]:80"), "127.0.0.1:80");
-        assert_eq!(reached("10.1.2.3:80"), "10.1.2.3:80");
+        for (address, reached) in
+            [("0.0.0.0:80", "127.0.0.1:80"), ("[::]:80", "127.0.0.1:80"), ("10.1.2.3:80", "10.1.2.3:80")]
+        {
+            assert_eq!(url.reached_at(address.parse().unwrap()).await.to_string(), reached);
+        }
     }
 }

@@ -186,7 +186,7 @@ async fn announce(settings: &Settings, info: &ModelInfo, address: SocketAddr) ->
         worker_id: settings.worker_id.to_string(),
         model_ref: info.name.clone(),
         vram_bytes: info.bytes_used,
-        uri: format!("http://{}", url.reached_at(address)),
+        uri: format!("http://{}", url.reached_at(address).await),
         memory_architecture: if info.device == "cpu" { "host" } else { "vram-only" },
         capabilities: server::CAPABILITIES,
     };

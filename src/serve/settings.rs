@@ -129,11 +129,11 @@ fn device(faults: &mut Faults, name: Option<&str>, gpu: Option<&str>) -> DeviceC
     named.or(numbered).unwrap_or(DeviceChoice::Auto)
 }
 
-/// The callback's address. One with a password is not quoted.
+/// The callback's address. One in which there may be a password or a key is not quoted.
 fn callback(faults: &mut Faults, text: Option<&str>) -> Option<CallbackUrl> {
     let text = text?;
     let noted = |why| {
-        let shown = if text.contains('@') { String::new() } else { format!(" {text:?}") };
+        let shown = if text.contains(['@', '?', '#']) { String::new() } else { format!(" {text:?}") };
         faults.note(Code::InvalidArgument, format!("--callback-url{shown}: {why}"));
     };
     text.parse().map_err(noted).ok()

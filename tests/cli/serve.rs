@@ -89,6 +89,7 @@ fn each() -> Result<(), Failed> {
         (&["--model", &model, "--port", "99999"], "INVALID_ARGUMENT", &["--port", "from 0 to 65535"]),
         (&["--model", &model, "--host", "::1::"], "INVALID_ARGUMENT", &["--host", "\"::1::\""]),
         (&["--model", &model, "--callback-url", "http://a:b@c"], "INVALID_ARGUMENT", &["--callback-url"]),
+        (&["--model", &model, "--callback-url", "http://c/?s3cret"], "INVALID_ARGUMENT", &["query"]),
         (&["--model", &model, "--max-tokens-out", "0"], "INVALID_ARGUMENT", &["from 1 to 2048"]),
         (&["--model", &model, "--api-key-file", &empty], "INVALID_ARGUMENT", &["--api-key-file", "no key"]),
         (&["--model", &model, "--api-key-file", &bad], "INVALID_ARGUMENT", &["--api-key-file", "line 1"]),

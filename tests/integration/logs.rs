@@ -13,6 +13,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         Trial::test("the_log_tells_a_servers_life_in_order", life),
         Trial::test("no_text_of_a_request_is_in_the_log_at_any_level", secrets),
+        Trial::test("a_server_outlives_whoever_reads_its_log", unread),
     ]
 }
 
@@ -163,4 +164,13 @@ fn raw(server: &Server, bytes: &str, end: bool) -> Result<String, Failed> {
     // A server that closes while something was unread resets the connection.
     let _ = stream.read_to_end(&mut answer);
     Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+fn unread() -> Result<(), Failed> {
+    let server = Server::start_unread(&mut serve(&data(MODEL)))?;
+    server.complete(&json!({"job_id": "a", "prompt": "the book", "max_tokens": 2}))?;
+    assert_eq!(server.post("/execute", &json!({}))?.status, 400);
+    server.terminate()?;
+    assert!(server.ended()?.success());
+    Ok(())
 }

@@ -61,13 +61,30 @@ pub(crate) fn event(line: &str) -> Option<(String, Value)> {
     Some((entry["event"].as_str()?.to_owned(), entry))
 }
 
+/// The address in a `ready` line.
+fn address(ready: &Value) -> Result<String, Failed> {
+    let message = ready["message"].as_str().unwrap_or_default();
+    Ok(message.strip_prefix("listening on ").ok_or("ready without an address")?.to_owned())
+}
+
 impl Server {
     /// Starts a server and waits until it is ready.
     pub(crate) fn start(command: &mut Command) -> Result<Server, Failed> {
         let mut server = Server::spawn(command)?;
         let ready = server.wait_for("ready")?;
-        let message = ready["message"].as_str().unwrap_or_default();
-        server.url = message.strip_prefix("listening on ").ok_or("ready without an address")?.to_owned();
+        server.url = address(&ready)?;
+        Ok(server)
+    }
+
+    /// Starts a server, and closes its log once it is ready.
+    pub(crate) fn start_unread(command: &mut Command) -> Result<Server, Failed> {
+        let child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+        let mut server = Server { child, log: Log::default(), url: String::new() };
+        let stderr = server.child.stderr.take().ok_or("no stderr")?;
+        server.log.lines(|written| written.whole = true);
+        let mut events = BufReader::new(stderr).lines().map_while(Result::ok).filter_map(|line| event(&line));
+        let (_, ready) = events.find(|(name, _)| name == "ready").ok_or("ended without ready")?;
+        server.url = address(&ready)?;
         Ok(server)
     }
 

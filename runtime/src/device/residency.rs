@@ -78,7 +78,7 @@ impl Residency {
             "it is memory of the host".to_owned()
         } else if found.ordinal != *ordinal as c_int {
             format!("it is memory of cuda:{}", found.ordinal)
-        } else if address < found.start || address + bytes > found.start + found.size as u64 {
+        } else if address < found.start || bytes > (found.size as u64).saturating_sub(address - found.start) {
             format!("the allocation there has {} bytes at {:#x}", found.size, found.start)
         } else {
             return Ok(());

@@ -67,6 +67,10 @@ impl Engine {
             self.expire();
             if !self.queue.resident() {
                 self.stop_all(&JobError::NotResident("the last check failed".to_owned()));
+                // Of a driver that no longer works every check fails: then the process has to be started anew.
+                if let Err(error) = self.sampler.probe(&self.device) {
+                    return self.fail(error.into());
+                }
             }
             self.admit();
             self.publish();

@@ -112,6 +112,8 @@ struct Inner {
     active: HashSet<String>,
     cancelled: HashSet<String>,
     busy: bool,
+    /// The engine has not heard yet that the model is not resident any more.
+    lost: bool,
     /// Set by a shutdown: running jobs may go on until then.
     drain_until: Option<Instant>,
     /// Why the engine's thread ended.
@@ -132,6 +134,7 @@ pub fn channel(limits: Limits) -> (EngineHandle, JobQueue) {
             active: HashSet::new(),
             cancelled: HashSet::new(),
             busy: false,
+            lost: false,
             drain_until: None,
             ended: None,
         }),
@@ -213,8 +216,9 @@ impl EngineHandle {
 
     /// Says that the model is not in its device's memory any more: every job ends with an error, and no other is taken.
     pub fn not_resident(&self) {
+        let mut inner = self.shared.lock();
         self.shared.resident.store(false, Ordering::Relaxed);
-        let _inner = self.shared.lock();
+        inner.lost = true;
         self.shared.wake.notify_all();
     }
 
@@ -280,7 +284,8 @@ pub enum Next {
 
 impl JobQueue {
     /// Takes up to `room` waiting jobs, and those that were cancelled or came to their deadline while they waited. Blocks
-    /// while there is nothing to do: no job can be taken, none was cancelled, and `running` is 0.
+    /// while there is nothing to do: no job can be taken, none was cancelled, `running` is 0, and
+    /// [`not_resident`](EngineHandle::not_resident) says nothing new.
     pub fn next(&self, room: usize, running: usize) -> Next {
         let mut inner = self.shared.lock();
         loop {
@@ -296,7 +301,8 @@ impl JobQueue {
             inner.waiting = rest.into();
             let take = room.min(inner.waiting.len());
             jobs.extend(inner.waiting.drain(..take));
-            if running > 0 || !jobs.is_empty() || !cancelled.is_empty() {
+            let lost = std::mem::take(&mut inner.lost);
+            if running > 0 || !jobs.is_empty() || !cancelled.is_empty() || lost {
                 inner.busy = true;
                 return Next::Work { jobs, cancelled };
             }

@@ -12,6 +12,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     // Alone, since the driver ends a process the later, the more others are on the GPU.
     let mut trials = injected_alone("faults::trap::every_stream_is_told_and_the_process_ends", trap);
     trials.extend(injected_alone("faults::trap::an_idle_worker_ends_at_its_next_request", idle));
+    trials.extend(injected_alone("faults::trap::an_idle_worker_ends_at_its_next_check", checked));
     trials
 }
 
@@ -24,7 +25,7 @@ fn long(job_id: &str) -> Value {
 }
 
 fn trap(place: Place) -> Result<(), Failed> {
-    let (room, server, faults) = start(place)?;
+    let (room, server, faults) = start(place, &[])?;
     let mut streams = Vec::new();
     for job_id in ["one", "two", "waits"] {
         streams.push(server.execute(&long(job_id))?);
@@ -49,7 +50,7 @@ fn trap(place: Place) -> Result<(), Failed> {
 }
 
 fn idle(place: Place) -> Result<(), Failed> {
-    let (_room, server, faults) = start(place)?;
+    let (_room, server, faults) = start(place, &[])?;
     assert_eq!(server.complete(&json!({"job_id": "a", "prompt": "the", "max_tokens": 3}))?.last.0, "end");
     faults.plan(&[Rule { function: "cuMemcpyHtoDAsync_v2", nth: 1, action: "trap" }])?;
     let done = server.complete(&long("a"))?;
@@ -58,11 +59,20 @@ fn idle(place: Place) -> Result<(), Failed> {
     ends(place, server, &faults, "not watched")
 }
 
+fn checked(place: Place) -> Result<(), Failed> {
+    let (_room, server, faults) = start(place, &["--residency-interval-sec", "1"])?;
+    // A driver need not say at this call that the context is lost, so its answer is written down as well.
+    let rule = |nth, action| Rule { function: "cuPointerGetAttributes", nth, action };
+    faults.plan(&[rule(1, "trap"), rule(2, "719")])?;
+    assert_eq!(server.ended()?.code(), Some(1));
+    Ok(())
+}
+
 /// A server of a model whose jobs last, two at a time.
-fn start(place: Place) -> Result<(Room, Server, Faults), Failed> {
+fn start(place: Place, arguments: &[&str]) -> Result<(Room, Server, Faults), Failed> {
     let room = Room::new(place)?;
     let mut command = room.serve(&room.drawn()?)?;
-    command.args(["--max-batch", "2", "--kv-cache-size-mb", "16"]);
+    command.args(["--max-batch", "2", "--kv-cache-size-mb", "16"]).args(arguments);
     let faults = Faults::of(&mut command, room.path("faults"));
     let server = Server::start(&mut command)?;
     Ok((room, server, faults))

@@ -122,6 +122,10 @@ fn nothing_is_taken_for_a_model_that_is_elsewhere() {
     engine.not_resident();
     assert!(!queue.resident() && !engine.status().resident);
     assert_eq!(submit(&engine, request("a")), Err(SubmitError::NotResident));
+    // An engine that waits hears of it, once.
+    assert_eq!(next(&queue, 1, 0), (ids([]), ids([])));
+    engine.shutdown(Duration::ZERO);
+    assert!(matches!(queue.next(1, 0), Next::Stop));
 }
 
 #[test]
