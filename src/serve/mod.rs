@@ -31,6 +31,9 @@ use callback::Ready;
 use code::Code;
 use settings::Settings;
 
+/// What the engine may take to free the device once it has nothing to do.
+const TO_STOP: Duration = Duration::from_secs(10);
+
 /// Why the server cannot start or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
@@ -65,6 +68,9 @@ pub enum ServeError {
         /// What the last attempt came to.
         problem: String,
     },
+    /// The engine did not stop when all jobs were gone.
+    #[error("the engine has not stopped after {} s: the device hangs", TO_STOP.as_secs())]
+    Hangs,
     /// The device failed while serving.
     #[error("the engine has stopped after a fault; see the log")]
     Engine,
@@ -84,7 +90,7 @@ impl ServeError {
             Self::Model(_) => line(Code::ModelLoadFailed, &self.to_string()),
             Self::Load(error) => line(Code::of_load(error), &self.to_string()),
             Self::Callback { .. } => line(Code::CallbackFailed, &self.to_string()),
-            Self::Engine => line(Code::EngineFailed, &self.to_string()),
+            Self::Engine | Self::Hangs => line(Code::EngineFailed, &self.to_string()),
             Self::Start(_) | Self::Serve(_) => line(Code::Internal, &self.to_string()),
         }
     }
@@ -152,8 +158,12 @@ async fn live(settings: Settings) -> Result<(), ServeError> {
         // Its thread may hang in a driver that no longer works; the process ends without it.
         return outcome.and(Err(ServeError::Engine));
     }
-    worker.stop(Duration::ZERO);
-    outcome
+    // On a thread of its own: a device that hangs must not keep the process.
+    let stopped = tokio::task::spawn_blocking(|| worker.stop(Duration::ZERO));
+    match tokio::time::timeout(TO_STOP, stopped).await {
+        Ok(_) => outcome,
+        Err(_) => outcome.and(Err(ServeError::Hangs)),
+    }
 }
 
 fn config(settings: &Settings) -> server::Config {
