@@ -61,7 +61,7 @@ RUST
 
 # Lines of PACKAGE-TARGET, its folder and its executable.
 build() {
-    cargo test --workspace --exclude cuda_builder --lib --tests --target $target --no-run --message-format=json |
+    cargo test --workspace --exclude cuda_builder --exclude paper_cuda --lib --tests --target $target --no-run --message-format=json |
         grep '"test":true},"features"' |
         sed -n 's/.*"manifest_path":"\([^"]*\)\/Cargo.toml".*"name":"\([^"]*\)","src_path".*"executable":"\([^"]*\)".*/\1 \2 \3/p' |
         while read -r folder name executable; do
