@@ -6,21 +6,26 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use common::{PATIENCE, begin, echo, end, fail, serve, take, token, wait_for_cancel};
+use runtime::engine::JobQueue;
 use runtime::request::JobError;
 use serde_json::json;
 use server::Config;
 
-#[tokio::test]
-async fn a_running_job_finishes_while_new_ones_are_refused() {
-    let (go, gone) = mpsc::channel::<()>();
-    let mut server = serve(Config::default(), move |queue| {
+/// An engine whose only job gets its token once the test says so, and which is then told to stop.
+fn one_token_when_told(gone: mpsc::Receiver<()>) -> impl FnOnce(JobQueue) + Send {
+    move |queue| {
         let mut job = begin(&queue);
         gone.recv_timeout(PATIENCE).unwrap();
         token(&mut job, 0, "last");
         end(&queue, job, 1);
         assert!(take(&queue).is_none(), "told to stop");
-    })
-    .await;
+    }
+}
+
+#[tokio::test]
+async fn a_running_job_finishes_while_new_ones_are_refused() {
+    let (go, gone) = mpsc::channel::<()>();
+    let mut server = serve(Config::default(), one_token_when_told(gone)).await;
     let mut events = server.execute("a").await;
     events.expect("started").await;
     server.stop();
@@ -103,14 +108,7 @@ async fn neither_a_stuck_engine_nor_a_stuck_reader_holds_up_the_exit() {
 #[tokio::test]
 async fn a_request_for_a_shutdown_does_what_a_signal_does() {
     let (go, gone) = mpsc::channel::<()>();
-    let server = serve(Config { allow_shutdown: true, ..Config::default() }, move |queue| {
-        let mut job = begin(&queue);
-        gone.recv_timeout(PATIENCE).unwrap();
-        token(&mut job, 0, "last");
-        end(&queue, job, 1);
-        assert!(take(&queue).is_none(), "told to stop");
-    })
-    .await;
+    let server = serve(Config { allow_shutdown: true, ..Config::default() }, one_token_when_told(gone)).await;
     let mut events = server.execute("a").await;
     events.expect("started").await;
     let answer = server.post("/shutdown", &json!({})).await;
