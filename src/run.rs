@@ -70,6 +70,8 @@ pub(crate) fn run(args: Args) -> Result<(), Error> {
         images: images::IMAGES,
         image_cache: cache::images(),
         kv_bytes: None,
+        step_tokens: None,
+        prefix_cache: false,
         max_batch: 1,
         queue_depth: 1,
         timeout: Duration::MAX,
@@ -82,7 +84,7 @@ pub(crate) fn run(args: Args) -> Result<(), Error> {
         prompt: worker.tokenizer.encode(&args.prompt),
         max_tokens: Some(args.max_tokens.min(room(&worker, &args.prompt))),
         sampling: Sampling { temperature: args.temperature, seed: args.seed, ..Sampling::GREEDY },
-        stop: Vec::new(),
+        ..Request::default()
     };
     let outcome = complete(&worker, request);
     worker.stop(Duration::ZERO);

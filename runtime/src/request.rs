@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// One completion to compute.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Request {
     /// The client's name for the job; unique among the jobs that are waiting or running.
     pub job_id: String,
@@ -11,16 +11,26 @@ pub struct Request {
     pub correlation_id: String,
     /// Token ids of the prompt, special tokens included; at least one.
     pub prompt: Vec<u32>,
+    /// On whose behalf: clients get equal shares of a busy engine. 0 where nobody is told from another.
+    pub client: u32,
     /// Tokens to generate at most. `None`: as many as the context leaves, 2048 at most.
     pub max_tokens: Option<u32>,
+    /// Before so many tokens no end-of-sequence token is chosen, and no stop string ends the completion.
+    pub min_tokens: u32,
+    /// An end-of-sequence token is one like any other.
+    pub ignore_eos: bool,
     /// How the next token is chosen.
     pub sampling: Sampling,
     /// The completion ends before the first of these strings that its text contains.
     pub stop: Vec<String>,
+    /// Whether the log-probability of each token is told, and those of so many others: the most likely ones, 20 at
+    /// most.
+    pub logprobs: Option<u32>,
 }
 
-/// How the next token is chosen. The order is: repetition penalty, temperature, top-k, top-p, min-p, draw.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// How the next token is chosen. The order is: bias, repetition, presence and frequency penalties, temperature, top-k,
+/// top-p, min-p, draw.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Sampling {
     /// Logits are divided by it; 0 takes the most likely token and draws nothing.
     pub temperature: f32,
@@ -32,14 +42,47 @@ pub struct Sampling {
     pub min_p: f32,
     /// Logits of tokens seen in prompt or output: divided by it if positive, else multiplied; 1 changes nothing.
     pub repetition_penalty: f32,
+    /// Subtracted from the logit of each token that the output has; 0 changes nothing.
+    pub presence_penalty: f32,
+    /// Subtracted from a token's logit for each time that the output has it; 0 changes nothing.
+    pub frequency_penalty: f32,
+    /// Added to the logits of these tokens; each id once.
+    pub logit_bias: Vec<(u32, f32)>,
     /// Seeds the request's own random numbers.
     pub seed: u64,
 }
 
 impl Sampling {
     /// Always the most likely token, ties to the lowest id.
-    pub const GREEDY: Sampling =
-        Sampling { temperature: 0.0, top_p: 1.0, top_k: 0, min_p: 0.0, repetition_penalty: 1.0, seed: 0 };
+    pub const GREEDY: Sampling = Sampling {
+        temperature: 0.0,
+        top_p: 1.0,
+        top_k: 0,
+        min_p: 0.0,
+        repetition_penalty: 1.0,
+        presence_penalty: 0.0,
+        frequency_penalty: 0.0,
+        logit_bias: Vec::new(),
+        seed: 0,
+    };
+}
+
+impl Default for Sampling {
+    fn default() -> Self {
+        Self::GREEDY
+    }
+}
+
+/// A token that was chosen.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Chosen {
+    /// Its id.
+    pub id: u32,
+    /// The natural logarithm of its probability by the model's logits, before any of [`Sampling`]; where the request
+    /// asked for it.
+    pub logprob: Option<f32>,
+    /// Ids and log-probabilities of the most likely tokens, as many as the request asked for, the most likely first.
+    pub top: Vec<(u32, f32)>,
 }
 
 /// What happens to a job, in this order: `Started`, any number of `Token`, then one `End` or one `Error`.
@@ -53,6 +96,8 @@ pub enum Event {
         index: u32,
         /// The text, never empty.
         text: String,
+        /// The tokens chosen since the last event, the last of which made the text certain.
+        tokens: Vec<Chosen>,
     },
     /// The completion is whole.
     End(Completion),
@@ -71,6 +116,11 @@ pub struct Completion {
     pub decode_time: Duration,
     /// Why it ended.
     pub stop_reason: StopReason,
+    /// The tokens chosen since the last event, an end-of-sequence token not among them.
+    pub tokens: Vec<Chosen>,
+    /// The BLAKE3 hash of all generated token ids, each as four bytes, the lowest first; an end-of-sequence token is not
+    /// among them.
+    pub output_hash: [u8; 32],
 }
 
 /// Why a completion ended.

@@ -104,6 +104,10 @@ pub struct LoadOptions {
     pub kv_bytes: Option<u64>,
     /// Sequences computed at once.
     pub max_batch: usize,
+    /// Tokens computed at once, of all sequences; `None` for what suits the device.
+    pub step_tokens: Option<usize>,
+    /// Whether a prompt's keys and values are taken from earlier requests that began in the same way.
+    pub prefix_cache: bool,
     /// Jobs that may wait.
     pub queue_depth: usize,
     /// What a job may take, from its submission to its end.
@@ -300,7 +304,7 @@ fn load(
     }
     // Buffers for no more than one sequence can have; who asks for more is told about the KV cache, not the model.
     let context = config.context.min(pages * PAGE);
-    let tokens = step_tokens(&device);
+    let tokens = options.step_tokens.unwrap_or_else(|| step_tokens(&device)).max(1);
     let sequences = options.max_batch.clamp(1, tokens);
     let limits = BatchLimits { tokens, sequences, context };
     let plan = Plan { numerics, limits, pages };

@@ -80,6 +80,7 @@ fn prepare(
         max_tokens: Some(valid.max_tokens.unwrap_or(u32::try_from(room).unwrap_or(most).min(most))),
         sampling: valid.sampling,
         stop: valid.stop,
+        ..Request::default()
     };
     let log = JobLog::new(state, worker.clone(), &request, &valid.prompt);
     Ok((request, log))

@@ -59,7 +59,7 @@ impl JobStream {
     fn frame(&self, event: &Event) -> Bytes {
         match event {
             Event::Started => frame("started", &self.started()),
-            Event::Token { index, text } => frame("token", &TokenData { t: text, i: *index }),
+            Event::Token { index, text, .. } => frame("token", &TokenData { t: text, i: *index }),
             Event::End(completion) => frame("end", &EndData::new(completion, self.seed)),
             Event::Error(cause) => frame("error", &ApiError::Job(cause.clone()).body()),
         }

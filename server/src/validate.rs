@@ -64,6 +64,7 @@ pub(crate) fn execute(
         min_p: min_p.unwrap_or(0.0),
         repetition_penalty: repetition_penalty.map_or(1.0, |penalty| penalty.max(LEAST_PENALTY)),
         seed: seed.unwrap_or_else(draw_seed),
+        ..Sampling::GREEDY
     };
     Ok(Execute { job_id, prompt, max_tokens: max_tokens.map(narrow), sampling, stop })
 }

@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 use std::sync::mpsc;
 
 use common::{
-    LIMITS, PATIENCE, Server, begin, bytes, echo, end, fail, loading, serve, token, wait_for_cancel,
+    LIMITS, PATIENCE, Server, begin, bytes, completion, echo, end, fail, loading, serve, token,
+    wait_for_cancel,
 };
-use runtime::request::{Completion, Event, JobError, StopReason};
+use runtime::request::{Event, JobError, StopReason};
 use serde_json::json;
 use server::Config;
 
@@ -72,9 +73,7 @@ async fn a_text_is_no_token_and_the_account_at_the_end_is_right() {
         queue.finished(&job.request.job_id);
         let stop_reason = StopReason::EndOfSequence;
         let decode_time = PATIENCE;
-        job.sink
-            .send(Event::End(Completion { tokens_in: 5, tokens_out: 9, decode_time, stop_reason }))
-            .unwrap();
+        job.sink.send(Event::End(completion(5, 9, decode_time, stop_reason))).unwrap();
         // Four texts, then a failure.
         let mut job = begin(&queue);
         for index in 0..4 {

@@ -5,9 +5,9 @@ mod common;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use common::{Events, PATIENCE, begin, echo, end, fail, serve, take, token, wait_for_cancel};
+use common::{Events, PATIENCE, begin, completion, echo, end, fail, serve, take, token, wait_for_cancel};
 use runtime::engine::{EngineState, Next, Status};
-use runtime::request::{Completion, Event, JobError, StopReason};
+use runtime::request::{Event, JobError, StopReason};
 use serde_json::json;
 use server::Config;
 
@@ -19,9 +19,7 @@ async fn the_bytes_of_a_stream_are_these() {
         token(&mut job, 1, "é\"");
         let stop_reason = StopReason::StopSequence("END".to_owned());
         let decode_time = Duration::from_micros(12_900);
-        job.sink
-            .send(Event::End(Completion { tokens_in: 2, tokens_out: 3, decode_time, stop_reason }))
-            .unwrap();
+        job.sink.send(Event::End(completion(2, 3, decode_time, stop_reason))).unwrap();
     })
     .await;
     let body = json!({"job_id": "a", "prompt": "hi", "seed": u64::MAX, "stop": ["END"]}).to_string();
@@ -317,9 +315,7 @@ async fn all_that_a_job_can_send_fits_a_stream_that_is_not_read_at_all() {
             token(&mut job, index, "x");
         }
         let (decode_time, stop_reason) = (Duration::ZERO, StopReason::MaxTokens);
-        job.sink
-            .send(Event::End(Completion { tokens_in: 1, tokens_out: 3, decode_time, stop_reason }))
-            .unwrap();
+        job.sink.send(Event::End(completion(1, 3, decode_time, stop_reason))).unwrap();
         done.send(()).unwrap();
     })
     .await;

@@ -28,6 +28,8 @@ pub(super) fn begin(
         images: images::IMAGES,
         image_cache: cache::images(),
         kv_bytes: settings.kv_bytes,
+        step_tokens: None,
+        prefix_cache: true,
         max_batch: settings.max_batch,
         queue_depth: settings.queue_depth,
         timeout: settings.inference_timeout,

@@ -10,7 +10,7 @@ use runtime::kv_cache::{PagePool, pages_for};
 use runtime::model::config::ModelConfig;
 use runtime::model::{Model, ModelError, Plan};
 use runtime::numerics::Numerics;
-use runtime::request::{Event, Request, Sampling, SubmitError};
+use runtime::request::{Event, Request, SubmitError};
 use runtime::worker::{DeviceChoice, LoadOptions, Worker};
 use worker_orcd::cache;
 use worker_orcd::images::IMAGES;
@@ -30,6 +30,8 @@ pub(crate) fn options(fixture: &str) -> LoadOptions {
         images: IMAGES,
         image_cache: cache::images(),
         kv_bytes: Some(1 << 20),
+        step_tokens: None,
+        prefix_cache: false,
         max_batch: 8,
         queue_depth: 64,
         timeout: Duration::from_secs(60),
@@ -108,11 +110,9 @@ pub(crate) fn an_overflow_is_an_error() -> Result<(), Failed> {
     let submit = |max_tokens: u32| {
         let request = Request {
             job_id: max_tokens.to_string(),
-            correlation_id: String::new(),
             prompt: vec![1; PAGE],
             max_tokens: Some(max_tokens),
-            sampling: Sampling::GREEDY,
-            stop: Vec::new(),
+            ..Request::default()
         };
         let (sender, events) = std::sync::mpsc::channel();
         let sink = move |event: Event| {

@@ -93,11 +93,10 @@ fn complete(worker: &Worker, count: usize) -> Result<(), Failed> {
     for i in 0..count {
         let request = Request {
             job_id: i.to_string(),
-            correlation_id: String::new(),
             prompt: vec![1 + i as u32 % 7; 1 + i % 5],
             max_tokens: Some(1 + i as u32 % 3),
             sampling: Sampling { temperature: (i % 2) as f32, seed: i as u64, ..Sampling::GREEDY },
-            stop: Vec::new(),
+            ..Request::default()
         };
         let sender = sender.clone();
         let sink = move |event: Event| {

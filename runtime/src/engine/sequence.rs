@@ -12,7 +12,7 @@ use crate::batch::Chunk;
 use crate::engine::Job;
 use crate::engine::stop::{Decided, StopMatcher};
 use crate::kv_cache::Pages;
-use crate::request::{Completion, Disconnected, Event, EventSink, Sampling, StopReason};
+use crate::request::{Chosen, Completion, Disconnected, Event, EventSink, Sampling, StopReason};
 use crate::tokenizer::{Detokenizer, Tokenizer};
 
 /// A job that is being computed.
@@ -35,6 +35,8 @@ pub(crate) struct Sequence {
     random: Pcg64,
     detokenizer: Detokenizer,
     stop: StopMatcher,
+    /// Chosen since the last event.
+    unsent: Vec<Chosen>,
     /// Token events sent.
     sent: u32,
     first_token: Option<Instant>,
@@ -53,6 +55,7 @@ pub(crate) enum Outcome {
 impl Sequence {
     pub(crate) fn new(job: Job, max_tokens: usize, pages: Pages, tokenizer: &Arc<Tokenizer>) -> Self {
         let Job { request, sink, deadline } = job;
+        let random = Pcg64::seed_from_u64(request.sampling.seed);
         let mut sequence = Self {
             job_id: request.job_id,
             pages,
@@ -65,9 +68,10 @@ impl Sequence {
             computed: 0,
             seen: Vec::new(),
             seen_set: HashSet::new(),
-            random: Pcg64::seed_from_u64(request.sampling.seed),
+            random,
             detokenizer: Detokenizer::new(tokenizer.clone()),
             stop: StopMatcher::new(request.stop),
+            unsent: Vec::new(),
             sent: 0,
             first_token: None,
         };
@@ -123,6 +127,7 @@ impl Sequence {
             return Outcome::Ended(StopReason::EndOfSequence);
         }
         self.tokens.push(id);
+        self.unsent.push(Chosen { id, logprob: None, top: Vec::new() });
         self.see(id);
         let text = self.detokenizer.push(id);
         let (mut text, stopped) = match self.stop.push(&text) {
@@ -162,22 +167,26 @@ impl Sequence {
             return Ok(());
         }
         self.sent += 1;
-        self.send(Event::Token { index: self.sent - 1, text })
+        let tokens = std::mem::take(&mut self.unsent);
+        self.send(Event::Token { index: self.sent - 1, text, tokens })
     }
 
     /// Sends the text that is still held back, then the end.
     pub(crate) fn end(mut self, reason: StopReason) {
+        // Whether anybody still listens makes no difference any more.
+        if !matches!(reason, StopReason::StopSequence(_)) {
+            let rest = self.rest();
+            let _ = self.send_text(rest);
+        }
+        let ids: Vec<u8> = self.tokens[self.prompt..].iter().flat_map(|id| id.to_le_bytes()).collect();
         let completion = Completion {
             tokens_in: self.prompt as u32,
             tokens_out: self.generated() as u32,
             decode_time: self.first_token.map_or(Duration::ZERO, |first| first.elapsed()),
             stop_reason: reason,
+            tokens: std::mem::take(&mut self.unsent),
+            output_hash: *blake3::hash(&ids).as_bytes(),
         };
-        // Whether anybody still listens makes no difference any more.
-        if !matches!(completion.stop_reason, StopReason::StopSequence(_)) {
-            let rest = self.rest();
-            let _ = self.send_text(rest);
-        }
         let _ = self.sink.send(Event::End(completion));
     }
 }

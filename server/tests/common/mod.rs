@@ -226,18 +226,24 @@ pub(crate) fn wait_for_cancel(queue: &JobQueue, job: &Job) {
 }
 
 pub(crate) fn token(job: &mut Job, index: u32, text: &str) {
-    job.sink.send(Event::Token { index, text: text.to_owned() }).unwrap();
+    job.sink.send(Event::Token { index, text: text.to_owned(), tokens: Vec::new() }).unwrap();
+}
+
+/// The account of a job whose tokens nobody asks for.
+pub(crate) fn completion(
+    tokens_in: u32,
+    tokens_out: u32,
+    decode_time: Duration,
+    stop_reason: StopReason,
+) -> Completion {
+    Completion { tokens_in, tokens_out, decode_time, stop_reason, tokens: Vec::new(), output_hash: [0; 32] }
 }
 
 /// Frees the job's id, then ends it: in this order the client may use the id again at once.
 pub(crate) fn end(queue: &JobQueue, mut job: Job, tokens_out: u32) {
     queue.finished(&job.request.job_id);
-    let completion = Completion {
-        tokens_in: job.request.prompt.len() as u32,
-        tokens_out,
-        decode_time: Duration::from_millis(7),
-        stop_reason: StopReason::MaxTokens,
-    };
+    let tokens_in = job.request.prompt.len() as u32;
+    let completion = completion(tokens_in, tokens_out, Duration::from_millis(7), StopReason::MaxTokens);
     // The reader may be gone.
     let _ = job.sink.send(Event::End(completion));
 }

@@ -1,7 +1,7 @@
 use std::sync::mpsc;
 
 use super::*;
-use crate::request::{Disconnected, Event, Sampling};
+use crate::request::{Disconnected, Event};
 
 const LIMITS: Limits = Limits {
     queue_depth: 2,
@@ -14,14 +14,7 @@ const LIMITS: Limits = Limits {
 };
 
 fn request(job_id: &str) -> Request {
-    Request {
-        job_id: job_id.to_owned(),
-        correlation_id: String::new(),
-        prompt: vec![1, 2, 3],
-        max_tokens: None,
-        sampling: Sampling::GREEDY,
-        stop: Vec::new(),
-    }
+    Request { job_id: job_id.to_owned(), prompt: vec![1, 2, 3], ..Request::default() }
 }
 
 fn submit(engine: &EngineHandle, request: Request) -> Result<(), SubmitError> {
