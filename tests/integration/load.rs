@@ -58,7 +58,7 @@ fn measured(place: Place) -> Result<(), Failed> {
     // A job that was over before its client was gone is complete to the worker.
     assert!(metric(&server, "worker_requests_total", "cancelled")? <= cancelled as f64);
     assert_eq!(metric(&server, "worker_running", "")?, 0.0);
-    assert_eq!(metric(&server, "worker_tokens_in_total", "").map(|all| all > 0.0)?, true);
+    assert!(metric(&server, "worker_tokens_in_total", "")? > 0.0);
     Ok(())
 }
 

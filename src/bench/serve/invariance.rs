@@ -160,8 +160,10 @@ impl Findings {
         self.crowds.iter().map(|crowd| crowd.different.len()).sum()
     }
 
-    pub(super) fn failed(&self) -> usize {
-        self.errors.count() + self.crowds.iter().map(|crowd| crowd.errors.count()).sum::<usize>()
+    /// The failures of each pass, and its requests.
+    pub(super) fn errors(&self) -> impl Iterator<Item = (&Errors, usize)> {
+        let alone = (&self.errors, self.alone + self.errors.count());
+        std::iter::once(alone).chain(self.crowds.iter().map(|crowd| (&crowd.errors, crowd.requests)))
     }
 
     /// Whether there is a crowd without a single comparison, or nothing in what was compared.

@@ -69,6 +69,11 @@ impl Errors {
     pub(super) fn count(&self) -> usize {
         self.0.values().map(|failures| failures.count).sum()
     }
+
+    /// The kind of most of them.
+    pub(super) fn most(&self) -> Option<&str> {
+        self.0.iter().max_by_key(|(_, failures)| failures.count).map(|(kind, _)| kind.as_str())
+    }
 }
 
 /// The numbers of a run.
@@ -195,7 +200,7 @@ pub(super) mod tests {
         assert_eq!((&figures.first, &figures.gaps), (&times([40, 40]), &times([10, 30])));
         // 40 ms for the four tokens after the first.
         assert_eq!((&figures.per_token, &figures.whole), (&times([10]), &times([100, 100, 100])));
-        assert_eq!(figures.errors.count(), 3);
+        assert_eq!((figures.errors.count(), figures.errors.most()), (3, Some("timeout")));
         assert_eq!(figures.errors.0["timeout"], Failures { count: 2, example: "a".to_owned() });
     }
 

@@ -30,6 +30,7 @@ use arrivals::Arrivals;
 use client::Client;
 use drive::{Driver, Pace};
 use exchange::Exchanger;
+use invariance::Findings;
 use measure::{Errors, Figures};
 use wire::Terms;
 use workload::Workload;
@@ -81,14 +82,14 @@ pub enum LoadFault {
     #[error("the server's /v1/models names no model; --model does")]
     NoModel,
     /// Requests failed.
-    #[error("{failed} of {requests} requests failed{}", first.as_ref().map(|first| format!(", the first kind: {first}")).unwrap_or_default())]
+    #[error("{failed} of {requests} requests failed, most often: {most}")]
     Failed {
         /// How many.
         failed: usize,
         /// Of how many.
         requests: usize,
-        /// One of the kinds.
-        first: Option<String>,
+        /// The kind of most of them.
+        most: String,
     },
     /// Answers differ from those that the same requests got alone.
     #[error("{0} answers differ from those that the same requests got alone")]
@@ -138,19 +139,12 @@ async fn prepare(args: &Args) -> Result<Driver, LoadFault> {
 async fn load(args: &Args, driver: &Arc<Driver>) -> Result<(), Error> {
     let requests = args.requests as usize;
     let closed = args.concurrency().map_err(super::BenchFault::Load)?;
-    let allowed = |errors: &Errors, requests| {
-        let failed = errors.count();
-        if failed == 0 || args.allow_errors {
-            return Ok(());
-        }
-        let first = errors.0.iter().next().map(|(kind, _)| kind.clone());
-        Err(super::BenchFault::Load(LoadFault::Failed { failed, requests, first }))
-    };
     if args.warmup > 0 {
         // Others than those that count, so that nobody has seen these.
         let order: Vec<usize> = (requests..requests + args.warmup as usize).collect();
         let warm = driver.drive("warm-up", order, Pace::Closed(closed)).await;
-        allowed(&Errors::of(warm.exchanges.iter().map(|(_, exchange)| exchange)), warm.exchanges.len())?;
+        let errors = Errors::of(warm.exchanges.iter().map(|(_, exchange)| exchange));
+        allowed(args, &errors, warm.exchanges.len()).map_err(super::BenchFault::Load)?;
     }
     let pace = match args.rate {
         Some(rate) => Pace::Open(Arrivals::new(rate, args.seed.unwrap_or(0))),
@@ -165,7 +159,7 @@ async fn load(args: &Args, driver: &Arc<Driver>) -> Result<(), Error> {
     let mut all = about(args, driver, "load");
     all.as_object_mut().expect("an object was written").extend(report::to_json(&figures));
     write_json(args, &all)?;
-    Ok(allowed(&figures.errors, requests)?)
+    Ok(allowed(args, &figures.errors, requests).map_err(super::BenchFault::Load)?)
 }
 
 async fn verify(args: &Args, driver: &Arc<Driver>) -> Result<(), Error> {
@@ -180,18 +174,24 @@ async fn verify(args: &Args, driver: &Arc<Driver>) -> Result<(), Error> {
         .expect("an object was written")
         .extend(found.as_object().cloned().unwrap_or_default());
     write_json(args, &all)?;
-    let failed = findings.failed();
-    let fault = if findings.different() > 0 {
-        LoadFault::Different(findings.different())
-    } else if failed > 0 && !args.allow_errors {
-        let requests = requests * (args.concurrencies().len() + 1);
-        LoadFault::Failed { failed, requests, first: None }
-    } else if findings.is_empty() {
-        LoadFault::NothingCompared
-    } else {
-        return Ok(());
-    };
-    Err(super::BenchFault::Load(fault).into())
+    Ok(verdict(args, &findings).map_err(super::BenchFault::Load)?)
+}
+
+/// Whether every answer is the same as alone, and there were answers.
+fn verdict(args: &Args, findings: &Findings) -> Result<(), LoadFault> {
+    if findings.different() > 0 {
+        return Err(LoadFault::Different(findings.different()));
+    }
+    for (errors, requests) in findings.errors() {
+        allowed(args, errors, requests)?;
+    }
+    if findings.is_empty() { Err(LoadFault::NothingCompared) } else { Ok(()) }
+}
+
+/// Whether a run with these failures is a success.
+fn allowed(args: &Args, errors: &Errors, requests: usize) -> Result<(), LoadFault> {
+    let Some(most) = errors.most().filter(|_| !args.allow_errors) else { return Ok(()) };
+    Err(LoadFault::Failed { failed: errors.count(), requests, most: most.to_owned() })
 }
 
 fn prints_table(args: &Args) -> bool {

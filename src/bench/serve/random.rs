@@ -16,7 +16,7 @@ impl Random {
 
     /// From 0 to `n`, `n` not among them.
     pub(super) fn below(&mut self, n: u64) -> u64 {
-        (u128::from(self.number()) * u128::from(n) >> 64) as u64
+        ((u128::from(self.number()) * u128::from(n)) >> 64) as u64
     }
 
     pub(super) fn within(&mut self, range: Range) -> u32 {

@@ -130,10 +130,11 @@ impl Answer {
         // The event that has the usage has no choice.
         if let Some(choice) = data["choices"].get(0) {
             let delta = &choice["delta"];
-            for part in [&choice["text"], &delta["reasoning_content"], &delta["reasoning"], &delta["content"]]
-            {
-                self.add_text(part.as_str().unwrap_or_default());
-            }
+            // Reasoning has two names, and some servers send it under both.
+            let reasoning = [&delta["reasoning_content"], &delta["reasoning"]];
+            let reasoning = reasoning.into_iter().find_map(Value::as_str).unwrap_or_default();
+            let part = |part: &Value| part.as_str().unwrap_or_default().to_owned();
+            self.add_text(&(part(&choice["text"]) + reasoning + &part(&delta["content"])));
             self.add_ids(choice);
             self.add_receipt(choice);
             if let Some(finish) = choice["finish_reason"].as_str() {
@@ -267,7 +268,7 @@ mod tests {
             Endpoint::Chat,
             &[
                 ("", r#"{"choices": [{"delta": {"role": "assistant", "content": ""}}]}"#),
-                ("", r#"{"choices": [{"delta": {"reasoning_content": "hm "}}]}"#),
+                ("", r#"{"choices": [{"delta": {"reasoning_content": "hm ", "reasoning": "hm "}}]}"#),
                 ("", r#"{"choices": [{"delta": {"content": "so"}}]}"#),
                 ("", r#"{"choices": [{"delta": {}, "finish_reason": "stop"}]}"#),
             ],

@@ -93,7 +93,11 @@ fn kinds() -> Result<(), Failed> {
             assert!(done.status.success(), "{done:?}");
         } else {
             assert_eq!(done.status.code(), Some(1), "{done:?}");
-            assert!(last_line(&done).starts_with("error: 9 of 10 requests failed"), "{}", last_line(&done));
+            assert!(
+                last_line(&done).starts_with("error: 9 of 10 requests failed, most often: not understood"),
+                "{}",
+                last_line(&done)
+            );
         }
     }
     Ok(())
