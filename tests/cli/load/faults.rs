@@ -27,7 +27,7 @@ fn closed() -> io::Error {
     io::Error::other("closed")
 }
 
-/// Ten requests that come to ten ends.
+/// Eleven requests and what they come to.
 fn odd(request: &Request, reply: &mut Reply) -> io::Result<()> {
     match request.number {
         0 => quick(request, reply),
@@ -36,7 +36,6 @@ fn odd(request: &Request, reply: &mut Reply) -> io::Result<()> {
             r#"{"code": "QUEUE_FULL", "message": "full\n\u001b[31m", "retriable": true}"#,
         ),
         3 => reply.whole("500 Internal Server Error", "<html>"),
-        // Before the head, within the stream, within a chunk's event, and in good order but before the completion.
         4 => Err(closed()),
         5 => {
             reply.begin()?;
@@ -54,10 +53,15 @@ fn odd(request: &Request, reply: &mut Reply) -> io::Result<()> {
             Err(closed())
         }
         8 => reply.whole("200 OK", r#"{"choices": [{"text": "whole"}]}"#),
-        _ => {
+        9 => {
             reply.begin()?;
             reply.bytes(b"data: \xff\n\n")?;
             Err(closed())
+        }
+        _ => {
+            reply.begin()?;
+            reply.text("ha")?;
+            reply.close()
         }
     }
 }
@@ -68,7 +72,7 @@ fn kinds() -> Result<(), Failed> {
         let server = Scripted::start(odd)?;
         let mut command = bench(folder.path(), &server.url);
         let json = folder.path().join("figures.json");
-        command.args(["--requests", "10", "--concurrency", "1", "--json"]).arg(&json);
+        command.args(["--requests", "11", "--concurrency", "1", "--json"]).arg(&json);
         let done = output(command.args(allow.then_some("--allow-errors")))?;
         let all: Value = serde_json::from_slice(&std::fs::read(&json)?)?;
         let errors = all["errors"].as_array().ok_or("errors")?;
@@ -79,12 +83,15 @@ fn kinds() -> Result<(), Failed> {
         let expected = BTreeMap::from([
             ("status 429 QUEUE_FULL", 2),
             ("status 500", 1),
-            ("connection lost", 2),
+            ("connection lost", 3),
             ("error event server_error", 1),
             ("not understood", 3),
         ]);
         assert_eq!(counts, expected, "{all:#}");
-        assert_eq!((&all["complete"], &all["failed"], &all["tokens_out"]), (&json!(1), &json!(9), &json!(2)));
+        assert_eq!(
+            (&all["complete"], &all["failed"], &all["tokens_out"]),
+            (&json!(1), &json!(10), &json!(2))
+        );
         assert_eq!(all["request_ms"]["n"], 1);
         // What a server says is shown, but not what would move a terminal's cursor.
         let text = stdout(&done);
@@ -94,7 +101,7 @@ fn kinds() -> Result<(), Failed> {
         } else {
             assert_eq!(done.status.code(), Some(1), "{done:?}");
             assert!(
-                last_line(&done).starts_with("error: 9 of 10 requests failed, most often: not understood"),
+                last_line(&done).starts_with("error: 10 of 11 requests failed, most often: not understood"),
                 "{}",
                 last_line(&done)
             );

@@ -220,5 +220,16 @@ fn failing() -> Result<(), Failed> {
         assert!(last_line(&done).contains(told), "{}", last_line(&done));
         assert!(stdout(&done).contains("failed      5 x status 503\n"), "{}", stdout(&done));
     }
+
+    // Whoever failed alone has nothing to be compared with, and is not sent again.
+    let server = Scripted::start(|request, reply| match request.number {
+        2 => reply.whole("503 Service Unavailable", "{}"),
+        _ => send(reply, &words(request)),
+    })?;
+    let mut command = bench(folder.path(), &server.url);
+    command.args(["--verify-invariance", "--requests", "5", "--concurrency", "3"]);
+    let all = succeed(command.arg("--allow-errors"))?;
+    assert_eq!((&all["alone"]["answers"], &all["crowds"][0]["equal"]), (&json!(4), &json!(4)), "{all:#}");
+    assert_eq!((server.seen.bodies().len(), &all["alone"]["errors"][0]["count"]), (9, &json!(1)));
     Ok(())
 }

@@ -38,6 +38,8 @@ pub(crate) struct Request {
 pub(crate) struct Reply {
     stream: TcpStream,
     seen: Arc<Seen>,
+    /// The request is counted as running.
+    running: bool,
 }
 
 impl Seen {
@@ -78,7 +80,7 @@ fn serve(
 ) -> io::Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
     stream.set_nodelay(true)?;
-    let mut reply = Reply { stream, seen: seen.clone() };
+    let mut reply = Reply { stream, seen: seen.clone(), running: false };
     loop {
         let mut first = String::new();
         if reader.read_line(&mut first)? == 0 {
@@ -111,15 +113,24 @@ fn serve(
             requests[number].clone()
         };
         seen.running.fetch_add(1, Ordering::SeqCst);
+        reply.running = true;
         let done = script(&request, &mut reply);
-        seen.running.fetch_sub(1, Ordering::SeqCst);
+        reply.over();
         done?;
     }
 }
 
 impl Reply {
+    /// The request runs no more. Before its last bytes are sent: whoever has them may send the next.
+    fn over(&mut self) {
+        if std::mem::take(&mut self.running) {
+            self.seen.running.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+
     /// An answer in one piece.
     pub(crate) fn whole(&mut self, status: &str, body: &str) -> io::Result<()> {
+        self.over();
         let length = body.len();
         write!(self.stream, "HTTP/1.1 {status}\r\nContent-Length: {length}\r\n\r\n{body}")
     }
@@ -149,10 +160,16 @@ impl Reply {
 
     /// The reason, the usage, `[DONE]`, and the end of the stream.
     pub(crate) fn end(&mut self, tokens_in: u64, tokens_out: u64) -> io::Result<()> {
+        self.over();
         self.event(&json!({"choices": [{"text": "", "finish_reason": "length"}]}))?;
         let usage = json!({"prompt_tokens": tokens_in, "completion_tokens": tokens_out});
         self.event(&json!({"choices": [], "usage": usage}))?;
         self.bytes(b"data: [DONE]\n\n")?;
+        self.close()
+    }
+
+    /// The end of the stream alone.
+    pub(crate) fn close(&mut self) -> io::Result<()> {
         self.stream.write_all(b"0\r\n\r\n")
     }
 
