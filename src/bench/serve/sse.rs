@@ -107,7 +107,8 @@ mod tests {
     }
 
     const STREAM: &str = "\u{feff}: hello\n\nevent: token\ndata: {\"t\": \"é🦀\"}\n\r\nevent:end\rdata:a\rdata: b\r\r\
-                          id: 7\nretry: 1\n\ndata\n\nnothing: x\r\n\r\ndata:  two spaces\r\n\r\ndata: unfinished\n";
+                          id: 7\nretry: 1\n\ndata\n\nnothing: x\r\n\r\ndata:  two spaces\r\n\r\n\
+                          event: more\r\ndata: 1\r\ndata: 2\r\n\r\ndata: unfinished\n";
 
     #[test]
     fn events_are_the_same_wherever_the_bytes_are_cut() {
@@ -116,6 +117,7 @@ mod tests {
             event("end", "a\nb"),
             event("", ""),
             event("", " two spaces"),
+            event("more", "1\n2"),
         ];
         let bytes = STREAM.as_bytes();
         assert_eq!(all(&[bytes]).unwrap(), expected);

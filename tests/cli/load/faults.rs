@@ -55,7 +55,7 @@ fn odd(request: &Request, reply: &mut Reply) -> io::Result<()> {
         8 => reply.whole("200 OK", r#"{"choices": [{"text": "whole"}]}"#),
         9 => {
             reply.begin()?;
-            reply.bytes(b"data: \xff\n\n")?;
+            reply.bytes(b"data: {\"choices\": [{\"text\": \"\xff\"}]}\n\n")?;
             Err(closed())
         }
         _ => {

@@ -175,15 +175,24 @@ impl Reply {
 
     /// Waits until so many requests are running, or for a while; whether they are.
     pub(crate) fn company(&self, running: usize, patience: Duration) -> bool {
-        let start = Instant::now();
-        while self.seen.running.load(Ordering::SeqCst) < running {
-            if start.elapsed() > patience {
-                return false;
-            }
-            thread::sleep(Duration::from_millis(1));
-        }
-        true
+        within(patience, || self.seen.running.load(Ordering::SeqCst) >= running)
     }
+
+    /// Waits until so many requests have come in all; whether they have.
+    pub(crate) fn asked(&self, requests: usize) -> bool {
+        within(Duration::from_secs(20), || self.seen.requests().len() >= requests)
+    }
+}
+
+fn within(patience: Duration, is_so: impl Fn() -> bool) -> bool {
+    let start = Instant::now();
+    while !is_so() {
+        if start.elapsed() > patience {
+            return false;
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    true
 }
 
 pub(crate) fn choice(text: &str) -> Value {
