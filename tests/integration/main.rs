@@ -19,6 +19,7 @@ mod determinism;
 mod ends;
 mod faults;
 mod liveness;
+mod load;
 mod logs;
 mod memory;
 mod place;
@@ -39,6 +40,7 @@ fn main() {
     trials.extend(determinism::trials(&model));
     trials.extend(faults::trials());
     trials.extend(starts::trials(&model));
+    trials.extend(load::trials());
     trials.extend(logs::trials());
     trials.extend(liveness::trials(&model));
     libtest_mimic::run(&arguments, trials).exit();
