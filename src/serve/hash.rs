@@ -36,3 +36,22 @@ pub(super) fn begin(file: io::Result<ModelFile>, on_cpu: bool) -> watch::Receive
     }
     told
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_that_cannot_be_hashed_leaves_the_hash_unknown() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model");
+        std::fs::write(&path, "content").unwrap();
+        let gone = ModelFile::of(&path);
+        std::fs::remove_file(&path).unwrap();
+        for file in [gone, ModelFile::of(&path)] {
+            let mut hash = begin(file, true);
+            let hash = hash.wait_for(|hash| *hash != ModelHash::Pending).await.unwrap();
+            assert_eq!(*hash, ModelHash::Unknown);
+        }
+    }
+}

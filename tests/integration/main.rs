@@ -22,6 +22,7 @@ mod liveness;
 mod logs;
 mod memory;
 mod place;
+mod receipts;
 mod refuses;
 mod server;
 mod starts;
@@ -37,6 +38,7 @@ fn main() {
     trials.extend(refuses::trials());
     trials.extend(memory::trials());
     trials.extend(determinism::trials(&model));
+    trials.extend(receipts::trials());
     trials.extend(faults::trials());
     trials.extend(starts::trials(&model));
     trials.extend(logs::trials());
