@@ -42,6 +42,8 @@ fn request() -> Value {
 struct Kept {
     room: Room,
     model: PathBuf,
+    /// All that the client got.
+    stream: String,
     receipt: Value,
 }
 
@@ -52,15 +54,19 @@ impl Kept {
         let model = data(model);
         let mut serve = room.serve(&model)?;
         serve.args(["--numerics", numerics]).env("WORKER_ORCD_CACHE", room.path("cache"));
-        let completion = Server::start(&mut serve)?.complete(&request())?;
-        let receipt = completion.last("receipt").clone();
+        let server = Server::start(&mut serve)?;
+        let post = Server::agent().post(format!("{}/execute", server.url));
+        let stream = post.send(request().to_string())?.into_body().read_to_string()?;
+        let last = stream.lines().filter_map(|line| line.strip_prefix("data: ")).next_back();
+        let end: Value = serde_json::from_str(last.ok_or("no event")?)?;
+        let receipt = end["receipt"].clone();
         assert_eq!((&receipt["numerics"], &receipt["output"]["tokens"]), (&json!(numerics), &json!(40)));
-        assert_eq!(receipt["output"]["tokens"], *completion.last("tokens_out"));
+        assert_eq!(receipt["output"]["tokens"], end["tokens_out"]);
         let device = receipt["device"].as_str().ok_or("no device")?;
         assert_eq!(device.starts_with("cuda sm_"), place != Place::Cpu, "{device}");
         assert_eq!(fs::read_dir(room.path("cache/hashes"))?.count(), 1, "the model's hash is remembered");
         fs::write(room.path("prompt"), PROMPT)?;
-        Ok(Self { room, model, receipt })
+        Ok(Self { room, model, stream, receipt })
     }
 
     /// `replay` of a text at a place, with the prompt's text unless `arguments` have its ids.
@@ -120,12 +126,10 @@ fn again_on_the_cpu(place: Place) -> Result<(), Failed> {
         for model in MODELS {
             let kept = Kept::of(place, model, numerics)?;
             let device = kept.receipt["device"].as_str().ok_or("no device")?;
-            let done = kept.replay(Place::Cpu, &kept.receipt.to_string(), &[])?;
-            expect(
-                &done,
-                "same",
-                &format!("again in {numerics} numerics on cpu; the receipt is of {device}\n"),
-            )?;
+            let told = format!("again in {numerics} numerics on cpu; the receipt is of {device}\n");
+            for text in [&kept.receipt.to_string(), &kept.stream] {
+                expect(&kept.replay(Place::Cpu, text, &[])?, "same", &told)?;
+            }
         }
     }
     Ok(())
