@@ -172,7 +172,7 @@ mod tests {
     fn it_is_the_hash_of_the_whole_file() {
         let folder = Folder::new();
         for len in [0, 1, PIECE - 1, PIECE, 2 * PIECE + 12_345] {
-            let content: Vec<u8> = (0..len).map(|i| (i * 31 >> 3) as u8).collect();
+            let content: Vec<u8> = (0..len).map(|i| ((i * 31) >> 3) as u8).collect();
             let file = ModelFile::of(&folder.model(&content)).unwrap();
             for threads in [0, 1, 3] {
                 assert_eq!(file.hash(None, threads).unwrap(), Digest::of(&content), "{len} bytes");

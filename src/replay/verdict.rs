@@ -70,7 +70,7 @@ pub(super) fn compare(
     }
     let differs = differs.join("; ");
     let unknown = |device: &&str| device.strip_prefix("cuda ").is_some_and(|sm| !numerics.known_on(sm));
-    match [receipt.device.as_str(), device].iter().copied().find(|device| unknown(&device)) {
+    match [receipt.device.as_str(), device].into_iter().find(unknown) {
         Some(unknown) => Verdict::CannotDecide(format!(
             "{differs} (here {here}); but {unknown} is not known to compute tc as it is defined: see worker-orcd doctor \
              --numerics"
