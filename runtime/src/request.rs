@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// One completion to compute.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Request {
@@ -30,7 +32,8 @@ pub struct Request {
 
 /// How the next token is chosen. The order is: bias, repetition, presence and frequency penalties, temperature, top-k,
 /// top-p, min-p, draw.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Sampling {
     /// Logits are divided by it; 0 takes the most likely token and draws nothing.
     pub temperature: f32,
@@ -124,11 +127,13 @@ pub struct Completion {
 }
 
 /// Why a completion ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum StopReason {
     /// As many tokens as the request allowed.
     MaxTokens,
     /// The model generated an end-of-sequence token.
+    #[serde(rename = "eos")]
     EndOfSequence,
     /// The text reached this stop string.
     StopSequence(String),

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use runtime::engine::DEFAULT_MAX_TOKENS;
+use runtime::receipt::Asked;
 use runtime::request::{JobError, Request};
 use tokio::sync::mpsc;
 use tokio_stream::Stream;
@@ -45,19 +46,18 @@ async fn submit(
         let (state, worker, correlation) = (state.clone(), worker.clone(), correlation.clone());
         move || prepare(state, worker, correlation, &body)
     };
-    let (request, log) = tokio::task::spawn_blocking(prepare).await.map_err(|_| {
+    let (request, asked, log) = tokio::task::spawn_blocking(prepare).await.map_err(|_| {
         // Not the panic's own message: it may quote the prompt.
         ApiError::Job(JobError::Internal("the request could not be prepared".to_owned()))
     })??;
 
-    let seed = request.sampling.seed;
     let job_id = request.job_id.clone();
     // Room for all that a job can produce, so that the engine never waits for a reader.
     let capacity = request.max_tokens.unwrap_or(DEFAULT_MAX_TOKENS) as usize + 2;
     let (sender, events) = mpsc::channel(capacity);
     let meter = JobMeter::new(state.clone(), &request);
     worker.engine.submit(request, Box::new(JobSink::new(sender, log, meter)))?;
-    Ok(JobStream::new(worker, job_id, correlation.clone(), seed, events, state.config.keep_alive))
+    Ok(JobStream::new(worker, job_id, correlation.clone(), asked, events, state.config.keep_alive))
 }
 
 fn prepare(
@@ -65,7 +65,7 @@ fn prepare(
     worker: Arc<Worker>,
     correlation: CorrelationId,
     body: &[u8],
-) -> Result<(Request, JobLog), ApiError> {
+) -> Result<(Request, Asked, JobLog), ApiError> {
     let encode = |text: &str| (worker.encode)(text);
     let most = state.config.max_tokens;
     let valid = validate::execute(body, worker.info.vocab_size, most, encode).map_err(ApiError::Invalid)?;
@@ -83,5 +83,6 @@ fn prepare(
         ..Request::default()
     };
     let log = JobLog::new(state, worker.clone(), &request, &valid.prompt);
-    Ok((request, log))
+    let asked = Asked::of(&request);
+    Ok((request, asked, log))
 }

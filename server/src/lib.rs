@@ -18,6 +18,7 @@ mod log;
 mod meter;
 mod metrics;
 mod openapi;
+mod receipt;
 mod routes;
 mod serve;
 mod shutdown;
@@ -31,11 +32,12 @@ use std::time::{Duration, Instant};
 
 use runtime::ModelInfo;
 use runtime::engine::{DEFAULT_MAX_TOKENS, EngineHandle};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use keys::Keys;
 use metrics::Metrics;
 
+pub use receipt::ModelHash;
 pub use serve::{ServeError, run};
 
 /// What a worker can do, as `/health` and the ready callback tell it.
@@ -49,6 +51,10 @@ pub struct Worker {
     pub encode: Encode,
     /// The model that answers.
     pub info: ModelInfo,
+    /// The hash of the model's file, once it is known; receipts wait for it.
+    pub model_hash: watch::Receiver<ModelHash>,
+    /// SHA-256 over the kernels' PTX.
+    pub ptx_sha256: &'static str,
 }
 
 /// The tokenizer's forward half: a text's token ids as the model wants them, special tokens around it included.

@@ -1,11 +1,12 @@
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use runtime::request::{Event, JobError};
+use runtime::receipt::{Asked, Receipt};
+use runtime::request::{Completion, Event, JobError};
 use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Interval, interval_at};
@@ -16,6 +17,7 @@ use warp::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
 use crate::Worker;
 use crate::correlation::CorrelationId;
 use crate::error::ApiError;
+use crate::receipt::receipt;
 use crate::wire::{EndData, StartedData, TokenData};
 
 /// The body of an answer to `/execute`: each event of a job as one server-sent event, the moment it exists, and a
@@ -27,9 +29,15 @@ pub(crate) struct JobStream {
     seed: u64,
     events: mpsc::Receiver<Event>,
     idle: Interval,
-    /// The `end` or `error` was sent.
+    /// What the receipt tells of the request; taken for it at the end.
+    asked: Option<Asked>,
+    /// The completion on its way to a receipt.
+    end: Option<Receipted>,
+    /// The engine is done with the job.
     ended: bool,
 }
+
+type Receipted = Pin<Box<dyn Future<Output = (Completion, Option<Receipt>)> + Send + Sync>>;
 
 const KEEP_ALIVE: Bytes = Bytes::from_static(b": keep-alive\n\n");
 
@@ -38,12 +46,14 @@ impl JobStream {
         worker: Arc<Worker>,
         job_id: String,
         correlation: CorrelationId,
-        seed: u64,
+        asked: Asked,
         events: mpsc::Receiver<Event>,
         keep_alive: Duration,
     ) -> Self {
         let idle = interval_at(Instant::now() + keep_alive, keep_alive);
-        Self { worker, job_id, correlation, seed, events, idle, ended: false }
+        let seed = asked.sampling.seed;
+        let asked = Some(asked);
+        Self { worker, job_id, correlation, seed, events, idle, asked, end: None, ended: false }
     }
 
     /// A 200 with this body, marked as nothing to cache or to buffer on the way.
@@ -56,13 +66,40 @@ impl JobStream {
         response
     }
 
-    fn frame(&self, event: &Event) -> Bytes {
-        match event {
+    /// The bytes of an event; those of the end come with its receipt.
+    fn frame(&mut self, event: Event) -> Option<Bytes> {
+        self.ended = matches!(event, Event::End(_) | Event::Error(_));
+        Some(match event {
             Event::Started => frame("started", &self.started()),
-            Event::Token { index, text, .. } => frame("token", &TokenData { t: text, i: *index }),
-            Event::End(completion) => frame("end", &EndData::new(completion, self.seed)),
-            Event::Error(cause) => frame("error", &ApiError::Job(cause.clone()).body()),
+            Event::Token { index, text, .. } => frame("token", &TokenData { t: &text, i: index }),
+            Event::Error(cause) => frame("error", &ApiError::Job(cause).body()),
+            Event::End(completion) => {
+                let asked = self.asked.take()?;
+                self.end = Some(Box::pin(receipt(self.worker.clone(), asked, completion)));
+                return None;
+            }
+        })
+    }
+
+    /// The bytes of the end, once its receipt is there.
+    fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        let Some(end) = &mut self.end else { return Poll::Ready(None) };
+        let (completion, receipt) = ready!(end.as_mut().poll(context));
+        self.end = None;
+        Poll::Ready(Some(frame("end", &EndData::new(&completion, self.seed, receipt))))
+    }
+
+    /// The bytes of the next event; `None` after the last.
+    fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        if !self.ended {
+            let event = ready!(self.events.poll_recv(context)).unwrap_or_else(|| {
+                Event::Error(JobError::Internal("the engine stopped before the job ended".to_owned()))
+            });
+            if let Some(bytes) = self.frame(event) {
+                return Poll::Ready(Some(bytes));
+            }
         }
+        self.poll_end(context)
     }
 
     fn started(&self) -> StartedData<'_> {
@@ -80,18 +117,11 @@ impl Stream for JobStream {
     type Item = Result<Bytes, Infallible>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if self.ended {
-            return Poll::Ready(None);
-        }
-        let Poll::Ready(event) = self.events.poll_recv(context) else {
+        let Poll::Ready(bytes) = self.poll_event(context) else {
             return self.idle.poll_tick(context).map(|_| Some(Ok(KEEP_ALIVE)));
         };
         self.idle.reset();
-        let event = event.unwrap_or_else(|| {
-            Event::Error(JobError::Internal("the engine stopped before the job ended".to_owned()))
-        });
-        self.ended = matches!(event, Event::End(_) | Event::Error(_));
-        Poll::Ready(Some(Ok(self.frame(&event))))
+        Poll::Ready(bytes.map(Ok))
     }
 }
 

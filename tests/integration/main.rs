@@ -23,6 +23,7 @@ mod load;
 mod logs;
 mod memory;
 mod place;
+mod receipts;
 mod refuses;
 mod server;
 mod starts;
@@ -38,6 +39,7 @@ fn main() {
     trials.extend(refuses::trials());
     trials.extend(memory::trials());
     trials.extend(determinism::trials(&model));
+    trials.extend(receipts::trials());
     trials.extend(faults::trials());
     trials.extend(starts::trials(&model));
     trials.extend(load::trials());

@@ -11,9 +11,9 @@ use runtime::device::Usage;
 use runtime::engine::{EngineHandle, Job, JobQueue, Limits, Next, channel};
 use runtime::request::{Completion, Event, JobError, StopReason};
 use serde_json::{Value, json};
-use server::{Config, ServeError, Worker};
+use server::{Config, ModelHash, ServeError, Worker};
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -108,7 +108,10 @@ impl Server {
     ) -> Worker {
         let queue = self.queue.lock().unwrap().take().expect("loaded once");
         std::thread::spawn(move || script(queue));
-        Worker { engine: self.engine.clone(), encode: Box::new(encode), info: info() }
+        // No receipts: there is no file to hash.
+        let (_, model_hash) = watch::channel(ModelHash::Unknown);
+        let (engine, encode) = (self.engine.clone(), Box::new(encode));
+        Worker { engine, encode, info: info(), model_hash, ptx_sha256: "00ff" }
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
