@@ -100,3 +100,80 @@ impl Adjustments {
         &mut self.entries[place]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FORBIDDEN: f32 = f32::NEG_INFINITY;
+
+    fn entry(id: u32, count: u32, bias: f32) -> Entry {
+        Entry { id, count, bias }
+    }
+
+    fn sampling(repetition_penalty: f32, presence_penalty: f32, bias: &[(u32, f32)]) -> Sampling {
+        Sampling { repetition_penalty, presence_penalty, logit_bias: bias.to_vec(), ..Sampling::GREEDY }
+    }
+
+    #[test]
+    fn what_asks_for_nothing_has_no_entries() {
+        let mut adjustments = Adjustments::new(&Sampling::GREEDY, &[1, 2], &[]);
+        adjustments.push(3);
+        assert_eq!(adjustments.entries(), []);
+    }
+
+    #[test]
+    fn a_token_of_bias_prompt_and_output_is_one_entry() {
+        let mut adjustments = Adjustments::new(&sampling(1.5, 0.0, &[(7, 2.0), (8, 1.0)]), &[5, 7, 5], &[]);
+        assert_eq!(adjustments.entries(), [entry(7, 0, 2.0), entry(8, UNSEEN, 1.0), entry(5, 0, 0.0)]);
+        for id in [7, 9, 7] {
+            adjustments.push(id);
+        }
+        let want = [entry(7, 2, 2.0), entry(8, UNSEEN, 1.0), entry(5, 0, 0.0), entry(9, 1, 0.0)];
+        assert_eq!(adjustments.entries(), want);
+        let by = adjustments.adjustment(3, 10);
+        assert_eq!((by.row, by.first, by.entries, by.repetition), (3, 10, 4, 1.5));
+    }
+
+    #[test]
+    fn presence_and_frequency_count_the_output_alone() {
+        let frequency = Sampling { frequency_penalty: 0.1, ..Sampling::GREEDY };
+        for sampling in [sampling(1.0, 0.3, &[]), frequency] {
+            let mut adjustments = Adjustments::new(&sampling, &[5, 6], &[]);
+            assert_eq!(adjustments.entries(), []);
+            [6, 6, 4].into_iter().for_each(|id| adjustments.push(id));
+            assert_eq!(adjustments.entries(), [entry(6, 2, 0.0), entry(4, 1, 0.0)]);
+        }
+    }
+
+    #[test]
+    fn forbidden_tokens_get_their_bias_back() {
+        let mut adjustments = Adjustments::new(&sampling(1.0, 0.3, &[(2, 50.0)]), &[5], &[1, 2]);
+        adjustments.push(5);
+        let want = |one, two| [entry(2, UNSEEN, two), entry(1, UNSEEN, one), entry(5, 1, 0.0)];
+        assert_eq!(adjustments.entries(), want(FORBIDDEN, FORBIDDEN));
+        adjustments.allow();
+        assert_eq!(adjustments.entries(), want(0.0, 50.0));
+        adjustments.push(1);
+        adjustments.allow();
+        assert_eq!(adjustments.entries()[1], entry(1, 1, 0.0));
+    }
+
+    #[test]
+    fn once_nothing_is_forbidden_nothing_may_be_left() {
+        let mut adjustments = Adjustments::new(&Sampling::GREEDY, &[5], &[1, 2]);
+        assert_eq!(adjustments.entries(), [entry(1, UNSEEN, FORBIDDEN), entry(2, UNSEEN, FORBIDDEN)]);
+        adjustments.allow();
+        assert_eq!(adjustments.entries(), []);
+    }
+
+    #[test]
+    fn of_an_id_that_comes_twice_the_last_counts_and_no_more_than_there_is_room_for() {
+        let mut bias = vec![(1, 2.0), (1, -3.0)];
+        let adjustments = Adjustments::new(&sampling(1.0, 0.0, &bias), &[], &[]);
+        assert_eq!(adjustments.entries(), [entry(1, UNSEEN, -3.0)]);
+        bias = (0..2000).map(|id| (id, 1.0)).collect();
+        let adjustments = Adjustments::new(&sampling(1.0, 0.0, &bias), &[], &[]);
+        assert_eq!(adjustments.entries().len(), MOST_BIASED);
+    }
+}

@@ -22,3 +22,45 @@ pub(crate) fn chosen(answer: &[u64], top: usize) -> Chosen {
         top: ranks.map(|&rank| (id_of(rank), logprob(rank))).collect(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use cuda_std::math::ordered_bits;
+    use kernels::logprobs::WORDS;
+
+    use super::*;
+
+    fn rank(logit: f32, id: u32) -> u64 {
+        u64::from(ordered_bits(logit)) << 32 | u64::from(!id)
+    }
+
+    #[test]
+    fn an_answer_becomes_logarithms() {
+        let logits = [(4, 9.5f32), (0, 9.5), (7, -3.25), (9, f32::NEG_INFINITY)];
+        let sum: f64 = logits.iter().map(|(_, logit)| (f64::from(*logit) - 9.5).exp()).sum();
+        let mut answer = [0; WORDS];
+        answer[0] = (sum * ONE) as u64;
+        answer[1] = rank(-3.25, 7);
+        for (word, (id, logit)) in answer[2..].iter_mut().zip(logits) {
+            *word = rank(logit, id);
+        }
+        let chosen = chosen(&answer, 20);
+        assert_eq!((chosen.id, chosen.top.len()), (7, 3), "what is impossible is not told");
+        for (&(id, got), (want, logit)) in chosen.top.iter().zip(logits) {
+            assert!(
+                id == want && (f64::from(got) - (f64::from(logit) - 9.5 - sum.ln())).abs() < 1e-6,
+                "{id} {got}"
+            );
+        }
+        assert_eq!(chosen.logprob, Some(chosen.top[2].1));
+        assert!(super::chosen(&answer, 0).top.is_empty());
+        assert_eq!(super::chosen(&answer, 1).top, chosen.top[..1]);
+    }
+
+    #[test]
+    fn certainty_is_zero() {
+        let mut answer = [0; WORDS];
+        (answer[0], answer[1], answer[2]) = (1 << 40, rank(88.0, 3), rank(88.0, 3));
+        assert_eq!(chosen(&answer, 2), Chosen { id: 3, logprob: Some(0.0), top: vec![(3, 0.0)] });
+    }
+}
