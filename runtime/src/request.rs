@@ -17,9 +17,10 @@ pub struct Request {
     pub client: u32,
     /// Tokens to generate at most. `None`: as many as the context leaves, 2048 at most.
     pub max_tokens: Option<u32>,
-    /// Before so many tokens no end-of-sequence token is chosen, and no stop string ends the completion.
+    /// Before so many tokens no end-of-sequence token is chosen, and no stop string ends the completion: stop strings are
+    /// looked for in the text of the tokens from this number on.
     pub min_tokens: u32,
-    /// An end-of-sequence token is one like any other.
+    /// An end-of-sequence token is one like any other, before `min_tokens` too.
     pub ignore_eos: bool,
     /// How the next token is chosen.
     pub sampling: Sampling,
@@ -49,7 +50,8 @@ pub struct Sampling {
     pub presence_penalty: f32,
     /// Subtracted from a token's logit for each time that the output has it; 0 changes nothing.
     pub frequency_penalty: f32,
-    /// Added to the logits of these tokens; each id once.
+    /// Added to the logits of these tokens, 1024 at most; of an id that comes twice the last counts, and one that the
+    /// vocabulary does not have changes nothing.
     pub logit_bias: Vec<(u32, f32)>,
     /// Seeds the request's own random numbers.
     pub seed: u64,
@@ -84,7 +86,8 @@ pub struct Chosen {
     /// The natural logarithm of its probability by the model's logits, before any of [`Sampling`]; where the request
     /// asked for it.
     pub logprob: Option<f32>,
-    /// Ids and log-probabilities of the most likely tokens, as many as the request asked for, the most likely first.
+    /// Ids and log-probabilities of the most likely tokens, as many as the request asked for, the most likely first, ties
+    /// by the lower id. Fewer where the other tokens' probability is zero.
     pub top: Vec<(u32, f32)>,
 }
 

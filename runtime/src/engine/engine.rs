@@ -190,19 +190,13 @@ impl Engine {
             return Ok(());
         }
         let choices: Vec<_> = up_to_date.iter().map(|&i| self.running[i].choice()).collect();
-        let rows: Vec<Row<'_>> = up_to_date
-            .iter()
-            .zip(choices)
-            .map(|(&i, choice)| {
-                let (penalty, seen) = self.running[i].penalty();
-                Row { choice, penalty, seen }
-            })
-            .collect();
-        let tokens = self.sampler.sample(&self.device, &self.model, &rows)?;
+        let rows: Vec<Row<'_>> =
+            up_to_date.iter().zip(choices).map(|(&i, choice)| self.running[i].row(choice)).collect();
+        let chosen = self.sampler.sample(&self.device, &self.model, &rows)?;
 
         let mut leaving: Vec<(usize, Leaves)> = Vec::new();
-        for (&i, &token) in up_to_date.iter().zip(&tokens) {
-            if token == NO_TOKEN {
+        for (i, token) in up_to_date.into_iter().zip(chosen) {
+            if token.id == NO_TOKEN {
                 let why = "the model's logits are not numbers".to_owned();
                 leaving.push((i, Leaves::Failed(JobError::Internal(why))));
                 continue;

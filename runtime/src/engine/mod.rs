@@ -1,9 +1,11 @@
 //! The engine: one thread that owns the device.
 
+mod adjust;
 #[allow(clippy::module_inception, reason = "the engine is what this module is about")]
 mod engine;
 mod fault;
 mod handle;
+mod logprobs;
 pub(crate) mod sampler;
 mod sequence;
 mod stop;
