@@ -13,6 +13,7 @@ pub mod ops;
 pub mod products;
 pub mod request;
 pub mod rows;
+pub mod scheduler;
 pub mod synthetic;
 pub mod tokenizer;
 pub mod trace;

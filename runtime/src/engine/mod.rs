@@ -1,5 +1,6 @@
 //! The engine: one thread that owns the device.
 
+mod compute;
 #[allow(clippy::module_inception, reason = "the engine is what this module is about")]
 mod engine;
 mod fault;
@@ -8,7 +9,8 @@ pub(crate) mod sampler;
 mod sequence;
 mod stop;
 
+pub(crate) use compute::OnDevice;
 pub(crate) use engine::Engine;
 pub use handle::{
-    DEFAULT_MAX_TOKENS, EngineHandle, EngineState, Job, JobQueue, Limits, Next, Status, channel,
+    CacheUse, DEFAULT_MAX_TOKENS, EngineHandle, EngineState, Job, JobQueue, Limits, Next, Status, channel,
 };

@@ -1,4 +1,4 @@
-//! A running job: its tokens, its pages, its text so far.
+//! A job in the engine: its tokens, its text so far.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -8,17 +8,14 @@ use kernels::sample::Choice;
 use rand_core::{Rng, SeedableRng};
 use rand_pcg::Pcg64;
 
-use crate::batch::Chunk;
 use crate::engine::Job;
 use crate::engine::stop::{Decided, StopMatcher};
-use crate::kv_cache::Pages;
 use crate::request::{Chosen, Completion, Disconnected, Event, EventSink, Sampling, StopReason};
 use crate::tokenizer::{Detokenizer, Tokenizer};
 
-/// A job that is being computed.
+/// A job that waits or is being computed.
 pub(crate) struct Sequence {
     pub(crate) job_id: String,
-    pub(crate) pages: Pages,
     pub(crate) deadline: Instant,
     sink: Box<dyn EventSink>,
     sampling: Sampling,
@@ -26,8 +23,6 @@ pub(crate) struct Sequence {
     tokens: Vec<u32>,
     prompt: usize,
     max_tokens: usize,
-    /// Tokens whose keys and values are in the pages.
-    computed: usize,
     /// The distinct tokens, in the order they came; kept only where a penalty needs them.
     seen: Vec<u32>,
     seen_set: HashSet<u32>,
@@ -53,19 +48,17 @@ pub(crate) enum Outcome {
 }
 
 impl Sequence {
-    pub(crate) fn new(job: Job, max_tokens: usize, pages: Pages, tokenizer: &Arc<Tokenizer>) -> Self {
+    pub(crate) fn new(job: Job, max_tokens: usize, tokenizer: &Arc<Tokenizer>) -> Self {
         let Job { request, sink, deadline } = job;
         let random = Pcg64::seed_from_u64(request.sampling.seed);
         let mut sequence = Self {
             job_id: request.job_id,
-            pages,
             deadline,
             sink,
             sampling: request.sampling,
             prompt: request.prompt.len(),
             tokens: request.prompt,
             max_tokens,
-            computed: 0,
             seen: Vec::new(),
             seen_set: HashSet::new(),
             random,
@@ -81,26 +74,9 @@ impl Sequence {
         sequence
     }
 
-    /// Tokens that have not been computed; at least one.
-    pub(crate) fn pending(&self) -> usize {
-        self.tokens.len() - self.computed
-    }
-
-    /// The next tokens to compute, `budget` at most.
-    pub(crate) fn chunk(&self, budget: usize) -> Chunk<'_> {
-        let count = self.pending().min(budget);
-        Chunk {
-            tokens: &self.tokens[self.computed..self.computed + count],
-            start: self.computed,
-            pages: self.pages.ids(),
-            wants_logits: count == self.pending(),
-        }
-    }
-
-    /// Says that a chunk of so many tokens was computed; whether that makes a new token.
-    pub(crate) fn computed(&mut self, count: usize) -> bool {
-        self.computed += count;
-        self.pending() == 0
+    /// Prompt and generated tokens.
+    pub(crate) fn tokens(&self) -> &[u32] {
+        &self.tokens
     }
 
     /// How the next token is chosen.

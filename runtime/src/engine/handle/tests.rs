@@ -89,7 +89,7 @@ fn a_job_that_breaks_a_limit_is_refused() {
 #[test]
 fn a_job_that_no_kv_cache_of_this_size_holds_is_refused_with_the_numbers() {
     let (engine, queue) = channel(LIMITS);
-    queue.publish_pages(1);
+    queue.publish(CacheUse { pages_used: 1, ..CacheUse::default() });
     let error = submit(&engine, Request { max_tokens: Some(94), ..request("a") }).unwrap_err();
     assert!(matches!(error, SubmitError::InsufficientMemory { needed: 4000, total: 3000, free: 2000, .. }));
     for part in ["4000", "3000", "2000", "weights 0"] {
@@ -195,14 +195,17 @@ fn the_status_counts_jobs_and_tells_what_the_engine_does() {
     submit(&engine, request("a")).unwrap();
     submit(&engine, request("b")).unwrap();
     next(&queue, 1, 0);
-    queue.publish_pages(2);
+    queue.publish(CacheUse { pages_used: 2, pages_cached: 1, cached_tokens: 64, preemptions: 7 });
     let expected = Status {
         state: EngineState::Busy,
         resident: true,
         waiting: 1,
         running: 1,
         kv_pages_used: 2,
+        kv_pages_cached: 1,
         kv_pages_total: 3,
+        cached_tokens: 64,
+        preemptions: 7,
     };
     assert_eq!(engine.status(), expected);
 }
