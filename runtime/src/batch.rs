@@ -77,7 +77,7 @@ impl Batch {
     }
 
     /// Each sequence's pages, up to the last that it has tokens in.
-    fn pages(&self) -> impl Iterator<Item = &[u32]> {
+    pub(crate) fn pages(&self) -> impl Iterator<Item = &[u32]> {
         let starts = std::iter::once(0).chain(self.page_ends.iter().copied());
         starts.zip(&self.page_ends).map(|(start, &end)| &self.pages[start..end])
     }
@@ -91,6 +91,20 @@ impl Batch {
     pub fn out_of_range(&self, vocab: usize) -> Option<(u32, u32)> {
         let i = self.tokens.iter().position(|&id| id as usize >= vocab)?;
         Some((self.positions[i], self.tokens[i]))
+    }
+
+    /// Each token with its position, its sequence and its slot.
+    #[cfg(test)]
+    pub(crate) fn each_token(&self) -> impl Iterator<Item = (u32, u32, usize, usize)> {
+        (0..self.tokens.len()).map(|i| {
+            (self.tokens[i], self.positions[i], self.sequences[i] as usize, self.slots[i] as usize)
+        })
+    }
+
+    /// The tokens whose logits are wanted: their places among the batch's.
+    #[cfg(test)]
+    pub(crate) fn wanted(&self) -> &[u32] {
+        &self.outputs
     }
 
     /// Rows of logits that come out.

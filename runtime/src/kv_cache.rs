@@ -241,4 +241,4 @@ impl PagePool {
 }
 
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;

@@ -301,6 +301,12 @@ impl EngineHandle {
         }
     }
 
+    /// Whether a job of that id waits or runs.
+    #[cfg(test)]
+    pub(crate) fn is_active(&self, job_id: &str) -> bool {
+        self.shared.lock().active.contains_key(job_id)
+    }
+
     /// Blocks until the engine's thread has ended.
     pub fn wait_until_ended(&self) {
         let mut inner = self.shared.lock();

@@ -130,7 +130,7 @@ impl Sequence {
         tail + &self.stop.finish()
     }
 
-    fn generated(&self) -> usize {
+    pub(crate) fn generated(&self) -> usize {
         self.tokens.len() - self.prompt
     }
 

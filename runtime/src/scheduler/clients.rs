@@ -77,6 +77,12 @@ impl Clients {
         }
     }
 
+    /// Whether it waits.
+    #[cfg(test)]
+    pub(super) fn waits(&self, client: u32, id: Id) -> bool {
+        self.0.get(&client).is_some_and(|client| client.waiting.contains(&id))
+    }
+
     fn of(&mut self, client: u32) -> &mut Client {
         self.0.entry(client).or_default()
     }
