@@ -135,11 +135,29 @@ fn when_pages_run_out_the_newest_waits_and_comes_back_first() {
     assert_eq!(computed, [(0, 64, 1), (1, 64, 1)]);
     assert_eq!(scheduler.pages(0).len(), 3);
     scheduler.remove(0);
-    // The newest that ran, before the one that never did. Its full pages are there still.
-    assert_eq!(scheduler.admit(), [], "it began long ago");
+    scheduler.remove(1);
+    // The one that ran, before the one that never did. Others have written to all its pages.
+    assert_eq!(scheduler.admit(), [3], "the other began long ago");
     scheduler.plan();
-    assert_eq!(planned(&scheduler), [(1, 65, 1), (2, 32, 32)]);
-    assert_eq!(scheduler.pool().hits(), 32, "the other page was taken by those that went on");
+    assert_eq!(planned(&scheduler), [(2, 0, 65), (3, 0, 4)]);
+}
+
+#[test]
+fn the_newest_stands_still_until_an_older_one_needs_its_pages_and_finds_what_is_left_of_them() {
+    let mut scheduler = Scheduler::new(StepLimits { tokens: 100, sequences: 4 }, 5, true);
+    for id in 0..2 {
+        scheduler.submit(id, 0, &prompt(id, 31));
+    }
+    while step(&mut scheduler).len() == 2 {}
+    assert_eq!((scheduler.pages(0).len(), scheduler.pages(1).len()), (3, 2));
+    while scheduler.preemptions() == 0 {
+        assert_eq!(scheduler.computed_of(1), Some(64));
+        step(&mut scheduler);
+    }
+    assert_eq!((scheduler.computed_of(0), scheduler.computed_of(1)), (Some(97), Some(0)));
+    scheduler.remove(0);
+    assert_eq!(step(&mut scheduler), [(1, 32, 33)], "its second page is the older one's fourth");
+    assert_eq!(scheduler.pool().hits(), 32);
 }
 
 #[test]

@@ -54,11 +54,11 @@ impl Job {
 }
 
 fn job() -> impl Strategy<Value = Job> {
-    let begins = (0u32..3, prop_oneof![0usize..10, 60usize..140]);
+    let begins = (0u32..3, prop_oneof![0usize..10, 30usize..100]);
     let own = prop::collection::vec(0u32..256, 1..12);
     let hangs_up = prop_oneof![9 => Just(None), 1 => (0usize..6).prop_map(Some)];
     let sampling = (0u64..3, prop_oneof![Just(0.0f32), Just(1.0)], prop_oneof![Just(1.0f32), Just(1.1)]);
-    (0u32..3, begins, own, 1u32..80, sampling, hangs_up).prop_map(
+    (0u32..3, begins, own, prop_oneof![1u32..130, 90u32..130], sampling, hangs_up).prop_map(
         |(client, begins, own, max_tokens, (seed, temperature, penalty), hangs_up)| Job {
             client,
             begins,
@@ -74,15 +74,15 @@ fn job() -> impl Strategy<Value = Job> {
 
 fn happens() -> impl Strategy<Value = Happens> {
     prop_oneof![
-        6 => job().prop_map(Happens::Arrives),
-        1 => (0usize..30).prop_map(Happens::Cancelled),
+        20 => job().prop_map(Happens::Arrives),
+        2 => (0usize..30).prop_map(Happens::Cancelled),
         1 => Just(Happens::Fails),
-        4 => (1usize..20).prop_map(Happens::Turns),
+        10 => (1usize..60).prop_map(Happens::Turns),
     ]
 }
 
 fn size() -> impl Strategy<Value = Size> {
-    (8usize..24, 1usize..40, 1usize..9, any::<bool>()).prop_map(|(pages, tokens, sequences, prefix_cache)| {
+    (8usize..20, 1usize..40, 1usize..9, any::<bool>()).prop_map(|(pages, tokens, sequences, prefix_cache)| {
         Size { pages, step: StepLimits { tokens, sequences }, prefix_cache, queue_depth: 100 }
     })
 }
