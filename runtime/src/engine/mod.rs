@@ -9,8 +9,9 @@ pub(crate) mod sampler;
 mod sequence;
 mod stop;
 
-pub(crate) use compute::OnDevice;
+pub(crate) use compute::{Compute, OnDevice};
 pub(crate) use engine::Engine;
+pub(crate) use sampler::Row;
 pub use handle::{
     CacheUse, DEFAULT_MAX_TOKENS, EngineHandle, EngineState, Job, JobQueue, Limits, Next, Status, channel,
 };
