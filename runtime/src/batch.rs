@@ -96,9 +96,8 @@ impl Batch {
     /// Each token with its position, its sequence and its slot.
     #[cfg(test)]
     pub(crate) fn each_token(&self) -> impl Iterator<Item = (u32, u32, usize, usize)> {
-        (0..self.tokens.len()).map(|i| {
-            (self.tokens[i], self.positions[i], self.sequences[i] as usize, self.slots[i] as usize)
-        })
+        (0..self.tokens.len())
+            .map(|i| (self.tokens[i], self.positions[i], self.sequences[i] as usize, self.slots[i] as usize))
     }
 
     /// The tokens whose logits are wanted: their places among the batch's.

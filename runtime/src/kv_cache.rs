@@ -28,7 +28,8 @@ pub struct Chain {
 impl Chain {
     /// Of these tokens.
     pub fn new(tokens: &[u32]) -> Self {
-        let mut chain = Self { full: Vec::with_capacity(tokens.len() / PAGE), rest: Vec::with_capacity(PAGE) };
+        let mut chain =
+            Self { full: Vec::with_capacity(tokens.len() / PAGE), rest: Vec::with_capacity(PAGE) };
         for &token in tokens {
             chain.push(token);
         }

@@ -149,8 +149,7 @@ impl Scheduler {
             .sum();
         let Some(left) = self.pool.available().checked_sub(promised) else { return false };
         let sequence = &self.sequences[&id];
-        let (cached, idle) =
-            if self.shares_prefixes { self.pool.matching(&sequence.tokens) } else { (0, 0) };
+        let (cached, idle) = if self.shares_prefixes { self.pool.matching(&sequence.tokens) } else { (0, 0) };
         // Idle pages that it would hold are none that it could take.
         sequence.due() - cached + idle <= left
     }

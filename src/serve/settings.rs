@@ -60,9 +60,8 @@ impl Settings {
         let most = u64::from(DEFAULT_MAX_TOKENS);
         let max_tokens_out = faults.number("--max-tokens-out", &args.max_tokens_out, 1..=most) as u32;
         let kv_mb = args.kv_cache_size_mb.map(|text| faults.number("--kv-cache-size-mb", &text, 1..=1 << 30));
-        let mut count = |name, text: Option<String>, most| {
-            text.map(|text| faults.number(name, &text, 1..=most) as usize)
-        };
+        let mut count =
+            |name, text: Option<String>, most| text.map(|text| faults.number(name, &text, 1..=most) as usize);
         let max_batch = count("--max-batch", args.max_batch, 256);
         let step_tokens = count("--step-tokens", args.step_tokens, 16_384);
         let queue_depth = faults.number("--queue-depth", &args.queue_depth, 1..=10_000) as usize;

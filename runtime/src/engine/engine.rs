@@ -39,12 +39,7 @@ enum Leaves {
 }
 
 impl<C: Compute> Engine<C> {
-    pub(crate) fn new(
-        compute: C,
-        tokenizer: Arc<Tokenizer>,
-        queue: JobQueue,
-        scheduler: Scheduler,
-    ) -> Self {
+    pub(crate) fn new(compute: C, tokenizer: Arc<Tokenizer>, queue: JobQueue, scheduler: Scheduler) -> Self {
         let (jobs, batch) = (BTreeMap::new(), Batch::default());
         Self { compute, tokenizer, queue, scheduler, jobs, arrived: 0, batch }
     }
@@ -168,8 +163,13 @@ impl<C: Compute> Engine<C> {
                 wants_logits: planned.is_last,
             });
         }
-        let up_to_date: Vec<Id> =
-            self.scheduler.planned().iter().filter(|planned| planned.is_last).map(|planned| planned.id).collect();
+        let up_to_date: Vec<Id> = self
+            .scheduler
+            .planned()
+            .iter()
+            .filter(|planned| planned.is_last)
+            .map(|planned| planned.id)
+            .collect();
         let mut choices = Vec::with_capacity(up_to_date.len());
         for id in &up_to_date {
             let Some(sequence) = self.jobs.get_mut(id) else { unreachable!("the scheduler has no others") };

@@ -11,7 +11,7 @@ mod stop;
 
 pub(crate) use compute::{Compute, OnDevice};
 pub(crate) use engine::Engine;
-pub(crate) use sampler::Row;
 pub use handle::{
     CacheUse, DEFAULT_MAX_TOKENS, EngineHandle, EngineState, Job, JobQueue, Limits, Next, Status, channel,
 };
+pub(crate) use sampler::Row;

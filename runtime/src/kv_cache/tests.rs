@@ -23,7 +23,9 @@ impl PagePool {
             }
             assert!(page.holders < 2 || page.content.is_some(), "shared without content");
         }
-        assert!(self.cached.iter().all(|(content, &page)| self.pages[page as usize].content == Some(*content)));
+        assert!(
+            self.cached.iter().all(|(content, &page)| self.pages[page as usize].content == Some(*content))
+        );
     }
 }
 

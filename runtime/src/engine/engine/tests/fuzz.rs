@@ -171,5 +171,8 @@ fn whatever_happens_everybody_gets_what_it_would_get_alone() {
     eprintln!("met: {met:?}");
     let Met { preemptions, cached_tokens, ended, cancelled, failed } = met;
     assert!(preemptions > 100 && cached_tokens > 1000, "{preemptions} preemptions, {cached_tokens} tokens");
-    assert!(ended > 100 && cancelled > 10 && failed > 10, "{ended} ended, {cancelled} cancelled, {failed} failed");
+    assert!(
+        ended > 100 && cancelled > 10 && failed > 10,
+        "{ended} ended, {cancelled} cancelled, {failed} failed"
+    );
 }

@@ -8,24 +8,14 @@ use super::office::{Office, Size};
 use crate::request::{Event, JobError, Request, SubmitError};
 use crate::scheduler::StepLimits;
 
-const SIZE: Size = Size {
-    pages: 64,
-    step: StepLimits { tokens: 16, sequences: 8 },
-    prefix_cache: true,
-    queue_depth: 100,
-};
+const SIZE: Size =
+    Size { pages: 64, step: StepLimits { tokens: 16, sequences: 8 }, prefix_cache: true, queue_depth: 100 };
 
 /// A prompt of its own, of `len` tokens.
 fn request(job_id: &str, client: u32, len: usize, max_tokens: u32) -> Request {
     let salt = job_id.bytes().fold(1, |salt: u32, byte| salt.wrapping_mul(31).wrapping_add(byte.into()));
     let prompt = (0..len as u32).map(|i| (salt.wrapping_mul(i + 1) >> 7) % 256).collect();
-    Request {
-        job_id: job_id.to_owned(),
-        prompt,
-        client,
-        max_tokens: Some(max_tokens),
-        ..Request::default()
-    }
+    Request { job_id: job_id.to_owned(), prompt, client, max_tokens: Some(max_tokens), ..Request::default() }
 }
 
 #[test]
@@ -123,7 +113,10 @@ fn a_device_that_does_not_work_any_more_ends_every_job_and_the_engine() {
     for i in 0..12 {
         let told = told.clone();
         let sink = move |event| {
-            told.fetch_add(usize::from(matches!(event, Event::Error(JobError::Launch(_)))), Ordering::Relaxed);
+            told.fetch_add(
+                usize::from(matches!(event, Event::Error(JobError::Launch(_)))),
+                Ordering::Relaxed,
+            );
             Ok(())
         };
         office.handle.submit(request(&i.to_string(), 0, 20, 40), Box::new(sink)).unwrap();
