@@ -137,6 +137,7 @@ impl Office {
         self.engine.scheduler.check();
         self.check_events();
         if self.engine.compute.steps == steps {
+            assert!(oldest.is_none_or(|(id, _)| !self.engine.jobs.contains_key(&id)), "nothing was computed");
             return;
         }
         *self.steps.borrow_mut() += 1;
