@@ -112,7 +112,7 @@ pub(crate) fn alone(
         kv_bytes: None,
         step_tokens: None,
         prefix_cache: false,
-        max_batch: 1,
+        max_batch: Some(1),
         queue_depth: 1,
         timeout: Duration::MAX,
         residency_interval: Duration::from_secs(60),

@@ -15,6 +15,7 @@ pub mod products;
 pub mod receipt;
 pub mod request;
 pub mod rows;
+pub mod scheduler;
 pub mod synthetic;
 pub mod tokenizer;
 pub mod trace;

@@ -157,7 +157,7 @@ fn generated(kept: &Kept) -> Result<Vec<u32>, Failed> {
         kv_bytes: None,
         step_tokens: None,
         prefix_cache: false,
-        max_batch: 1,
+        max_batch: Some(1),
         queue_depth: 1,
         timeout: Duration::from_secs(60),
         residency_interval: Duration::from_secs(60),

@@ -8,6 +8,7 @@ mod bits;
 mod case;
 #[path = "../common/mod.rs"]
 mod common;
+mod engine;
 mod gemm;
 mod loaded;
 mod reference;
@@ -48,6 +49,7 @@ fn main() {
     let mut trials = reference::trials();
     trials.extend(trace::trials());
     trials.extend(gemm::trials(no_gpu));
+    trials.extend(engine::trials(no_gpu));
     for device in [DeviceChoice::Cpu, DeviceChoice::Cuda(0)] {
         let lacks = device != DeviceChoice::Cpu && no_gpu;
         let on_device = |trial: Trial| {

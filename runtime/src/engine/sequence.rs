@@ -1,4 +1,4 @@
-//! A running job: its tokens, its pages, its text so far.
+//! A job in the engine: its tokens, its text so far.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,19 +7,16 @@ use kernels::sample::Choice;
 use rand_core::{Rng, SeedableRng};
 use rand_pcg::Pcg64;
 
-use crate::batch::Chunk;
 use crate::engine::Job;
 use crate::engine::adjust::Adjustments;
 use crate::engine::sampler::Row;
 use crate::engine::stop::{Decided, StopMatcher};
-use crate::kv_cache::Pages;
 use crate::request::{Chosen, Completion, Disconnected, Event, EventSink, Sampling, StopReason};
 use crate::tokenizer::{Detokenizer, Tokenizer};
 
-/// A job that is being computed.
+/// A job that waits or is being computed.
 pub(crate) struct Sequence {
     pub(crate) job_id: String,
-    pub(crate) pages: Pages,
     pub(crate) deadline: Instant,
     sink: Box<dyn EventSink>,
     sampling: Sampling,
@@ -27,8 +24,6 @@ pub(crate) struct Sequence {
     tokens: Vec<u32>,
     prompt: usize,
     max_tokens: usize,
-    /// Tokens whose keys and values are in the pages.
-    computed: usize,
     /// Until so many are generated, nothing but `max_tokens` ends the sequence.
     min_tokens: usize,
     ignore_eos: bool,
@@ -56,7 +51,7 @@ pub(crate) enum Outcome {
 }
 
 impl Sequence {
-    pub(crate) fn new(job: Job, max_tokens: usize, pages: Pages, tokenizer: &Arc<Tokenizer>) -> Self {
+    pub(crate) fn new(job: Job, max_tokens: usize, tokenizer: &Arc<Tokenizer>) -> Self {
         let Job { request, sink, deadline } = job;
         let random = Pcg64::seed_from_u64(request.sampling.seed);
         // Of a sequence that ignores them they are tokens like any other.
@@ -65,14 +60,12 @@ impl Sequence {
         let adjustments = Adjustments::new(&request.sampling, &request.prompt, forbidden);
         Self {
             job_id: request.job_id,
-            pages,
             deadline,
             sink,
             sampling: request.sampling,
             prompt: request.prompt.len(),
             tokens: request.prompt,
             max_tokens,
-            computed: 0,
             min_tokens: request.min_tokens as usize,
             ignore_eos: request.ignore_eos,
             logprobs: request.logprobs,
@@ -86,26 +79,9 @@ impl Sequence {
         }
     }
 
-    /// Tokens that have not been computed; at least one.
-    pub(crate) fn pending(&self) -> usize {
-        self.tokens.len() - self.computed
-    }
-
-    /// The next tokens to compute, `budget` at most.
-    pub(crate) fn chunk(&self, budget: usize) -> Chunk<'_> {
-        let count = self.pending().min(budget);
-        Chunk {
-            tokens: &self.tokens[self.computed..self.computed + count],
-            start: self.computed,
-            pages: self.pages.ids(),
-            wants_logits: count == self.pending(),
-        }
-    }
-
-    /// Says that a chunk of so many tokens was computed; whether that makes a new token.
-    pub(crate) fn computed(&mut self, count: usize) -> bool {
-        self.computed += count;
-        self.pending() == 0
+    /// Prompt and generated tokens.
+    pub(crate) fn tokens(&self) -> &[u32] {
+        &self.tokens
     }
 
     /// How the next token is chosen.
@@ -161,7 +137,7 @@ impl Sequence {
         tail + &self.stop.finish()
     }
 
-    fn generated(&self) -> usize {
+    pub(crate) fn generated(&self) -> usize {
         self.tokens.len() - self.prompt
     }
 

@@ -203,7 +203,11 @@ pub(crate) fn take(queue: &JobQueue) -> Option<Job> {
     loop {
         match queue.next(1, 0) {
             Next::Work { jobs, .. } if jobs.is_empty() => {}
-            Next::Work { mut jobs, .. } => return jobs.pop(),
+            Next::Work { mut jobs, .. } => {
+                let job = jobs.pop()?;
+                queue.begun(&job.request.job_id);
+                return Some(job);
+            }
             Next::Stop => return None,
         }
     }
