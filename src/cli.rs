@@ -35,7 +35,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::Args),
-    Serve(serve::Args),
+    Serve(Box<serve::Args>),
     Pull(pull::Args),
     Doctor(doctor::Args),
     Trace(trace::Args),
@@ -47,7 +47,7 @@ impl Command {
     fn run(self) -> Result<(), Error> {
         match self {
             Command::Run(args) => run::run(args),
-            Command::Serve(args) => serve::run(args),
+            Command::Serve(args) => serve::run(*args),
             Command::Pull(args) => pull::run(args),
             Command::Doctor(args) => doctor::run(args),
             Command::Trace(args) => trace::run(args),
