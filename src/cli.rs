@@ -36,7 +36,7 @@ struct Cli {
 enum Command {
     Run(run::Args),
     Replay(replay::Args),
-    Serve(serve::Args),
+    Serve(Box<serve::Args>),
     Pull(pull::Args),
     Doctor(doctor::Args),
     Trace(trace::Args),
@@ -50,7 +50,7 @@ impl Command {
             Command::Run(args) => run::run(args),
             // Its verdict is its exit code.
             Command::Replay(args) => return replay::run(args),
-            Command::Serve(args) => serve::run(args),
+            Command::Serve(args) => serve::run(*args),
             Command::Pull(args) => pull::run(args),
             Command::Doctor(args) => doctor::run(args),
             Command::Trace(args) => trace::run(args),

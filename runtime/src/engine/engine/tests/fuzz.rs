@@ -89,9 +89,12 @@ fn size() -> impl Strategy<Value = Size> {
     })
 }
 
+/// Tokens and text.
+type Answer = (Vec<u32>, String);
+
 /// All that a job's client hears if there is nobody else and everything has room.
-fn alone(job: &Job) -> (Vec<u32>, String) {
-    static KNOWN: LazyLock<Mutex<HashMap<String, (Vec<u32>, String)>>> = LazyLock::new(Mutex::default);
+fn alone(job: &Job) -> Answer {
+    static KNOWN: LazyLock<Mutex<HashMap<String, Answer>>> = LazyLock::new(Mutex::default);
     let key = format!("{:?}", job.request(""));
     if let Some(known) = KNOWN.lock().unwrap().get(&key) {
         return known.clone();
