@@ -66,7 +66,7 @@ fn prepare(
     correlation: CorrelationId,
     body: &[u8],
 ) -> Result<(Request, JobLog), ApiError> {
-    let encode = |text: &str| (worker.encode)(text);
+    let encode = |text: &str| worker.text.encode(text);
     let most = state.config.max_tokens;
     let valid = validate::execute(body, worker.info.vocab_size, most, encode).map_err(ApiError::Invalid)?;
     let prompt = encode(&valid.prompt);

@@ -23,6 +23,7 @@ mod serve;
 mod shutdown;
 mod sink;
 mod sse;
+mod text;
 mod validate;
 mod wire;
 
@@ -37,6 +38,7 @@ use keys::Keys;
 use metrics::Metrics;
 
 pub use serve::{ServeError, run};
+pub use text::Text;
 
 /// What a worker can do, as `/health` and the ready callback tell it.
 pub const CAPABILITIES: &[&str] = &["text-gen"];
@@ -45,14 +47,11 @@ pub const CAPABILITIES: &[&str] = &["text-gen"];
 pub struct Worker {
     /// Takes jobs.
     pub engine: EngineHandle,
-    /// Makes token ids of a text.
-    pub encode: Encode,
+    /// Makes token ids of texts, and texts of token ids.
+    pub text: Box<dyn Text>,
     /// The model that answers.
     pub info: ModelInfo,
 }
-
-/// The tokenizer's forward half: a text's token ids as the model wants them, special tokens around it included.
-pub type Encode = Box<dyn Fn(&str) -> Vec<u32> + Send + Sync>;
 
 /// What the server is told at its start. It has no `Debug`: the keys must not get into a log.
 #[derive(Clone)]

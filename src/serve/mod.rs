@@ -11,6 +11,7 @@ mod keys;
 mod load;
 mod settings;
 mod signals;
+mod text;
 
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -30,6 +31,7 @@ use crate::logging;
 use callback::Ready;
 use code::Code;
 use settings::Settings;
+use text::ModelText;
 
 /// What the engine may take to free the device once it has nothing to do.
 const TO_STOP: Duration = Duration::from_secs(10);
@@ -179,10 +181,9 @@ fn config(settings: &Settings) -> server::Config {
 }
 
 fn served(worker: &Worker) -> server::Worker {
-    let tokenizer = worker.tokenizer.clone();
     server::Worker {
         engine: worker.engine.clone(),
-        encode: Box::new(move |text| tokenizer.encode(text)),
+        text: Box::new(ModelText::of(worker)),
         info: worker.info.clone(),
     }
 }
