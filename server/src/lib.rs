@@ -1,8 +1,8 @@
 //! The HTTP face of the worker: checks requests, hands them to the engine, streams its events. It never touches a
 //! device and never blocks a thread that serves others.
 //!
-//! A request's way: `routes` -> `execute` { `body`, `validate`, the tokenizer, the engine's queue }; its events'
-//! way back: `sink`, on the engine's thread, -> a channel -> `sse`.
+//! A request's way: `routes` -> `execute` or `openai` { `intake`, `validate`, the tokenizer } -> `job`, the engine's
+//! queue; its events' way back: `sink`, on the engine's thread, -> `job`'s channel -> `sse` or `openai`.
 
 #![forbid(unsafe_code)]
 
@@ -13,6 +13,8 @@ mod error;
 mod execute;
 mod fields;
 mod health;
+mod intake;
+mod job;
 mod keys;
 mod log;
 mod meter;
@@ -24,6 +26,7 @@ mod serve;
 mod shutdown;
 mod sink;
 mod sse;
+mod text;
 mod validate;
 mod wire;
 
@@ -39,6 +42,7 @@ use metrics::Metrics;
 
 pub use receipt::ModelHash;
 pub use serve::{ServeError, run};
+pub use text::Text;
 
 /// What a worker can do, as `/health` and the ready callback tell it.
 pub const CAPABILITIES: &[&str] = &["text-gen"];
@@ -47,8 +51,8 @@ pub const CAPABILITIES: &[&str] = &["text-gen"];
 pub struct Worker {
     /// Takes jobs.
     pub engine: EngineHandle,
-    /// Makes token ids of a text.
-    pub encode: Encode,
+    /// Makes token ids of texts, and texts of token ids.
+    pub text: Box<dyn Text>,
     /// The model that answers.
     pub info: ModelInfo,
     /// The hash of the model's file, once it is known; receipts wait for it.
@@ -57,8 +61,14 @@ pub struct Worker {
     pub ptx_sha256: &'static str,
 }
 
-/// The tokenizer's forward half: a text's token ids as the model wants them, special tokens around it included.
-pub type Encode = Box<dyn Fn(&str) -> Vec<u32> + Send + Sync>;
+impl Worker {
+    /// Tokens that the context leaves after a prompt; at least one, so that the engine refuses a prompt that leaves
+    /// nothing.
+    fn room_after(&self, prompt: usize) -> u32 {
+        let room = self.engine.limits().tokens().saturating_sub(prompt).max(1);
+        u32::try_from(room).unwrap_or(u32::MAX)
+    }
+}
 
 /// What the server is told at its start. It has no `Debug`: the keys must not get into a log.
 #[derive(Clone)]

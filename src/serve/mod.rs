@@ -12,6 +12,7 @@ mod keys;
 mod load;
 mod settings;
 mod signals;
+mod text;
 
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -33,6 +34,7 @@ use callback::Ready;
 use code::Code;
 use load::Loaded;
 use settings::Settings;
+use text::ModelText;
 
 /// What the engine may take to free the device once it has nothing to do.
 const TO_STOP: Duration = Duration::from_secs(10);
@@ -182,10 +184,9 @@ fn config(settings: &Settings) -> server::Config {
 }
 
 fn served(worker: &Worker, model_hash: watch::Receiver<ModelHash>) -> server::Worker {
-    let tokenizer = worker.tokenizer.clone();
     server::Worker {
         engine: worker.engine.clone(),
-        encode: Box::new(move |text| tokenizer.encode(text)),
+        text: Box::new(ModelText::of(worker)),
         info: worker.info.clone(),
         model_hash,
         ptx_sha256: images::PTX_HASH,

@@ -11,7 +11,7 @@ use runtime::device::Usage;
 use runtime::engine::{EngineHandle, Job, JobQueue, Limits, Next, channel};
 use runtime::request::{Completion, Event, JobError, StopReason};
 use serde_json::{Value, json};
-use server::{Config, ModelHash, ServeError, Worker};
+use server::{Config, ModelHash, ServeError, Text, Worker};
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
@@ -48,6 +48,41 @@ pub(crate) async fn serve(config: Config, script: impl FnOnce(JobQueue) + Send +
 /// A tokenizer.
 pub(crate) fn bytes(text: &str) -> Vec<u32> {
     text.bytes().map(u32::from).collect()
+}
+
+/// A model's text whose token is a byte, but for `encode`, which a test may choose.
+struct Bytes {
+    encode: fn(&str) -> Vec<u32>,
+}
+
+impl Text for Bytes {
+    fn encode_with(&self, text: &str, _: bool, _: bool) -> Vec<u32> {
+        (self.encode)(text)
+    }
+
+    fn bytes(&self, id: u32) -> Vec<u8> {
+        u8::try_from(id).into_iter().collect()
+    }
+
+    fn decode(&self, ids: &[u32]) -> String {
+        let bytes: Vec<u8> = ids.iter().flat_map(|&id| self.bytes(id)).collect();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    fn apply_chat_template(&self, messages: &Value, add_generation_prompt: bool) -> Result<String, String> {
+        let mut prompt = String::new();
+        for message in messages.as_array().unwrap() {
+            let (role, content) = (message["role"].as_str().unwrap(), message["content"].as_str().unwrap());
+            if role == "tool" {
+                return Err("this template knows no tools".to_owned());
+            }
+            prompt.push_str(&format!("{role}: {content}\n"));
+        }
+        if add_generation_prompt {
+            prompt.push_str("assistant: ");
+        }
+        Ok(prompt)
+    }
 }
 
 fn info() -> ModelInfo {
@@ -110,8 +145,8 @@ impl Server {
         std::thread::spawn(move || script(queue));
         // No receipts: there is no file to hash.
         let (_, model_hash) = watch::channel(ModelHash::Unknown);
-        let (engine, encode) = (self.engine.clone(), Box::new(encode));
-        Worker { engine, encode, info: info(), model_hash, ptx_sha256: "00ff" }
+        let (engine, text) = (self.engine.clone(), Box::new(Bytes { encode }));
+        Worker { engine, text, info: info(), model_hash, ptx_sha256: "00ff" }
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
