@@ -24,11 +24,10 @@ const DAYS: [&str; 7] = ["Thursday", "Friday", "Saturday", "Sunday", "Monday", "
 pub(super) fn strftime(time: SystemTime, format: &str) -> Result<String, String> {
     let seconds = time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let (days, of_day) = (seconds / 86400, seconds % 86400);
-    let (year, month, day) = date(days);
+    let (year, of_year, month, day) = date(days);
     let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
     let twelve = (hour + 11) % 12 + 1;
     let (month_name, day_name) = (MONTHS[month as usize - 1], DAYS[(days % 7) as usize]);
-    let first_of_year = (0..).take_while(|back| date(days - back).0 == year).last().unwrap_or(0);
     let mut text = String::new();
     let mut rest = format.chars();
     while let Some(c) = rest.next() {
@@ -56,7 +55,7 @@ pub(super) fn strftime(time: SystemTime, format: &str) -> Result<String, String>
             Some('I') => number(twelve, 2),
             Some('M') => number(minute, 2),
             Some('S') => number(second, 2),
-            Some('j') => number(first_of_year + 1, 3),
+            Some('j') => number(of_year, 3),
             Some('e') if bare => number(day, 0),
             Some('e') => text.extend([format!("{day:2}")]),
             Some('B') => text.push_str(month_name),
@@ -76,8 +75,8 @@ pub(super) fn strftime(time: SystemTime, format: &str) -> Result<String, String>
     Ok(text)
 }
 
-/// Year, month and day of so many days after 1 January 1970.
-fn date(mut days: u64) -> (u64, u64, u64) {
+/// Year, day of the year, month and day of so many days after 1 January 1970; all but the year count from 1.
+fn date(mut days: u64) -> (u64, u64, u64, u64) {
     // The calendar repeats itself every 400 years.
     let mut year = 1970 + days / 146_097 * 400;
     days %= 146_097;
@@ -86,13 +85,14 @@ fn date(mut days: u64) -> (u64, u64, u64) {
         days -= 365 + u64::from(leap(year));
         year += 1;
     }
+    let of_year = days + 1;
     let lengths = [31, 28 + u64::from(leap(year)), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
     let mut month = 0;
     while days >= lengths[month] {
         days -= lengths[month];
         month += 1;
     }
-    (year, month as u64 + 1, days + 1)
+    (year, of_year, month as u64 + 1, days + 1)
 }
 
 #[cfg(test)]
