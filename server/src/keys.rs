@@ -1,5 +1,5 @@
 use sha2::{Digest, Sha256};
-use subtle::{Choice, ConstantTimeEq};
+use subtle::{ConditionallySelectable, ConstantTimeEq};
 use warp::http::HeaderMap;
 use warp::http::header::AUTHORIZATION;
 
@@ -14,16 +14,22 @@ impl Keys {
     }
 
     /// Lets requests pass that have a key, in `Authorization: Bearer KEY` or in `X-API-Key: KEY`; all, if there are no
-    /// keys.
-    pub(crate) fn check(&self, headers: &HeaderMap) -> Result<(), ApiError> {
-        let has_key = self.0.is_empty() || sent(headers).any(|key| self.contains(key));
-        if has_key { Ok(()) } else { Err(ApiError::Unauthorized) }
+    /// keys. Says whose key it is, counted from 1; 0 if there are no keys.
+    pub(crate) fn check(&self, headers: &HeaderMap) -> Result<u32, ApiError> {
+        if self.0.is_empty() {
+            return Ok(0);
+        }
+        match sent(headers).map(|key| self.owner(key)).find(|&owner| owner > 0) {
+            Some(owner) => Ok(owner),
+            None => Err(ApiError::Unauthorized),
+        }
     }
 
-    /// Takes the same time whichever key it is, and if it is none.
-    fn contains(&self, key: &[u8]) -> bool {
+    /// The key's place, counted from 1; 0 if it is none. Takes the same time in any case.
+    fn owner(&self, key: &[u8]) -> u32 {
         let sent: [u8; 32] = Sha256::digest(key).into();
-        self.0.iter().fold(Choice::from(0), |found, key| found | key.ct_eq(&sent)).into()
+        let places = (1..).zip(&self.0);
+        places.fold(0, |owner, (place, key)| u32::conditional_select(&owner, &place, key.ct_eq(&sent)))
     }
 }
 
@@ -42,19 +48,20 @@ mod tests {
 
     use super::*;
 
-    fn passes(keys: &Keys, name: &'static str, value: &str) -> bool {
+    /// Whose the key in this header is.
+    fn owner(keys: &Keys, name: &'static str, value: &str) -> Option<u32> {
         let mut headers = HeaderMap::new();
         headers.insert(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
-        keys.check(&headers).is_ok()
+        keys.check(&headers).ok()
     }
 
     #[test]
-    fn any_of_the_keys_opens_in_either_header() {
+    fn any_of_the_keys_opens_in_either_header_and_says_whose_it_is() {
         let keys = Keys::new(&["one".to_owned(), "two".to_owned()]);
-        for key in ["one", "two"] {
-            assert!(passes(&keys, "authorization", &format!("Bearer {key}")));
-            assert!(passes(&keys, "authorization", &format!("bearer  {key}")));
-            assert!(passes(&keys, "x-api-key", key));
+        for (key, place) in [("one", Some(1)), ("two", Some(2))] {
+            assert_eq!(owner(&keys, "authorization", &format!("Bearer {key}")), place);
+            assert_eq!(owner(&keys, "authorization", &format!("bearer  {key}")), place);
+            assert_eq!(owner(&keys, "x-api-key", key), place);
         }
     }
 
@@ -75,12 +82,12 @@ mod tests {
             ("x-api-key", "Bearer one"),
             ("x-api-key", "onetwo"),
         ] {
-            assert!(!passes(&keys, name, value), "{name}: {value}");
+            assert_eq!(owner(&keys, name, value), None, "{name}: {value}");
         }
     }
 
     #[test]
-    fn without_keys_everybody_passes() {
-        assert!(Keys::new(&[]).check(&HeaderMap::new()).is_ok());
+    fn without_keys_everybody_passes_and_is_nobody() {
+        assert_eq!(Keys::new(&[]).check(&HeaderMap::new()).ok(), Some(0));
     }
 }

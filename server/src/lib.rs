@@ -1,8 +1,8 @@
 //! The HTTP face of the worker: checks requests, hands them to the engine, streams its events. It never touches a
 //! device and never blocks a thread that serves others.
 //!
-//! A request's way: `routes` -> `execute` { `body`, `validate`, the tokenizer, the engine's queue }; its events'
-//! way back: `sink`, on the engine's thread, -> a channel -> `sse`.
+//! A request's way: `routes` -> `execute` or `openai` { `intake`, `validate`, the tokenizer } -> `job`, the engine's
+//! queue; its events' way back: `sink`, on the engine's thread, -> `job`'s channel -> `sse` or `openai`.
 
 #![forbid(unsafe_code)]
 
@@ -13,6 +13,8 @@ mod error;
 mod execute;
 mod fields;
 mod health;
+mod intake;
+mod job;
 mod keys;
 mod log;
 mod meter;
@@ -51,6 +53,15 @@ pub struct Worker {
     pub text: Box<dyn Text>,
     /// The model that answers.
     pub info: ModelInfo,
+}
+
+impl Worker {
+    /// Tokens that the context leaves after a prompt; at least one, so that the engine refuses a prompt that leaves
+    /// nothing.
+    fn room_after(&self, prompt: usize) -> u32 {
+        let room = self.engine.limits().tokens().saturating_sub(prompt).max(1);
+        u32::try_from(room).unwrap_or(u32::MAX)
+    }
 }
 
 /// What the server is told at its start. It has no `Debug`: the keys must not get into a log.

@@ -86,9 +86,10 @@ impl JobLog {
     }
 }
 
-/// A line for a request that got no stream. Faults are named by field and rule; of a field that is not known, only the
+/// Counts a request that got no stream, and writes a line for it. Faults are named by field and rule; of a field that is not known, only the
 /// rule, and once: its name may be anything.
 pub(crate) fn refused(state: &State, correlation: &CorrelationId, error: &ApiError) {
+    state.metrics.request_ended(error.code());
     let faults = match error {
         ApiError::Invalid(faults) => {
             let told = |fault: &Fault| match fault.constraint.as_str() {

@@ -1,76 +1,58 @@
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use runtime::request::{Event, JobError};
+use runtime::request::Event;
 use serde::Serialize;
-use tokio::sync::mpsc;
 use tokio::time::{Instant, Interval, interval_at};
 use tokio_stream::Stream;
 use warp::Reply;
 use warp::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
+use warp::reply::Response;
 
-use crate::Worker;
 use crate::correlation::CorrelationId;
 use crate::error::ApiError;
+use crate::job::Job;
 use crate::wire::{EndData, StartedData, TokenData};
 
 /// The body of an answer to `/execute`: each event of a job as one server-sent event, the moment it exists, and a
-/// comment whenever nothing was sent for a while. Dropped before the job's end, it cancels the job.
+/// comment whenever nothing was sent for a while.
 pub(crate) struct JobStream {
-    worker: Arc<Worker>,
-    job_id: String,
+    job: Job,
     correlation: CorrelationId,
-    seed: u64,
-    events: mpsc::Receiver<Event>,
     idle: Interval,
-    /// The `end` or `error` was sent.
-    ended: bool,
 }
 
-const KEEP_ALIVE: Bytes = Bytes::from_static(b": keep-alive\n\n");
+/// A comment, which readers skip.
+pub(crate) const KEEP_ALIVE: Bytes = Bytes::from_static(b": keep-alive\n\n");
 
 impl JobStream {
-    pub(crate) fn new(
-        worker: Arc<Worker>,
-        job_id: String,
-        correlation: CorrelationId,
-        seed: u64,
-        events: mpsc::Receiver<Event>,
-        keep_alive: Duration,
-    ) -> Self {
+    pub(crate) fn new(job: Job, correlation: CorrelationId, keep_alive: Duration) -> Self {
         let idle = interval_at(Instant::now() + keep_alive, keep_alive);
-        Self { worker, job_id, correlation, seed, events, idle, ended: false }
+        Self { job, correlation, idle }
     }
 
-    /// A 200 with this body, marked as nothing to cache or to buffer on the way.
     pub(crate) fn into_reply(self) -> impl Reply {
-        let mut response = warp::reply::stream(self).into_response();
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-        headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
-        response
+        reply(self)
     }
 
     fn frame(&self, event: &Event) -> Bytes {
         match event {
             Event::Started => frame("started", &self.started()),
             Event::Token { index, text, .. } => frame("token", &TokenData { t: text, i: *index }),
-            Event::End(completion) => frame("end", &EndData::new(completion, self.seed)),
+            Event::End(completion) => frame("end", &EndData::new(completion, self.job.seed())),
             Event::Error(cause) => frame("error", &ApiError::Job(cause.clone()).body()),
         }
     }
 
     fn started(&self) -> StartedData<'_> {
         StartedData {
-            job_id: &self.job_id,
-            model: &self.worker.info.name,
+            job_id: self.job.id(),
+            model: &self.job.worker().info.name,
             started_at: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
-            seed: self.seed,
+            seed: self.job.seed(),
             correlation_id: self.correlation.as_str(),
         }
     }
@@ -80,28 +62,24 @@ impl Stream for JobStream {
     type Item = Result<Bytes, Infallible>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if self.ended {
-            return Poll::Ready(None);
-        }
-        let Poll::Ready(event) = self.events.poll_recv(context) else {
+        let Poll::Ready(event) = self.job.poll_event(context) else {
             return self.idle.poll_tick(context).map(|_| Some(Ok(KEEP_ALIVE)));
         };
         self.idle.reset();
-        let event = event.unwrap_or_else(|| {
-            Event::Error(JobError::Internal("the engine stopped before the job ended".to_owned()))
-        });
-        self.ended = matches!(event, Event::End(_) | Event::Error(_));
-        Poll::Ready(Some(Ok(self.frame(&event))))
+        Poll::Ready(event.map(|event| Ok(self.frame(&event))))
     }
 }
 
-impl Drop for JobStream {
-    fn drop(&mut self) {
-        // Once the engine let go of its end, the id may already belong to another job.
-        if !self.ended && !self.events.is_closed() {
-            self.worker.engine.cancel(&self.job_id);
-        }
-    }
+/// A 200 with this body, marked as nothing to cache or to buffer on the way.
+pub(crate) fn reply(
+    frames: impl Stream<Item = Result<Bytes, Infallible>> + Send + Sync + 'static,
+) -> Response {
+    let mut response = warp::reply::stream(frames).into_response();
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+    response
 }
 
 fn frame(name: &str, data: &impl Serialize) -> Bytes {
