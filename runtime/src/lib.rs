@@ -2,6 +2,7 @@
 
 pub mod batch;
 pub mod bench;
+pub mod chat_template;
 pub mod device;
 pub mod engine;
 pub mod gemm;

@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::batch::BatchLimits;
+use crate::chat_template::ChatTemplate;
 use crate::device::{Device, DeviceError, Image, Purpose, Residency};
 use crate::engine::sampler::Sampler;
 use crate::engine::{Engine, EngineHandle, Limits, OnDevice, channel};
@@ -228,6 +229,8 @@ pub struct Worker {
     pub engine: EngineHandle,
     /// The model's tokenizer.
     pub tokenizer: Arc<Tokenizer>,
+    /// The model's chat template, if it has one.
+    pub chat_template: Option<Arc<ChatTemplate>>,
     /// What is loaded.
     pub info: ModelInfo,
     thread: JoinHandle<()>,
@@ -256,10 +259,10 @@ impl Worker {
                 Err(error) => drop(report.send(Err(error))),
             }
         })?;
-        let Loaded { engine, tokenizer, info, residency } =
+        let Loaded { engine, tokenizer, chat_template, info, residency } =
             loaded.recv().map_err(|_| LoadError::Panicked)??;
         match Watch::begin(residency, engine.clone(), interval) {
-            Ok(watch) => Ok(Self { engine, tokenizer, info, thread, watch }),
+            Ok(watch) => Ok(Self { engine, tokenizer, chat_template, info, thread, watch }),
             Err(error) => {
                 engine.shutdown(Duration::ZERO);
                 // If it panicked, it has let go of the device as well.
@@ -282,6 +285,7 @@ impl Worker {
 struct Loaded {
     engine: EngineHandle,
     tokenizer: Arc<Tokenizer>,
+    chat_template: Option<Arc<ChatTemplate>>,
     info: ModelInfo,
     residency: Residency,
 }
@@ -294,6 +298,7 @@ fn load(
     let gguf = Gguf::open(&options.path)?;
     let tokenizer = Arc::new(Tokenizer::from_gguf(&gguf)?);
     let config = ModelConfig::from_gguf(&gguf)?;
+    let chat_template = chat_template(&gguf);
 
     let (device, taken) = options.device.open(options.images, options.image_cache.clone())?;
     let numerics = options.numerics.unwrap_or(Numerics::default_of(&device));
@@ -354,7 +359,19 @@ fn load(
     });
     let scheduler = Scheduler::new(step, pages, options.prefix_cache);
     let engine = Engine::new(OnDevice { device, model, sampler }, tokenizer.clone(), queue, scheduler);
-    Ok((engine, Loaded { engine: handle, tokenizer, info, residency }))
+    Ok((engine, Loaded { engine: handle, tokenizer, chat_template, info, residency }))
+}
+
+/// The file's chat template. Without one that works a model completes texts, so that nothing about it is fatal.
+fn chat_template(gguf: &Gguf) -> Option<Arc<ChatTemplate>> {
+    let template = ChatTemplate::from_gguf(gguf).unwrap_or_else(|error| {
+        tracing::warn!(event = "startup", "no chat template: {error}");
+        None
+    })?;
+    if let Some(broken) = template.broken() {
+        tracing::warn!(event = "startup", "{broken}");
+    }
+    Some(Arc::new(template))
 }
 
 /// Pages of keys and values where nobody says how many: see [`LoadOptions::kv_bytes`].

@@ -1,17 +1,22 @@
 use std::sync::Arc;
 
+use runtime::chat_template::ChatTemplate;
 use runtime::tokenizer::{Options, Tokenizer};
 use runtime::worker::Worker;
 use serde_json::Value;
 
+const NO_TEMPLATE: &str =
+    "the model's file has no chat template; it takes prompts, as for /v1/completions or /execute";
+
 /// A loaded model's tokenizer and chat template, as the server asks for them.
 pub(super) struct ModelText {
     tokenizer: Arc<Tokenizer>,
+    chat_template: Option<Arc<ChatTemplate>>,
 }
 
 impl ModelText {
     pub(super) fn of(worker: &Worker) -> Self {
-        Self { tokenizer: worker.tokenizer.clone() }
+        Self { tokenizer: worker.tokenizer.clone(), chat_template: worker.chat_template.clone() }
     }
 }
 
@@ -28,7 +33,8 @@ impl server::Text for ModelText {
         self.tokenizer.decode_string(ids)
     }
 
-    fn apply_chat_template(&self, _: &Value, _: bool) -> Result<String, String> {
-        Err("the model has no chat template".to_owned())
+    fn apply_chat_template(&self, messages: &Value, add_generation_prompt: bool) -> Result<String, String> {
+        let template = self.chat_template.as_ref().ok_or(NO_TEMPLATE)?;
+        template.render(messages, add_generation_prompt).map_err(|error| error.to_string())
     }
 }
