@@ -24,10 +24,14 @@ impl Fields {
     /// Reads an object. What is not JSON, or no object, has no fields to go on with.
     pub(crate) fn parse(body: &[u8]) -> Result<Self, Vec<Fault>> {
         match serde_json::from_slice(body) {
-            Ok(Value::Object(rest)) => Ok(Self { rest, faults: Vec::new() }),
+            Ok(Value::Object(rest)) => Ok(Self::of(rest)),
             Ok(other) => Err(vec![wrong_type("body", "object", &other)]),
             Err(error) => Err(vec![Fault::new("body", "valid_json", format!("not valid JSON: {error}"))]),
         }
+    }
+
+    pub(crate) fn of(rest: Map<String, Value>) -> Self {
+        Self { rest, faults: Vec::new() }
     }
 
     /// A text of 1 to `max` characters that must be there.
@@ -73,10 +77,72 @@ impl Fields {
         values.into_iter().enumerate().map(check).collect()
     }
 
+    /// The same, where a single text may stand for a list of one.
+    pub(crate) fn text_or_texts(&mut self, name: &str, most: usize, max: usize) -> Vec<String> {
+        if let Some(value @ Value::String(_)) = self.rest.get_mut(name) {
+            *value = Value::Array(vec![value.take()]);
+        }
+        self.texts(name, most, max)
+    }
+
+    /// Any text.
+    pub(crate) fn any_text(&mut self, name: &str) -> Option<String> {
+        match self.take(name)? {
+            Value::String(text) => Some(text),
+            other => {
+                self.fault(wrong_type(name, "string", &other));
+                None
+            }
+        }
+    }
+
+    /// True or false.
+    pub(crate) fn flag(&mut self, name: &str) -> Option<bool> {
+        match self.take(name)? {
+            Value::Bool(flag) => Some(flag),
+            other => {
+                self.fault(wrong_type(name, "boolean", &other));
+                None
+            }
+        }
+    }
+
+    /// An object, to be taken apart like this one and given back to [`absorb`](Self::absorb).
+    pub(crate) fn object(&mut self, name: &str) -> Option<Fields> {
+        match self.take(name)? {
+            Value::Object(rest) => Some(Self::of(rest)),
+            other => {
+                self.fault(wrong_type(name, "object", &other));
+                None
+            }
+        }
+    }
+
+    /// Takes over the faults of an object that was at `path`.
+    pub(crate) fn absorb(&mut self, path: &str, object: Fields) {
+        let faults = object.finish().err().unwrap_or_default();
+        let within = |fault: Fault| Fault { field: format!("{path}.{}", fault.field), ..fault };
+        self.faults.extend(faults.into_iter().map(within));
+    }
+
+    /// A field that is taken only where it changes nothing; `needed` says in words what it may be.
+    pub(crate) fn neutral(&mut self, name: &str, is_neutral: impl Fn(&Value) -> bool, needed: &str) {
+        if self.take(name).is_some_and(|value| !is_neutral(&value)) {
+            let message = format!("{name} is not supported; {needed}");
+            self.fault(Fault::new(name, "unsupported", message));
+        }
+    }
+
     /// A whole number within `range`.
     pub(crate) fn integer(&mut self, name: &str, range: RangeInclusive<u64>) -> Option<u64> {
+        let signed = i128::from(*range.start())..=i128::from(*range.end());
+        self.signed(name, signed).map(|whole| u64::try_from(whole).expect("its range was checked"))
+    }
+
+    /// A whole number within `range`, which may begin below zero.
+    pub(crate) fn signed(&mut self, name: &str, range: RangeInclusive<i128>) -> Option<i128> {
         let number = self.number(name, "integer")?;
-        let whole = number.as_u64().filter(|value| range.contains(value));
+        let whole = number.as_i128().filter(|value| range.contains(value));
         if whole.is_none() {
             let (min, max) = (range.start(), range.end());
             self.out_of_range(
@@ -113,6 +179,28 @@ impl Fields {
         self.faults.push(fault);
     }
 
+    /// A text of at most `max` characters.
+    pub(crate) fn text_up_to(&mut self, name: &str, max: usize) -> Option<String> {
+        let text = self.any_text(name)?;
+        let length = text.chars().count();
+        if length > max {
+            let message = format!("{name} has {length} characters; at most {max} are allowed");
+            self.fault(Fault::new(name, format!("length(0..={max})"), message));
+            return None;
+        }
+        Some(text)
+    }
+
+    /// Whether a field is there.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.rest.get(name).is_some_and(|value| !value.is_null())
+    }
+
+    /// Whether no fault was found so far.
+    pub(crate) fn is_right(&self) -> bool {
+        self.faults.is_empty()
+    }
+
     /// All faults, those of fields that nobody took among them.
     pub(crate) fn finish(mut self) -> Result<(), Vec<Fault>> {
         for name in self.rest.keys() {
@@ -121,7 +209,8 @@ impl Fields {
         if self.faults.is_empty() { Ok(()) } else { Err(self.faults) }
     }
 
-    fn take(&mut self, name: &str) -> Option<Value> {
+    /// Whatever is there.
+    pub(crate) fn take(&mut self, name: &str) -> Option<Value> {
         self.rest.remove(name).filter(|value| !value.is_null())
     }
 
@@ -152,7 +241,7 @@ fn check_length(path: &str, text: &str, max: usize) -> Result<(), Fault> {
     }
 }
 
-fn wrong_type(path: &str, expected: &str, found: &Value) -> Fault {
+pub(crate) fn wrong_type(path: &str, expected: &str, found: &Value) -> Fault {
     let found = match found {
         Value::Null => "null",
         Value::Bool(_) => "a boolean",
