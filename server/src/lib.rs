@@ -22,6 +22,7 @@ mod log;
 mod messages;
 mod meter;
 mod metrics;
+mod openai;
 mod openapi;
 mod receipt;
 mod routes;

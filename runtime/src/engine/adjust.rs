@@ -7,7 +7,7 @@ use kernels::sample::{Adjustment, Entry, UNSEEN};
 use crate::request::Sampling;
 
 /// Tokens of a sequence with a bias at most; see [`Sampling::logit_bias`].
-pub(crate) const MOST_BIASED: usize = 1024;
+pub const MOST_BIASED: usize = 1024;
 
 /// Tokens that are forbidden at most.
 pub(crate) const MOST_FORBIDDEN: usize = 64;

@@ -11,6 +11,7 @@ pub(crate) mod sampler;
 mod sequence;
 mod stop;
 
+pub use adjust::MOST_BIASED;
 pub(crate) use compute::{Compute, OnDevice};
 pub(crate) use engine::Engine;
 pub use handle::{
