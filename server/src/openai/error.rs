@@ -3,6 +3,7 @@ use warp::Reply;
 use warp::reply::Response;
 
 use crate::error::ApiError;
+use crate::wire::Fault;
 
 /// An answer in OpenAI's shape, with the status and the headers that the error has everywhere.
 pub(super) fn reply(error: ApiError) -> Response {
@@ -11,11 +12,16 @@ pub(super) fn reply(error: ApiError) -> Response {
     Response::from_parts(parts, body)
 }
 
+/// A fault's message with the field's name, unless it is in it.
+fn named(Fault { field, message, .. }: &Fault) -> String {
+    if message.starts_with(field.as_str()) { message.clone() } else { format!("{field}: {message}") }
+}
+
 /// `{"error": {"message", "type", "param", "code"}}`; all faults of a request, in our own shape, beside it.
 pub(super) fn body(error: &ApiError) -> Value {
     let (message, param) = match error {
         ApiError::Invalid(faults) => {
-            let messages: Vec<&str> = faults.iter().map(|fault| fault.message.as_str()).collect();
+            let messages: Vec<String> = faults.iter().map(named).collect();
             (messages.join("; "), faults.first().map(|fault| fault.field.as_str()))
         }
         ApiError::ModelNotFound { .. } => (error.to_string(), Some("model")),
