@@ -39,7 +39,7 @@ fn main() {
     trials.extend(refuses::trials());
     trials.extend(memory::trials());
     trials.extend(determinism::trials(&model));
-    trials.extend(receipts::trials());
+    trials.extend(receipts::trials(&model));
     trials.extend(faults::trials());
     trials.extend(starts::trials(&model));
     trials.extend(load::trials());

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Command, Output};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -14,17 +14,19 @@ use runtime::request::{Disconnected, Event};
 use runtime::tokenizer::Tokenizer;
 use runtime::worker::{DeviceChoice, LoadOptions, Worker};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use worker_orcd::images::IMAGES;
 
-use crate::common::{data, output, stderr, stdout};
+use crate::common::{data, executable, output, stderr, stdout, with_model};
 use crate::place::{Place, Room, at};
 use crate::server::Server;
 
-pub(crate) fn trials() -> Vec<Trial> {
+pub(crate) fn trials(model: &Result<PathBuf, String>) -> Vec<Trial> {
     let mut trials = at("receipts::an_answer_is_the_same_again_on_the_cpu", &Place::ALL, again_on_the_cpu);
     trials.extend(at("receipts::an_answer_of_the_cpu_is_the_same_again", &Place::GPUS, again_on_a_gpu));
     trials.extend(at("receipts::one_changed_token_is_noticed", &[Place::Cpu], one_token));
     trials.extend(at("receipts::what_was_changed_is_noticed_or_refused", &[Place::Cpu], changed));
+    trials.push(with_model("receipts::an_answer_of_an_h100_is_the_same_here", model, of_an_h100));
     trials
 }
 
@@ -142,6 +144,26 @@ fn again_on_a_gpu(place: Place) -> Result<(), Failed> {
         expect(&done, "same", &format!("again in {numerics} numerics on cuda sm_"))?;
     }
     Ok(())
+}
+
+/// What an H100 answered (`reports/batch-invariance.md`), computed again by this machine's CPU; and with one digit of the
+/// output's hash changed it is not what is computed.
+fn of_an_h100(model: &Path) -> Result<(), Failed> {
+    let replay = |answer: &Path| {
+        let mut command = Command::new(executable());
+        command.arg("replay").arg(answer).arg("--model").arg(model).args(["--device", "cpu"]);
+        output(command.arg("--prompt-file").arg(data("h100-prompt.txt")))
+    };
+    let told = "again in tc numerics on cpu; the receipt is of cuda sm_90\n";
+    expect(&replay(&data("h100-answer.txt"))?, "same", told)?;
+
+    let hash = "826ffbcf29e137bd4f321d0b4f75783b904ef3c7d55b9383038c484f1b4ba4b7";
+    let text = fs::read_to_string(data("h100-answer.txt"))?;
+    assert!(text.contains(hash), "the hash that is changed");
+    let folder = TempDir::new()?;
+    let changed = folder.path().join("changed.txt");
+    fs::write(&changed, text.replace(hash, &hash.replace("826f", "827f")))?;
+    expect(&replay(&changed)?, "different", "827f")
 }
 
 /// The ids that the receipt is about, computed by the engine itself.
