@@ -61,14 +61,18 @@ pub(crate) fn with_model(
 
 /// What the command leaves when it ends by itself; one that does not is killed.
 pub(crate) fn output(command: &mut Command) -> io::Result<Output> {
-    const PATIENCE: Duration = Duration::from_secs(60);
+    output_within(command, Duration::from_secs(60))
+}
+
+/// The same, of a command that may take so long.
+pub(crate) fn output_within(command: &mut Command, patience: Duration) -> io::Result<Output> {
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let start = Instant::now();
     while child.try_wait()?.is_none() {
-        if start.elapsed() > PATIENCE {
+        if start.elapsed() > patience {
             child.kill()?;
             let output = child.wait_with_output()?;
-            return Err(io::Error::other(format!("still running after {PATIENCE:?}: {output:?}")));
+            return Err(io::Error::other(format!("still running after {patience:?}: {output:?}")));
         }
         std::thread::sleep(Duration::from_millis(2));
     }
