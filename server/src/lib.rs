@@ -24,6 +24,7 @@ mod meter;
 mod metrics;
 mod openai;
 mod openapi;
+mod outgoing;
 mod receipt;
 mod routes;
 mod serve;
@@ -94,6 +95,8 @@ pub struct Config {
     pub max_connections: usize,
     /// What a request's head may take to arrive, and then its body; also how long an unused connection is kept.
     pub read_timeout: Duration,
+    /// A client that takes nothing of its answer for so long is cut off.
+    pub write_timeout: Duration,
     /// A stream that was silent for so long gets a comment, so that nobody on the way takes it for dead; not
     /// zero.
     pub keep_alive: Duration,
@@ -113,6 +116,7 @@ impl Default for Config {
             body_limit: 12 * 32768 + 128 * 1024,
             max_connections: 512,
             read_timeout: Duration::from_secs(30),
+            write_timeout: Duration::from_secs(300),
             keep_alive: Duration::from_secs(15),
             drain_timeout: Duration::from_secs(30),
         }

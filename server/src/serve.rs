@@ -15,6 +15,7 @@ use tracing::{info, warn};
 
 use crate::keys::Keys;
 use crate::metrics::Metrics;
+use crate::outgoing::Outgoing;
 use crate::routes::service;
 use crate::{Config, State, Worker};
 
@@ -137,6 +138,7 @@ impl Server {
                         failures = 0;
                         // A token is a small packet that must not wait for the next; without the option it is late.
                         let _ = stream.set_nodelay(true);
+                        let stream = Outgoing::new(stream, self.state.config.write_timeout);
                         let connection = http.serve_connection(TokioIo::new(stream), service.clone());
                         let connection = self.graceful.watch(connection);
                         // Its errors are a client's: a broken head, a connection cut.

@@ -178,6 +178,7 @@ fn config(settings: &Settings) -> server::Config {
         api_keys: settings.api_keys.clone(),
         allow_shutdown: settings.allow_shutdown,
         max_tokens: settings.max_tokens_out,
+        write_timeout: settings.inference_timeout,
         drain_timeout: settings.drain_timeout,
         ..server::Config::default()
     }
