@@ -73,6 +73,28 @@ impl Fields {
         values.into_iter().enumerate().map(check).collect()
     }
 
+    /// Any text.
+    pub(crate) fn any_text(&mut self, name: &str) -> Option<String> {
+        match self.take(name)? {
+            Value::String(text) => Some(text),
+            other => {
+                self.fault(wrong_type(name, "string", &other));
+                None
+            }
+        }
+    }
+
+    /// True or false.
+    pub(crate) fn flag(&mut self, name: &str) -> Option<bool> {
+        match self.take(name)? {
+            Value::Bool(flag) => Some(flag),
+            other => {
+                self.fault(wrong_type(name, "boolean", &other));
+                None
+            }
+        }
+    }
+
     /// A whole number within `range`.
     pub(crate) fn integer(&mut self, name: &str, range: RangeInclusive<u64>) -> Option<u64> {
         let number = self.number(name, "integer")?;
@@ -113,6 +135,28 @@ impl Fields {
         self.faults.push(fault);
     }
 
+    /// A text of at most `max` characters.
+    pub(crate) fn text_up_to(&mut self, name: &str, max: usize) -> Option<String> {
+        let text = self.any_text(name)?;
+        let length = text.chars().count();
+        if length > max {
+            let message = format!("{name} has {length} characters; at most {max} are allowed");
+            self.fault(Fault::new(name, format!("length(0..={max})"), message));
+            return None;
+        }
+        Some(text)
+    }
+
+    /// Whether a field is there.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.rest.get(name).is_some_and(|value| !value.is_null())
+    }
+
+    /// Whether no fault was found so far.
+    pub(crate) fn is_right(&self) -> bool {
+        self.faults.is_empty()
+    }
+
     /// All faults, those of fields that nobody took among them.
     pub(crate) fn finish(mut self) -> Result<(), Vec<Fault>> {
         for name in self.rest.keys() {
@@ -121,7 +165,8 @@ impl Fields {
         if self.faults.is_empty() { Ok(()) } else { Err(self.faults) }
     }
 
-    fn take(&mut self, name: &str) -> Option<Value> {
+    /// Whatever is there.
+    pub(crate) fn take(&mut self, name: &str) -> Option<Value> {
         self.rest.remove(name).filter(|value| !value.is_null())
     }
 
@@ -152,7 +197,7 @@ fn check_length(path: &str, text: &str, max: usize) -> Result<(), Fault> {
     }
 }
 
-fn wrong_type(path: &str, expected: &str, found: &Value) -> Fault {
+pub(crate) fn wrong_type(path: &str, expected: &str, found: &Value) -> Fault {
     let found = match found {
         Value::Null => "null",
         Value::Bool(_) => "a boolean",

@@ -6,9 +6,11 @@
 
 #![forbid(unsafe_code)]
 
+mod apply_template;
 mod body;
 mod cancel;
 mod correlation;
+mod detokenize;
 mod error;
 mod execute;
 mod fields;
@@ -17,6 +19,7 @@ mod intake;
 mod job;
 mod keys;
 mod log;
+mod messages;
 mod meter;
 mod metrics;
 mod openapi;
@@ -26,6 +29,7 @@ mod shutdown;
 mod sink;
 mod sse;
 mod text;
+mod tokenize;
 mod validate;
 mod wire;
 

@@ -12,20 +12,26 @@ use warp::reply::Response;
 use warp::{Buf, Filter, Rejection, Reply};
 
 use crate::State;
+use crate::apply_template::apply_template;
 use crate::cancel::cancel;
 use crate::correlation::CorrelationId;
+use crate::detokenize::detokenize;
 use crate::error::ApiError;
 use crate::execute::execute;
 use crate::health::{health, ready};
 use crate::metrics::metrics;
 use crate::openapi::openapi;
 use crate::shutdown::shutdown;
+use crate::tokenize::tokenize;
 
 /// A path that the worker answers to.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Route {
     Execute,
     Cancel,
+    Tokenize,
+    Detokenize,
+    ApplyTemplate,
     Health,
     Ready,
     Metrics,
@@ -34,9 +40,12 @@ pub(crate) enum Route {
 }
 
 impl Route {
-    pub(crate) const ALL: [Route; 7] = [
+    pub(crate) const ALL: [Route; 10] = [
         Route::Execute,
         Route::Cancel,
+        Route::Tokenize,
+        Route::Detokenize,
+        Route::ApplyTemplate,
         Route::Health,
         Route::Ready,
         Route::Metrics,
@@ -48,6 +57,9 @@ impl Route {
         match self {
             Route::Execute => "/execute",
             Route::Cancel => "/cancel",
+            Route::Tokenize => "/tokenize",
+            Route::Detokenize => "/detokenize",
+            Route::ApplyTemplate => "/apply-template",
             Route::Health => "/health",
             Route::Ready => "/ready",
             Route::Metrics => "/metrics",
@@ -59,7 +71,12 @@ impl Route {
     /// The methods, as the header `Allow` names them.
     pub(crate) fn allow(self) -> &'static str {
         match self {
-            Route::Execute | Route::Cancel | Route::Shutdown => "POST",
+            Route::Execute
+            | Route::Cancel
+            | Route::Tokenize
+            | Route::Detokenize
+            | Route::ApplyTemplate
+            | Route::Shutdown => "POST",
             Route::Health | Route::Ready | Route::Metrics | Route::OpenApi => "GET, HEAD",
         }
     }
@@ -118,6 +135,9 @@ async fn answer(
     match route {
         Route::Execute => execute(state, headers, correlation, body).await.into_response(),
         Route::Cancel => cancel(state, headers, body).await.into_response(),
+        Route::Tokenize => tokenize(state, headers, body).await.into_response(),
+        Route::Detokenize => detokenize(state, headers, body).await.into_response(),
+        Route::ApplyTemplate => apply_template(state, headers, body).await.into_response(),
         Route::Health => health(state).await.into_response(),
         Route::Ready => ready(state).await.into_response(),
         Route::Metrics => metrics(state, headers).await.into_response(),

@@ -15,7 +15,7 @@ pub(crate) struct Execute {
 }
 
 const JOB_ID_CHARS: usize = 128;
-const PROMPT_CHARS: usize = 32768;
+pub(crate) const PROMPT_CHARS: usize = 32768;
 const STOPS: usize = 4;
 const STOP_TOKENS: usize = 32;
 /// Below it every logit that it divides is far above all others anyway, and soon infinite.

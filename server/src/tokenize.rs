@@ -1,0 +1,155 @@
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde_json::Value;
+use tokio_stream::Stream;
+use warp::http::HeaderMap;
+use warp::{Buf, Reply};
+
+use crate::error::ApiError;
+use crate::fields::Fields;
+use crate::intake::Intake;
+use crate::validate::PROMPT_CHARS;
+use crate::wire::Fault;
+use crate::{State, Text, apply_template, messages};
+
+/// Body of the answer.
+#[derive(Serialize)]
+struct TokenizeBody {
+    tokens: Tokens,
+    count: usize,
+    /// Tokens the context holds.
+    max_model_len: usize,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Tokens {
+    Ids(Vec<u32>),
+    Pieces(Vec<Piece>),
+}
+
+/// A token with what it stands for.
+#[derive(Serialize)]
+struct Piece {
+    id: u32,
+    piece: PieceBytes,
+}
+
+/// Text, or the bytes of what is only a part of a character.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum PieceBytes {
+    Text(String),
+    Bytes(Vec<u8>),
+}
+
+/// What is to be made tokens of.
+enum Source {
+    Text(String),
+    Chat { messages: Value, add_generation_prompt: bool },
+}
+
+struct Tokenize {
+    source: Source,
+    add_special: bool,
+    parse_special: bool,
+    with_pieces: bool,
+}
+
+/// `POST /tokenize`: the token ids of a text, or of a chat's prompt.
+pub(crate) async fn tokenize(
+    state: Arc<State>,
+    headers: HeaderMap,
+    body: impl Stream<Item = Result<impl Buf, warp::Error>>,
+) -> Result<impl Reply, ApiError> {
+    let intake = Intake::read(&state, &headers, body).await?;
+    let answer = intake.prepare(|Intake { worker, body, .. }| {
+        let request = check(&body).map_err(ApiError::Invalid)?;
+        let text = worker.text.as_ref();
+        let ids = ids(text, &request)?;
+        let count = ids.len();
+        let tokens = if request.with_pieces {
+            Tokens::Pieces(ids.into_iter().map(|id| piece(text, id)).collect())
+        } else {
+            Tokens::Ids(ids)
+        };
+        Ok(TokenizeBody { tokens, count, max_model_len: worker.info.context_length })
+    });
+    Ok(warp::reply::json(&answer.await?))
+}
+
+fn ids(text: &dyn Text, request: &Tokenize) -> Result<Vec<u32>, ApiError> {
+    let encode = |prompt: &str| text.encode_with(prompt, request.add_special, request.parse_special);
+    Ok(match &request.source {
+        Source::Text(prompt) => encode(prompt),
+        Source::Chat { messages, add_generation_prompt } => {
+            encode(&apply_template::prompt(text, messages, *add_generation_prompt)?)
+        }
+    })
+}
+
+fn piece(text: &dyn Text, id: u32) -> Piece {
+    let piece = String::from_utf8(text.bytes(id));
+    Piece { id, piece: piece.map_or_else(|error| PieceBytes::Bytes(error.into_bytes()), PieceBytes::Text) }
+}
+
+fn check(body: &[u8]) -> Result<Tokenize, Vec<Fault>> {
+    let mut fields = Fields::parse(body)?;
+    // There is one model; whatever its name, this is its tokenizer.
+    fields.any_text("model");
+    let with_pieces = fields.flag("with_pieces").unwrap_or(false);
+    let parse_special = fields.flag("parse_special").unwrap_or(true);
+    let [add_special, add_special_tokens] =
+        ["add_special", "add_special_tokens"].map(|name| fields.flag(name));
+    let texts = ["content", "prompt"].map(|name| fields.text_up_to(name, PROMPT_CHARS));
+    let source = match texts {
+        [None, None] if fields.has("messages") => {
+            let messages = messages::take(&mut fields, PROMPT_CHARS);
+            let add_generation_prompt = fields.flag("add_generation_prompt").unwrap_or(true);
+            Source::Chat { messages, add_generation_prompt }
+        }
+        [Some(text), None] | [None, Some(text)] if !fields.has("messages") => Source::Text(text),
+        _ => {
+            // If it is because of a fault, that is told already.
+            if fields.is_right() {
+                let message = "exactly one of content, prompt and messages says what is to be made tokens of";
+                fields.fault(Fault::new("content", "one_of(content, prompt, messages)", message));
+            }
+            fields.take("messages");
+            Source::Text(String::new())
+        }
+    };
+    fields.finish()?;
+    // A chat template writes the special tokens itself.
+    let by_source = matches!(source, Source::Text(_));
+    let add_special = add_special.or(add_special_tokens).unwrap_or(by_source);
+    Ok(Tokenize { source, add_special, parse_special, with_pieces })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// Whether special tokens are added, and recognised.
+    fn special(body: Value) -> (bool, bool) {
+        let Ok(request) = check(body.to_string().as_bytes()) else { panic!("{body} is right") };
+        (request.add_special, request.parse_special)
+    }
+
+    #[test]
+    fn special_tokens_are_added_to_texts_and_not_to_chats_unless_it_is_said() {
+        let messages = || json!([{"role": "user", "content": "a"}]);
+        assert_eq!(special(json!({"content": "a"})), (true, true));
+        assert_eq!(special(json!({"messages": messages()})), (false, true));
+        for name in ["add_special", "add_special_tokens"] {
+            assert_eq!(special(json!({"prompt": "a", name: false})), (false, true));
+            assert_eq!(
+                special(json!({"messages": messages(), name: true, "parse_special": false})),
+                (true, false)
+            );
+        }
+    }
+}
