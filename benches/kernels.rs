@@ -24,12 +24,13 @@ use cases::embed::Lookup;
 use cases::flash::{Flash, Path, Run};
 use cases::float::Float;
 use cases::logits::Finished;
+use cases::logprobs::Likely;
 use cases::merge::Merge;
 use cases::norm::Norm;
 use cases::residual::Addition;
 use cases::rope::{Pairing, Turn};
 use cases::rows::Rounded;
-use cases::sample::{Draw, Repeat};
+use cases::sample::{Change, Changed, Draw, Way};
 use cases::stored::Stored;
 use cases::swiglu::Gate;
 use cases::{Case, Entry, Stage, flash, matmul, matvec, qmatmul, rope};
@@ -212,7 +213,11 @@ fn others(model: Model) -> Vec<Row> {
             Draw::often(&cases::random::Random::new(1).floats(vocab), choice, 8)
         }),
         row("sample/token", shape("mixed limits, m=8"), move || Draw::random(vocab, 8, 1)),
-        row("sample/penalty", shape("700 seen, m=8"), move || Repeat::new(vocab, &[700; 8])),
+        row("sample/adjust", shape("700 entries, m=8"), move || {
+            Changed(Way::Adjust, Change::new(vocab, &[700; 8]))
+        }),
+        row("logprobs/top", shape("top 5, m=8"), move || Likely::new(vocab, &[Some(5); 8])),
+        row("logprobs/top", shape("top 20, m=8"), move || Likely::new(vocab, &[Some(20); 8])),
     ]);
     rows
 }

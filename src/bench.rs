@@ -1,4 +1,7 @@
-//! `worker-orcd bench`: how fast a model runs here, and how much of the memory's bandwidth that is.
+//! `worker-orcd bench`: how fast a model runs here, and how much of the memory's bandwidth that is. `bench serve` asks a
+//! running server instead.
+
+pub mod serve;
 
 use std::fs;
 use std::io::{self, Write};
@@ -19,7 +22,10 @@ use crate::{cache, images, progress};
 
 /// Measures prompts and generation, and the share of the memory's bandwidth that they use
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Args {
+    #[command(subcommand)]
+    of: Option<Of>,
     /// A GGUF file, or a name of the catalogue
     #[arg(long, required_unless_present = "synthetic", conflicts_with = "synthetic")]
     model: Option<String>,
@@ -61,6 +67,12 @@ pub struct Args {
     json: Option<PathBuf>,
 }
 
+/// What else than a model can be measured.
+#[derive(Debug, clap::Subcommand)]
+enum Of {
+    Serve(Box<serve::Args>),
+}
+
 /// Why there are no figures.
 #[derive(Debug, thiserror::Error)]
 pub enum BenchFault {
@@ -76,6 +88,9 @@ pub enum BenchFault {
     /// Nothing can be measured.
     #[error(transparent)]
     Bench(#[from] BenchError),
+    /// A server under load.
+    #[error(transparent)]
+    Load(#[from] serve::LoadFault),
     /// The numbers cannot be written.
     #[error("{}: {error}", path.display())]
     Io {
@@ -88,6 +103,9 @@ pub enum BenchFault {
 
 /// Measures, and prints rows as they come.
 pub(crate) fn run(args: Args) -> Result<(), Error> {
+    if let Some(Of::Serve(args)) = args.of {
+        return serve::run(*args);
+    }
     let (name, gguf) = model(&args)?;
     let (device, taken) = args.device.open(images::IMAGES, cache::images()).map_err(BenchFault::Device)?;
     tracing::info!(event = "startup", device = device.name(), "runs on {taken}");

@@ -90,6 +90,11 @@ pub fn images() -> Option<PathBuf> {
     Some(Cache::of_user().ok()?.folder().with_file_name("images"))
 }
 
+/// Where hashes of models' files are kept, if there is a place.
+pub fn hashes() -> Option<PathBuf> {
+    Some(Cache::of_user().ok()?.folder().with_file_name("hashes"))
+}
+
 impl Cache {
     /// The folder that [`CACHE_VARIABLE`] names, else `worker-orcd` in the user's cache folder.
     ///

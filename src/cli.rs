@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::{bench, doctor, logging, pull, run, serve, synth, trace};
+use crate::{bench, doctor, logging, pull, replay, run, serve, synth, trace};
 
 /// Reads the command line and does what it says. Every failure, one of usage too, is one line on stderr and exit
 /// code 1.
@@ -17,7 +17,7 @@ pub fn main() -> ExitCode {
     };
     logging::init();
     match cli.command.run() {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         // Whoever read the output has had enough of it.
         Err(Error::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => fail(&format!("error: {error}")),
@@ -35,7 +35,8 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::Args),
-    Serve(serve::Args),
+    Replay(replay::Args),
+    Serve(Box<serve::Args>),
     Pull(pull::Args),
     Doctor(doctor::Args),
     Trace(trace::Args),
@@ -44,16 +45,19 @@ enum Command {
 }
 
 impl Command {
-    fn run(self) -> Result<(), Error> {
+    fn run(self) -> Result<ExitCode, Error> {
         match self {
             Command::Run(args) => run::run(args),
-            Command::Serve(args) => serve::run(args),
+            // Its verdict is its exit code.
+            Command::Replay(args) => return replay::run(args),
+            Command::Serve(args) => serve::run(*args),
             Command::Pull(args) => pull::run(args),
             Command::Doctor(args) => doctor::run(args),
             Command::Trace(args) => trace::run(args),
             Command::Bench(args) => bench::run(args),
             Command::Synth(args) => synth::run(args),
         }
+        .map(|()| ExitCode::SUCCESS)
     }
 }
 

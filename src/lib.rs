@@ -9,6 +9,7 @@ pub mod images;
 pub mod logging;
 mod progress;
 pub mod pull;
+pub mod replay;
 pub mod run;
 pub mod serve;
 mod sha256;

@@ -18,6 +18,11 @@ pub(crate) fn loading() -> impl FnMut(Progress<'_>) + Send + 'static {
     }
 }
 
+/// Shows how many tokens have been computed again.
+pub(crate) fn replaying() -> impl FnMut(u64, u64) + Send + 'static {
+    show("replaying {bar:40} {pos}/{len} tokens")
+}
+
 /// Shows how much of a file has been written.
 pub(crate) fn writing() -> impl FnMut(u64, u64) + Send + 'static {
     show("writing {bar:40} {bytes}/{total_bytes} {bytes_per_sec}")

@@ -1,6 +1,7 @@
 //! `worker-orcd run`: one completion to standard output.
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -62,21 +63,7 @@ fn temperature(text: &str) -> Result<f32, String> {
 
 pub(crate) fn run(args: Args) -> Result<(), Error> {
     let path = cache::resolve(&args.model)?;
-    let options = LoadOptions {
-        path,
-        name: args.model,
-        device: args.device,
-        numerics: args.numerics,
-        images: images::IMAGES,
-        image_cache: cache::images(),
-        kv_bytes: None,
-        step_tokens: None,
-        prefix_cache: false,
-        max_batch: 1,
-        queue_depth: 1,
-        timeout: Duration::MAX,
-        residency_interval: Duration::from_secs(60),
-    };
+    let options = alone(path, args.model, args.device, args.numerics);
     let worker = Worker::load(options, progress::loading()).map_err(RunError::Load)?;
     let request = Request {
         job_id: "run".to_owned(),
@@ -86,9 +73,14 @@ pub(crate) fn run(args: Args) -> Result<(), Error> {
         sampling: Sampling { temperature: args.temperature, seed: args.seed, ..Sampling::GREEDY },
         ..Request::default()
     };
-    let outcome = complete(&worker, request);
+    let mut out = io::stdout().lock();
+    let outcome = complete(&worker, request, |text, _| {
+        out.write_all(text.as_bytes())?;
+        out.flush()
+    });
     worker.stop(Duration::ZERO);
     let completion = outcome?;
+    writeln!(out)?;
     let seconds = completion.decode_time.as_secs_f64();
     if completion.tokens_out > 1 && seconds > 0.0 {
         let speed = (completion.tokens_out - 1) as f64 / seconds;
@@ -103,23 +95,44 @@ fn room(worker: &Worker, prompt: &str) -> u32 {
     worker.engine.limits().tokens().saturating_sub(worker.tokenizer.encode(prompt).len()).max(1) as u32
 }
 
-/// Runs the request and prints its text as it comes.
-fn complete(worker: &Worker, request: Request) -> Result<Completion, Error> {
+/// How a model is loaded for one request that nobody shares it with.
+pub(crate) fn alone(
+    path: PathBuf,
+    name: String,
+    device: DeviceChoice,
+    numerics: Option<Numerics>,
+) -> LoadOptions {
+    LoadOptions {
+        path,
+        name,
+        device,
+        numerics,
+        images: images::IMAGES,
+        image_cache: cache::images(),
+        kv_bytes: None,
+        step_tokens: None,
+        prefix_cache: false,
+        max_batch: Some(1),
+        queue_depth: 1,
+        timeout: Duration::MAX,
+        residency_interval: Duration::from_secs(60),
+    }
+}
+
+/// Runs the request; `told` hears its text as it comes, and of how many tokens.
+pub(crate) fn complete(
+    worker: &Worker,
+    request: Request,
+    mut told: impl FnMut(&str, usize) -> io::Result<()>,
+) -> Result<Completion, Error> {
     let (sink, events) = mpsc::channel();
     let send = move |event| sink.send(event).map_err(|_| Disconnected);
     worker.engine.submit(request, Box::new(send)).map_err(RunError::Submit)?;
-    let mut out = io::stdout().lock();
     for event in events {
         match event {
             Event::Started => {}
-            Event::Token { text, .. } => {
-                out.write_all(text.as_bytes())?;
-                out.flush()?;
-            }
-            Event::End(completion) => {
-                writeln!(out)?;
-                return Ok(completion);
-            }
+            Event::Token { text, tokens, .. } => told(&text, tokens.len())?,
+            Event::End(completion) => return Ok(completion),
             Event::Error(error) => return Err(RunError::Job(error).into()),
         }
     }

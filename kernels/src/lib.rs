@@ -16,6 +16,7 @@ pub mod flash;
 pub mod format;
 pub mod kv;
 pub mod logits;
+pub mod logprobs;
 pub mod matmul;
 pub mod matvec;
 pub mod norm;

@@ -1,9 +1,12 @@
-//! From logits to a token: repetition penalty, temperature, top-k, top-p, min-p, draw.
+//! From logits to a token: bias, repetition, presence and frequency penalties, temperature, top-k, top-p, min-p, draw.
 //!
 //! Probabilities become integers once, `2^40 p / p_max` cut off, so their sums are exact and have no order. Tokens have a
 //! total order, their *rank*: the greater logit first, ties to the lower id. Top-k and top-p each keep the tokens from
 //! some rank up; that rank is found bit by bit from the top, by counting tokens or adding up their weights, without a
 //! sort. The draw takes a random 64-bit number to a place in the running sum of weights by id.
+//!
+//! Bias and penalties change the logits in place, a lane an entry, a block a row; 20 bytes moved an entry. Where the
+//! model's own logits are wanted afterwards, they are put back.
 
 use cuda_std::math::{exp, ordered_bits};
 use cuda_std::{Block, Geometry, In, Out, Value, kernel};
@@ -48,40 +51,104 @@ pub struct Sample {
 /// In place of an id: the row holds a NaN, or its greatest logit is infinite.
 pub const NO_TOKEN: u32 = u32::MAX;
 
-/// Arguments of [`PENALTY`].
+/// A token of a row whose logit is not left as it is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[repr(C)]
+pub struct Entry {
+    /// Its id; each once in a row. One outside of the vocabulary changes nothing.
+    pub id: u32,
+    /// How often the output has it; 0 where only the prompt has it, [`UNSEEN`] where neither does.
+    pub count: u32,
+    /// Added to the logit; negative infinity forbids the token. [`ADJUST`] leaves the former logit here.
+    pub bias: f32,
+}
+
+// SAFETY: numbers, 12 bytes without a gap.
+unsafe impl Value for Entry {}
+
+/// In place of a count: a token of neither prompt nor output.
+pub const UNSEEN: u32 = u32::MAX;
+
+/// What a row's entries have in common.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[repr(C)]
+pub struct Adjustment {
+    /// The row of logits.
+    pub row: u32,
+    /// Its first entry.
+    pub first: u32,
+    /// How many entries.
+    pub entries: u32,
+    /// Divides positive logits and multiplies others, of tokens that prompt or output have.
+    pub repetition: f32,
+    /// Subtracted from the logits of tokens that the output has.
+    pub presence: f32,
+    /// Subtracted once more for each time that the output has the token.
+    pub frequency: f32,
+}
+
+// SAFETY: numbers, 24 bytes without a gap.
+unsafe impl Value for Adjustment {}
+
+/// Arguments of [`ADJUST`] and [`RESTORE`].
 #[derive(Clone, Copy)]
 #[repr(C)]
-pub struct Penalty {
-    /// `[rows, vocab]`, changed in place.
+pub struct Adjust {
+    /// `[any, vocab]`, changed in place.
     pub logits: Out<f32>,
-    /// The ids each row has seen, each once, row after row.
-    pub seen: In<u32>,
-    /// `[rows + 1]`: where a row's ids begin in `seen`.
-    pub offsets: In<u32>,
-    /// `[rows]`: divides positive logits and multiplies others.
-    pub penalties: In<f32>,
-    /// Rows.
-    pub rows: u32,
+    /// Of all rows; changed in place.
+    pub entries: Out<Entry>,
+    /// The rows that have entries, each once.
+    pub adjustments: In<Adjustment>,
     /// Logits in a row.
     pub vocab: u32,
 }
 
 const LANES: usize = 1024;
 
-fn penalty_geometry(a: &Penalty) -> Geometry {
-    Geometry { grid: [a.rows as usize, 1], scratch: 0 }
+fn adjust_geometry(a: &Adjust) -> Geometry {
+    Geometry { grid: [a.adjustments.len(), 1], scratch: 0 }
+}
+
+/// Bias first, then the penalties; each operation rounds by itself.
+#[inline(always)]
+fn adjusted(logit: f32, entry: Entry, by: &Adjustment) -> f32 {
+    let mut logit = logit + entry.bias;
+    if entry.count != UNSEEN {
+        logit = if logit > 0.0 { logit / by.repetition } else { logit * by.repetition };
+        if entry.count > 0 {
+            logit = logit - by.presence - entry.count as f32 * by.frequency;
+        }
+    }
+    logit
+}
+
+/// `f(place of the logit, place of the entry, entry)` for the entries of a block's row.
+#[inline(always)]
+fn each_entry<B: Block>(block: &B, a: &Adjust, f: impl Fn(usize, usize, Entry)) {
+    let by = a.adjustments.get(block.x());
+    block.each(by.entries as usize, |_, i| {
+        let i = by.first as usize + i;
+        let entry = a.entries.get(i);
+        if entry.id < a.vocab {
+            f(by.row as usize * a.vocab as usize + entry.id as usize, i, entry);
+        }
+    });
 }
 
 #[inline(always)]
-fn penalty<B: Block>(block: &B, a: &Penalty) {
-    let row = block.x();
-    let (first, last) = (a.offsets.get(row) as usize, a.offsets.get(row + 1) as usize);
-    let penalty = a.penalties.get(row);
-    block.each(last - first, |_, i| {
-        let at = row * a.vocab as usize + a.seen.get(first + i) as usize;
+fn adjust<B: Block>(block: &B, a: &Adjust) {
+    let by = a.adjustments.get(block.x());
+    each_entry(block, a, |at, i, entry| {
         let logit = a.logits.get(at);
-        a.logits.set(at, if logit > 0.0 { logit / penalty } else { logit * penalty });
+        a.logits.set(at, adjusted(logit, entry, &by));
+        a.entries.set(i, Entry { bias: logit, ..entry });
     });
+}
+
+#[inline(always)]
+fn restore<B: Block>(block: &B, a: &Adjust) {
+    each_entry(block, a, |at, _, entry| a.logits.set(at, entry.bias));
 }
 
 fn geometry(a: &Sample) -> Geometry {
@@ -89,17 +156,17 @@ fn geometry(a: &Sample) -> Geometry {
 }
 
 /// The greatest weight, that of the most likely token.
-const ONE: f32 = (1u64 << 40) as f32;
+pub(crate) const ONE: f32 = (1u64 << 40) as f32;
 
 /// A token's place in the total order. Both zeros are one value.
 #[inline(always)]
-fn rank(logit: f32, id: usize) -> u64 {
+pub(crate) fn rank(logit: f32, id: usize) -> u64 {
     (ordered_bits(logit + 0.0) as u64) << 32 | !(id as u32) as u64
 }
 
 /// `amount(id)` summed over the vocabulary.
 #[inline(always)]
-fn total<B: Block>(block: &B, vocab: usize, amount: impl Fn(usize) -> u64) -> u64 {
+pub(crate) fn total<B: Block>(block: &B, vocab: usize, amount: impl Fn(usize) -> u64) -> u64 {
     let mut sums = block.per_lane(0u64);
     block.each(vocab, |lane, id| sums[lane] += amount(id));
     block.sum_u64(&sums)
@@ -233,8 +300,12 @@ fn sample<B: Block>(block: &B, a: &Sample) {
 }
 
 kernel! {
-    /// Penalises the tokens that a row has seen.
-    pub PENALTY = sample__penalty(Penalty), lanes: LANES, geometry: penalty_geometry, body: penalty
+    /// Applies a row's bias and penalties.
+    pub ADJUST = sample__adjust(Adjust), lanes: LANES, geometry: adjust_geometry, body: adjust
+}
+kernel! {
+    /// Puts the logits back that [`ADJUST`] changed.
+    pub RESTORE = sample__restore(Adjust), lanes: LANES, geometry: adjust_geometry, body: restore
 }
 kernel! {
     /// Chooses a token for each row.

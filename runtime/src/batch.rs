@@ -27,10 +27,20 @@ pub struct Batch {
     sequences: Vec<u32>,
     slots: Vec<u32>,
     outputs: Vec<u32>,
-    pages: Vec<Vec<u32>>,
+    /// Of all sequences, one after the other.
+    pages: Vec<u32>,
+    /// Where each sequence's pages end.
+    page_ends: Vec<usize>,
 }
 
 impl Batch {
+    /// Nothing to compute; keeps its memory for the next.
+    pub fn clear(&mut self) {
+        let Self { tokens, positions, sequences, slots, outputs, pages, page_ends } = self;
+        page_ends.clear();
+        [tokens, positions, sequences, slots, outputs, pages].into_iter().for_each(Vec::clear);
+    }
+
     /// Adds a chunk; its logits, if wanted, are the next row of the output.
     ///
     /// # Panics
@@ -41,7 +51,7 @@ impl Batch {
             !chunk.tokens.is_empty() && chunk.pages.len() * PAGE >= end,
             "a chunk has tokens and pages for them"
         );
-        let sequence = self.pages.len() as u32;
+        let sequence = self.sequences() as u32;
         for (i, &token) in chunk.tokens.iter().enumerate() {
             let position = chunk.start + i;
             self.tokens.push(token);
@@ -49,7 +59,8 @@ impl Batch {
             self.sequences.push(sequence);
             self.slots.push(chunk.pages[position / PAGE] * PAGE as u32 + (position % PAGE) as u32);
         }
-        self.pages.push(chunk.pages.to_vec());
+        self.pages.extend_from_slice(&chunk.pages[..end.div_ceil(PAGE)]);
+        self.page_ends.push(self.pages.len());
         if chunk.wants_logits {
             self.outputs.push(self.tokens.len() as u32 - 1);
         }
@@ -58,6 +69,17 @@ impl Batch {
     /// Tokens to compute.
     pub fn tokens(&self) -> usize {
         self.tokens.len()
+    }
+
+    /// Sequences that tokens are computed of.
+    pub fn sequences(&self) -> usize {
+        self.page_ends.len()
+    }
+
+    /// Each sequence's pages, up to the last that it has tokens in.
+    pub(crate) fn pages(&self) -> impl Iterator<Item = &[u32]> {
+        let starts = std::iter::once(0).chain(self.page_ends.iter().copied());
+        starts.zip(&self.page_ends).map(|(start, &end)| &self.pages[start..end])
     }
 
     /// The greatest position; `None` of no tokens.
@@ -69,6 +91,19 @@ impl Batch {
     pub fn out_of_range(&self, vocab: usize) -> Option<(u32, u32)> {
         let i = self.tokens.iter().position(|&id| id as usize >= vocab)?;
         Some((self.positions[i], self.tokens[i]))
+    }
+
+    /// Each token with its position, its sequence and its slot.
+    #[cfg(test)]
+    pub(crate) fn each_token(&self) -> impl Iterator<Item = (u32, u32, usize, usize)> {
+        (0..self.tokens.len())
+            .map(|i| (self.tokens[i], self.positions[i], self.sequences[i] as usize, self.slots[i] as usize))
+    }
+
+    /// The tokens whose logits are wanted: their places among the batch's.
+    #[cfg(test)]
+    pub(crate) fn wanted(&self) -> &[u32] {
+        &self.outputs
     }
 
     /// Rows of logits that come out.
@@ -163,7 +198,7 @@ impl BatchBuffers {
     /// # Panics
     /// If the batch is over the limits, or a sequence over the context.
     pub fn shape(&self, batch: &Batch) -> Shape {
-        let (tokens, sequences) = (batch.tokens.len(), batch.pages.len());
+        let (tokens, sequences) = (batch.tokens(), batch.sequences());
         assert!(tokens <= self.limits.tokens && sequences <= self.limits.sequences);
         let last = batch.last_position().map_or(0, |position| position as usize);
         assert!(last < self.limits.context, "position {last} is outside of the context");
@@ -198,7 +233,7 @@ impl BatchBuffers {
         let mut host = std::mem::take(&mut self.host);
         host.clear();
         let padding = |have: usize, want: usize| (have..want).map(|i| i as u32);
-        let (tokens, sequences) = (batch.tokens.len(), batch.pages.len());
+        let (tokens, sequences) = (batch.tokens(), batch.sequences());
         let trash = |i: u32| (self.pages * PAGE) as u32 + i;
         host.extend(batch.tokens.iter().copied().chain(padding(tokens, shape.tokens).map(|_| 0)));
         host.extend(batch.positions.iter().copied().chain(padding(tokens, shape.tokens).map(|_| 0)));
@@ -209,8 +244,7 @@ impl BatchBuffers {
         host.extend(self.tiles(batch).flatten());
         let tiles = (host.len() - before) / 2;
         host.extend(padding(tiles, shape.tiles).flat_map(|i| [i, 1]));
-        for pages in &batch.pages {
-            let pages = &pages[..pages.len().min(shape.table_width)];
+        for pages in batch.pages() {
             host.extend_from_slice(pages);
             host.resize(host.len() + shape.table_width - pages.len(), 0);
         }

@@ -7,6 +7,16 @@ use kernels::product::Rounding;
 
 use crate::model::weights::Stored;
 
+/// Names what makes a request's token ids: with the same model, [`Numerics`] and request, two programs of the same version
+/// choose the same tokens. To be raised by whoever changes an answer: the order of a sum, where values are rounded, a
+/// function such as `exp`, the model of the tensor core, how a token is chosen out of the logits (penalties, filters, random
+/// numbers), how text is made of tokens and searched for stop strings. Not raised for what keeps every bit: speed, layout,
+/// scheduling, a new architecture or weight type.
+pub const NUMERICS_VERSION: u32 = 1;
+
+/// GPUs whose tensor cores were measured to compute as `tc` is defined.
+const MEASURED: [&str; 1] = ["sm_90"];
+
 /// How matrix products are computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Numerics {
@@ -24,6 +34,11 @@ impl Numerics {
             Self::F32 => "f32",
             Self::Tc => "tc",
         }
+    }
+
+    /// Whether a GPU of this architecture, such as `sm_90`, is known to compute so; the CPU always does.
+    pub fn known_on(self, sm: &str) -> bool {
+        self == Self::F32 || MEASURED.contains(&sm)
     }
 
     /// The form that rows take before a matrix stored so.

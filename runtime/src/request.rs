@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// One completion to compute.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Request {
@@ -15,9 +17,10 @@ pub struct Request {
     pub client: u32,
     /// Tokens to generate at most. `None`: as many as the context leaves, 2048 at most.
     pub max_tokens: Option<u32>,
-    /// Before so many tokens no end-of-sequence token is chosen, and no stop string ends the completion.
+    /// Before so many tokens no end-of-sequence token is chosen, and no stop string ends the completion: stop strings are
+    /// looked for in the text of the tokens from this number on.
     pub min_tokens: u32,
-    /// An end-of-sequence token is one like any other.
+    /// An end-of-sequence token is one like any other, before `min_tokens` too.
     pub ignore_eos: bool,
     /// How the next token is chosen.
     pub sampling: Sampling,
@@ -30,7 +33,8 @@ pub struct Request {
 
 /// How the next token is chosen. The order is: bias, repetition, presence and frequency penalties, temperature, top-k,
 /// top-p, min-p, draw.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Sampling {
     /// Logits are divided by it; 0 takes the most likely token and draws nothing.
     pub temperature: f32,
@@ -46,7 +50,8 @@ pub struct Sampling {
     pub presence_penalty: f32,
     /// Subtracted from a token's logit for each time that the output has it; 0 changes nothing.
     pub frequency_penalty: f32,
-    /// Added to the logits of these tokens; each id once.
+    /// Added to the logits of these tokens, 1024 at most; of an id that comes twice the last counts, and one that the
+    /// vocabulary does not have changes nothing.
     pub logit_bias: Vec<(u32, f32)>,
     /// Seeds the request's own random numbers.
     pub seed: u64,
@@ -81,7 +86,8 @@ pub struct Chosen {
     /// The natural logarithm of its probability by the model's logits, before any of [`Sampling`]; where the request
     /// asked for it.
     pub logprob: Option<f32>,
-    /// Ids and log-probabilities of the most likely tokens, as many as the request asked for, the most likely first.
+    /// Ids and log-probabilities of the most likely tokens, as many as the request asked for, the most likely first, ties
+    /// by the lower id. Fewer where the other tokens' probability is zero.
     pub top: Vec<(u32, f32)>,
 }
 
@@ -124,11 +130,13 @@ pub struct Completion {
 }
 
 /// Why a completion ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum StopReason {
     /// As many tokens as the request allowed.
     MaxTokens,
     /// The model generated an end-of-sequence token.
+    #[serde(rename = "eos")]
     EndOfSequence,
     /// The text reached this stop string.
     StopSequence(String),

@@ -11,12 +11,13 @@ use crate::batch::BatchLimits;
 use crate::chat_template::ChatTemplate;
 use crate::device::{Device, DeviceError, Image, Purpose, Residency};
 use crate::engine::sampler::Sampler;
-use crate::engine::{Engine, EngineHandle, Limits, channel};
+use crate::engine::{Engine, EngineHandle, Limits, OnDevice, channel};
 use crate::gguf::{Gguf, GgufError};
 use crate::kv_cache::pages_for;
 use crate::model::config::ModelConfig;
 use crate::model::{Model, ModelError, Plan};
 use crate::numerics::Numerics;
+use crate::scheduler::{Scheduler, StepLimits};
 use crate::tokenizer::{Tokenizer, TokenizerError};
 use crate::watch::Watch;
 use kernels::kv::PAGE;
@@ -101,15 +102,17 @@ pub struct LoadOptions {
     pub images: &'static [Image],
     /// Where kernels that a driver has compiled are kept.
     pub image_cache: Option<PathBuf>,
-    /// Bytes for keys and values; `None` for one whole context, [`DEFAULT_KV_BYTES`] at most.
+    /// Bytes for keys and values; `None` for what suits the device: on the CPU one whole context, [`DEFAULT_KV_BYTES`] at most;
+    /// on a GPU a whole context for each sequence, half of what the weights leave free at most.
     pub kv_bytes: Option<u64>,
-    /// Sequences computed at once.
-    pub max_batch: usize,
-    /// Tokens computed at once, of all sequences; `None` for what suits the device.
+    /// Sequences computed at once; `None` for what suits the device.
+    pub max_batch: Option<usize>,
+    /// Tokens computed at once, as long as prompts have a quarter of them beside the sequences that generate; `None` for what
+    /// suits the device.
     pub step_tokens: Option<usize>,
     /// Whether a prompt's keys and values are taken from earlier requests that began in the same way.
     pub prefix_cache: bool,
-    /// Jobs that may wait.
+    /// Jobs of one client that may wait.
     pub queue_depth: usize,
     /// What a job may take, from its submission to its end.
     pub timeout: Duration,
@@ -134,13 +137,17 @@ pub enum Progress<'a> {
     },
 }
 
-/// What keys and values take at most where nobody says.
+/// What keys and values take at most on the CPU where nobody says.
 pub const DEFAULT_KV_BYTES: u64 = 2 << 30;
 
 /// Tokens computed at once on the CPU: a step should not take much more than 100 ms, so that a cancelled job ends soon.
 const CPU_STEP: usize = 16;
 /// Tokens computed at once on a GPU.
 pub const CUDA_STEP: usize = 2048;
+/// Sequences computed at once on the CPU.
+pub const CPU_BATCH: usize = 16;
+/// Sequences computed at once on a GPU.
+pub const CUDA_BATCH: usize = 64;
 
 impl Numerics {
     /// What a device runs by default: SIMD is fast at one, tensor cores at the other.
@@ -286,7 +293,7 @@ struct Loaded {
 fn load(
     options: &LoadOptions,
     mut progress: impl FnMut(Progress<'_>),
-) -> Result<(Engine, Loaded), LoadError> {
+) -> Result<(Engine<OnDevice>, Loaded), LoadError> {
     // The cheap checks come before the device, and all checks before the upload.
     let gguf = Gguf::open(&options.path)?;
     let tokenizer = Arc::new(Tokenizer::from_gguf(&gguf)?);
@@ -298,20 +305,21 @@ fn load(
     tracing::info!(event = "startup", device = device.name(), numerics = numerics.name(), "runs on {taken}");
     progress(Progress::Opened { device: &device.name() });
 
+    let step = StepLimits {
+        tokens: options.step_tokens.unwrap_or_else(|| step_tokens(&device)).max(1),
+        sequences: options.max_batch.unwrap_or(if device.is_cpu() { CPU_BATCH } else { CUDA_BATCH }).max(1),
+    };
     let page = Model::page_bytes(&gguf, &config, numerics) as u64;
-    let whole = pages_for(config.context) as u64;
     let pages = match options.kv_bytes {
         Some(given) => given / page,
-        None => whole.min(DEFAULT_KV_BYTES / page).max(1),
+        None => default_pages(&device, &gguf, pages_for(config.context) as u64, step.sequences as u64, page)?,
     } as usize;
     if pages == 0 {
         return Err(LoadError::KvTooSmall { given: options.kv_bytes.unwrap_or(0), page });
     }
     // Buffers for no more than one sequence can have; who asks for more is told about the KV cache, not the model.
     let context = config.context.min(pages * PAGE);
-    let tokens = options.step_tokens.unwrap_or_else(|| step_tokens(&device)).max(1);
-    let sequences = options.max_batch.clamp(1, tokens);
-    let limits = BatchLimits { tokens, sequences, context };
+    let limits = BatchLimits { tokens: step.most_tokens(), sequences: step.sequences, context };
     let plan = Plan { numerics, limits, pages };
     let mut uploaded = |done, total| progress(Progress::Uploaded { done, total });
     let model = Model::load(&device, &gguf, plan, &mut uploaded)?;
@@ -349,7 +357,8 @@ fn load(
         usage,
         timeout: options.timeout,
     });
-    let engine = Engine::new(device, model, sampler, tokenizer.clone(), queue, pages);
+    let scheduler = Scheduler::new(step, pages, options.prefix_cache);
+    let engine = Engine::new(OnDevice { device, model, sampler }, tokenizer.clone(), queue, scheduler);
     Ok((engine, Loaded { engine: handle, tokenizer, chat_template, info, residency }))
 }
 
@@ -363,4 +372,22 @@ fn chat_template(gguf: &Gguf) -> Option<Arc<ChatTemplate>> {
         tracing::warn!(event = "startup", "{broken}");
     }
     Some(Arc::new(template))
+}
+
+/// Pages of keys and values where nobody says how many: see [`LoadOptions::kv_bytes`].
+fn default_pages(
+    device: &Device,
+    gguf: &Gguf,
+    whole: u64,
+    sequences: u64,
+    page: u64,
+) -> Result<u64, DeviceError> {
+    let (wanted, room) = if device.is_cpu() {
+        (whole, DEFAULT_KV_BYTES)
+    } else {
+        let weights: u64 = gguf.tensors().iter().map(|tensor| tensor.bytes.len() as u64).sum();
+        let (_, free) = device.memory()?;
+        (whole * sequences, free.saturating_sub(weights) / 2)
+    };
+    Ok(wanted.min(room / page).max(1))
 }

@@ -27,6 +27,8 @@ pub(crate) enum ApiError {
     BodyBroken,
     #[error("an API key is needed, in the header Authorization: Bearer KEY or in X-API-Key: KEY")]
     Unauthorized,
+    #[error("this worker serves the model {served:?} and no other")]
+    ModelNotFound { served: String },
     #[error("no such path; GET /openapi.json describes those there are")]
     NotFound,
     #[error("POST /shutdown is disabled; start the worker with --allow-shutdown to enable it")]
@@ -85,6 +87,7 @@ impl ApiError {
             Self::BodyTimeout(_) => ("REQUEST_TIMEOUT", StatusCode::REQUEST_TIMEOUT, true),
             Self::BodyBroken => ("INVALID_REQUEST", StatusCode::BAD_REQUEST, false),
             Self::Unauthorized => ("UNAUTHORIZED", StatusCode::UNAUTHORIZED, false),
+            Self::ModelNotFound { .. } => ("MODEL_NOT_FOUND", StatusCode::NOT_FOUND, false),
             Self::NotFound | Self::ShutdownDisabled => ("NOT_FOUND", StatusCode::NOT_FOUND, false),
             Self::MethodNotAllowed { .. } => ("METHOD_NOT_ALLOWED", StatusCode::METHOD_NOT_ALLOWED, false),
         }
@@ -93,6 +96,11 @@ impl ApiError {
     /// The code on the wire.
     pub(crate) fn code(&self) -> &'static str {
         self.class().0
+    }
+
+    /// The HTTP status.
+    pub(crate) fn status(&self) -> StatusCode {
+        self.class().1
     }
 
     /// Whether this worker is to blame, not a client or a limit.

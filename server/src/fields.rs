@@ -24,10 +24,14 @@ impl Fields {
     /// Reads an object. What is not JSON, or no object, has no fields to go on with.
     pub(crate) fn parse(body: &[u8]) -> Result<Self, Vec<Fault>> {
         match serde_json::from_slice(body) {
-            Ok(Value::Object(rest)) => Ok(Self { rest, faults: Vec::new() }),
+            Ok(Value::Object(rest)) => Ok(Self::of(rest)),
             Ok(other) => Err(vec![wrong_type("body", "object", &other)]),
             Err(error) => Err(vec![Fault::new("body", "valid_json", format!("not valid JSON: {error}"))]),
         }
+    }
+
+    pub(crate) fn of(rest: Map<String, Value>) -> Self {
+        Self { rest, faults: Vec::new() }
     }
 
     /// A text of 1 to `max` characters that must be there.
@@ -73,6 +77,14 @@ impl Fields {
         values.into_iter().enumerate().map(check).collect()
     }
 
+    /// The same, where a single text may stand for a list of one.
+    pub(crate) fn text_or_texts(&mut self, name: &str, most: usize, max: usize) -> Vec<String> {
+        if let Some(value @ Value::String(_)) = self.rest.get_mut(name) {
+            *value = Value::Array(vec![value.take()]);
+        }
+        self.texts(name, most, max)
+    }
+
     /// Any text.
     pub(crate) fn any_text(&mut self, name: &str) -> Option<String> {
         match self.take(name)? {
@@ -95,10 +107,42 @@ impl Fields {
         }
     }
 
+    /// An object, to be taken apart like this one and given back to [`absorb`](Self::absorb).
+    pub(crate) fn object(&mut self, name: &str) -> Option<Fields> {
+        match self.take(name)? {
+            Value::Object(rest) => Some(Self::of(rest)),
+            other => {
+                self.fault(wrong_type(name, "object", &other));
+                None
+            }
+        }
+    }
+
+    /// Takes over the faults of an object that was at `path`.
+    pub(crate) fn absorb(&mut self, path: &str, object: Fields) {
+        let faults = object.finish().err().unwrap_or_default();
+        let within = |fault: Fault| Fault { field: format!("{path}.{}", fault.field), ..fault };
+        self.faults.extend(faults.into_iter().map(within));
+    }
+
+    /// A field that is taken only where it changes nothing; `needed` says in words what it may be.
+    pub(crate) fn neutral(&mut self, name: &str, is_neutral: impl Fn(&Value) -> bool, needed: &str) {
+        if self.take(name).is_some_and(|value| !is_neutral(&value)) {
+            let message = format!("{name} is not supported; {needed}");
+            self.fault(Fault::new(name, "unsupported", message));
+        }
+    }
+
     /// A whole number within `range`.
     pub(crate) fn integer(&mut self, name: &str, range: RangeInclusive<u64>) -> Option<u64> {
+        let signed = i128::from(*range.start())..=i128::from(*range.end());
+        self.signed(name, signed).map(|whole| u64::try_from(whole).expect("its range was checked"))
+    }
+
+    /// A whole number within `range`, which may begin below zero.
+    pub(crate) fn signed(&mut self, name: &str, range: RangeInclusive<i128>) -> Option<i128> {
         let number = self.number(name, "integer")?;
-        let whole = number.as_u64().filter(|value| range.contains(value));
+        let whole = number.as_i128().filter(|value| range.contains(value));
         if whole.is_none() {
             let (min, max) = (range.start(), range.end());
             self.out_of_range(

@@ -1,12 +1,15 @@
+use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use runtime::engine::DEFAULT_MAX_TOKENS;
-use runtime::request::{Event, JobError, Request, SubmitError};
+use runtime::receipt::{Asked, Receipt};
+use runtime::request::{Completion, Event, JobError, Request, SubmitError};
 use tokio::sync::mpsc;
 
 use crate::log::JobLog;
 use crate::meter::JobMeter;
+use crate::receipt::receipt;
 use crate::sink::JobSink;
 use crate::{State, Worker};
 
@@ -16,9 +19,15 @@ pub(crate) struct Job {
     id: String,
     seed: u64,
     events: mpsc::Receiver<Event>,
-    /// The `End` or `Error` was read.
+    /// What the receipt tells of the request; taken for it at the end.
+    asked: Option<Asked>,
+    /// The completion on its way to a receipt.
+    end: Option<Receipted>,
+    /// The engine is done with the job.
     ended: bool,
 }
+
+type Receipted = Pin<Box<dyn Future<Output = (Completion, Option<Receipt>)> + Send + Sync>>;
 
 impl Job {
     pub(crate) fn submit(
@@ -28,12 +37,13 @@ impl Job {
         log: JobLog,
     ) -> Result<Self, SubmitError> {
         let (id, seed) = (request.job_id.clone(), request.sampling.seed);
+        let asked = Some(Asked::of(&request));
         // Room for all that a job can produce, so that the engine never waits for a reader.
         let capacity = request.max_tokens.unwrap_or(DEFAULT_MAX_TOKENS) as usize + 2;
         let (sender, events) = mpsc::channel(capacity);
         let meter = JobMeter::new(state.clone(), &request);
         worker.engine.submit(request, Box::new(JobSink::new(sender, log, meter)))?;
-        Ok(Self { worker: worker.clone(), id, seed, events, ended: false })
+        Ok(Self { worker: worker.clone(), id, seed, events, asked, end: None, ended: false })
     }
 
     pub(crate) fn worker(&self) -> &Worker {
@@ -48,18 +58,24 @@ impl Job {
         self.seed
     }
 
-    /// The next event; `None` after the last, which is an `End` or an `Error`.
-    pub(crate) fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<Option<Event>> {
-        if self.ended {
-            return Poll::Ready(None);
-        }
-        self.events.poll_recv(context).map(|event| {
-            let event = event.unwrap_or_else(|| {
+    /// The next event, an `End` with its receipt, if it can have one; `None` after the last, which is an `End` or an `Error`.
+    pub(crate) fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<Option<(Event, Option<Receipt>)>> {
+        if !self.ended {
+            let event = ready!(self.events.poll_recv(context)).unwrap_or_else(|| {
                 Event::Error(JobError::Internal("the engine stopped before the job ended".to_owned()))
             });
             self.ended = matches!(event, Event::End(_) | Event::Error(_));
-            Some(event)
-        })
+            match (event, self.asked.take_if(|_| self.ended)) {
+                (Event::End(completion), Some(asked)) => {
+                    self.end = Some(Box::pin(receipt(self.worker.clone(), asked, completion)));
+                }
+                (event, _) => return Poll::Ready(Some((event, None))),
+            }
+        }
+        let Some(end) = &mut self.end else { return Poll::Ready(None) };
+        let (completion, receipt) = ready!(end.as_mut().poll(context));
+        self.end = None;
+        Poll::Ready(Some((Event::End(completion), receipt)))
     }
 }
 

@@ -22,7 +22,9 @@ mod log;
 mod messages;
 mod meter;
 mod metrics;
+mod openai;
 mod openapi;
+mod receipt;
 mod routes;
 mod serve;
 mod shutdown;
@@ -38,11 +40,12 @@ use std::time::{Duration, Instant};
 
 use runtime::ModelInfo;
 use runtime::engine::{DEFAULT_MAX_TOKENS, EngineHandle};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use keys::Keys;
 use metrics::Metrics;
 
+pub use receipt::ModelHash;
 pub use serve::{ServeError, run};
 pub use text::Text;
 
@@ -57,6 +60,10 @@ pub struct Worker {
     pub text: Box<dyn Text>,
     /// The model that answers.
     pub info: ModelInfo,
+    /// The hash of the model's file, once it is known; receipts wait for it.
+    pub model_hash: watch::Receiver<ModelHash>,
+    /// SHA-256 over the kernels' PTX.
+    pub ptx_sha256: &'static str,
 }
 
 impl Worker {

@@ -74,10 +74,17 @@ fn take_one(fields: &mut Fields, path: &str, mut message: Map<String, Value>, ch
         }
     };
     *chars += content.chars().count();
+    let mut taken =
+        Map::from_iter([("role".to_owned(), role.into()), ("content".to_owned(), content.into())]);
+    if let Some(name @ Value::String(_)) = message.remove("name") {
+        taken.insert("name".to_owned(), name);
+    }
+    // Clients send an answer's fields back as they were.
+    message.retain(|_, value| !value.is_null() && value.as_array().is_none_or(|list| !list.is_empty()));
     for name in message.keys() {
         fields.fault(Fault::new(format!("{path}.{name}"), "known_field", "there is no such field"));
     }
-    Value::Object(Map::from_iter([("role".to_owned(), role.into()), ("content".to_owned(), content.into())]))
+    Value::Object(taken)
 }
 
 /// The texts of a content's parts.

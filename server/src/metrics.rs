@@ -4,6 +4,7 @@ use prometheus::{
     TextEncoder,
 };
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use warp::Reply;
 use warp::http::HeaderMap;
@@ -34,6 +35,8 @@ pub(crate) struct Metrics {
     queue_depth: IntGauge,
     running: IntGauge,
     kv_pages: IntGaugeVec,
+    cached_tokens: Total,
+    preemptions: Total,
     uptime: IntGauge,
     resident: IntGauge,
 }
@@ -90,6 +93,16 @@ impl Metrics {
             kv_pages: register(&registry, "kv_pages", "Pages of the KV cache by state", |opts| {
                 IntGaugeVec::new(opts, &["state"])
             }),
+            cached_tokens: Total::new(
+                &registry,
+                "prompt_tokens_cached_total",
+                "Tokens whose keys and values were in the cache",
+            ),
+            preemptions: Total::new(
+                &registry,
+                "preemptions_total",
+                "Times that a job lost its pages to older ones",
+            ),
             uptime: register(&registry, "uptime_seconds", "Since the server listens", IntGauge::with_opts),
             resident: register(
                 &registry,
@@ -117,8 +130,11 @@ impl Metrics {
             self.queue_depth.set(number(status.waiting as u64));
             self.running.set(number(status.running as u64));
             self.kv_pages.with_label_values(&["used"]).set(number(status.kv_pages_used as u64));
-            let free = status.kv_pages_total - status.kv_pages_used;
+            self.kv_pages.with_label_values(&["cached"]).set(number(status.kv_pages_cached as u64));
+            let free = status.kv_pages_total - status.kv_pages_used - status.kv_pages_cached;
             self.kv_pages.with_label_values(&["free"]).set(number(free as u64));
+            self.cached_tokens.reaches(status.cached_tokens);
+            self.preemptions.reaches(status.preemptions);
         }
         TextEncoder::new()
             .encode_to_string(&self.registry.gather())
@@ -140,6 +156,25 @@ fn register<C: Collector + Clone + 'static>(
 fn histogram(bounds: &[f64]) -> impl FnOnce(Opts) -> prometheus::Result<Histogram> {
     let buckets = bounds.to_vec();
     |opts| Histogram::with_opts(HistogramOpts { common_opts: opts, buckets })
+}
+
+/// A counter of what the engine counts.
+struct Total {
+    counter: IntCounter,
+    /// What was told of it.
+    told: AtomicU64,
+}
+
+impl Total {
+    fn new(registry: &Registry, name: &str, help: &str) -> Self {
+        let counter = register(registry, name, help, IntCounter::with_opts);
+        Self { counter, told: AtomicU64::new(0) }
+    }
+
+    fn reaches(&self, count: u64) {
+        let told = self.told.fetch_max(count, Ordering::Relaxed);
+        self.counter.inc_by(count.saturating_sub(told));
+    }
 }
 
 fn number(value: u64) -> i64 {

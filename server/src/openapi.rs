@@ -13,7 +13,8 @@ pub(crate) async fn openapi() -> impl Reply {
 mod tests {
     use std::time::Duration;
 
-    use runtime::request::{JobError, SubmitError};
+    use runtime::receipt::{self, Asked, Digest, Ids, Receipt};
+    use runtime::request::{JobError, Request, StopReason, SubmitError};
     use serde_json::{Value, json};
 
     use super::*;
@@ -101,6 +102,36 @@ mod tests {
             outside.extend(bad.into_iter().map(|value| json!([value])));
         }
         (inside, outside)
+    }
+
+    /// Asserts that a schema has an object's fields, all of them required, at every depth.
+    fn describes(schema: &Value, value: &Value) {
+        let Some(fields) = value.as_object() else { return };
+        let names: Vec<&String> = fields.keys().collect();
+        let properties = schema["properties"].as_object().unwrap();
+        assert_eq!(properties.keys().collect::<Vec<_>>(), names);
+        assert_eq!((&schema["required"], &schema["additionalProperties"]), (&json!(names), &json!(false)));
+        for (name, value) in fields {
+            describes(&properties[name], value);
+        }
+    }
+
+    #[test]
+    fn it_has_every_field_of_a_receipt() {
+        let receipt = Receipt {
+            format: receipt::FORMAT,
+            model: receipt::Model { name: String::new(), blake3: Digest([0; 32]) },
+            ptx_sha256: String::new(),
+            numerics: String::new(),
+            numerics_version: 1,
+            device: String::new(),
+            request: Asked::of(&Request::default()),
+            output: Ids::of(&[]),
+            stop_reason: StopReason::MaxTokens,
+        };
+        let schema = &document()["components"]["schemas"]["Receipt"];
+        describes(schema, &serde_json::to_value(receipt).unwrap());
+        assert_eq!(schema["properties"]["format"]["const"], receipt::FORMAT);
     }
 
     #[test]

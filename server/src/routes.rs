@@ -11,7 +11,6 @@ use warp::http::HeaderMap;
 use warp::reply::Response;
 use warp::{Buf, Filter, Rejection, Reply};
 
-use crate::State;
 use crate::apply_template::apply_template;
 use crate::cancel::cancel;
 use crate::correlation::CorrelationId;
@@ -23,12 +22,20 @@ use crate::metrics::metrics;
 use crate::openapi::openapi;
 use crate::shutdown::shutdown;
 use crate::tokenize::tokenize;
+use crate::{State, openai};
+
+/// Before a model's name.
+const MODELS: &str = "/v1/models/";
 
 /// A path that the worker answers to.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Route {
     Execute,
     Cancel,
+    Completions,
+    ChatCompletions,
+    Models,
+    Model,
     Tokenize,
     Detokenize,
     ApplyTemplate,
@@ -40,9 +47,13 @@ pub(crate) enum Route {
 }
 
 impl Route {
-    pub(crate) const ALL: [Route; 10] = [
+    pub(crate) const ALL: [Route; 14] = [
         Route::Execute,
         Route::Cancel,
+        Route::Completions,
+        Route::ChatCompletions,
+        Route::Models,
+        Route::Model,
         Route::Tokenize,
         Route::Detokenize,
         Route::ApplyTemplate,
@@ -57,6 +68,10 @@ impl Route {
         match self {
             Route::Execute => "/execute",
             Route::Cancel => "/cancel",
+            Route::Completions => "/v1/completions",
+            Route::ChatCompletions => "/v1/chat/completions",
+            Route::Models => "/v1/models",
+            Route::Model => "/v1/models/{model}",
             Route::Tokenize => "/tokenize",
             Route::Detokenize => "/detokenize",
             Route::ApplyTemplate => "/apply-template",
@@ -73,16 +88,28 @@ impl Route {
         match self {
             Route::Execute
             | Route::Cancel
+            | Route::Completions
+            | Route::ChatCompletions
             | Route::Tokenize
             | Route::Detokenize
             | Route::ApplyTemplate
             | Route::Shutdown => "POST",
-            Route::Health | Route::Ready | Route::Metrics | Route::OpenApi => "GET, HEAD",
+            Route::Models | Route::Model | Route::Health | Route::Ready | Route::Metrics | Route::OpenApi => {
+                "GET, HEAD"
+            }
+        }
+    }
+
+    fn is_at(self, path: &str) -> bool {
+        match self {
+            // A model's name may have slashes.
+            Route::Model => path.strip_prefix(MODELS).is_some_and(|name| !name.is_empty()),
+            _ => self.path() == path,
         }
     }
 
     fn find(path: &str, method: &Method) -> Result<Route, ApiError> {
-        let route = Route::ALL.into_iter().find(|route| route.path() == path).ok_or(ApiError::NotFound)?;
+        let route = Route::ALL.into_iter().find(|route| route.is_at(path)).ok_or(ApiError::NotFound)?;
         let allow = route.allow();
         if allow.split(", ").any(|allowed| allowed == method.as_str()) {
             Ok(route)
@@ -135,6 +162,13 @@ async fn answer(
     match route {
         Route::Execute => execute(state, headers, correlation, body).await.into_response(),
         Route::Cancel => cancel(state, headers, body).await.into_response(),
+        Route::Completions => openai::completions(state, headers, correlation, body).await.into_response(),
+        Route::ChatCompletions => openai::chat(state, headers, correlation, body).await.into_response(),
+        Route::Models => openai::models(state, headers).await,
+        Route::Model => {
+            let name = path.as_str().strip_prefix(MODELS).unwrap_or_default();
+            openai::model(state, headers, name).await
+        }
         Route::Tokenize => tokenize(state, headers, body).await.into_response(),
         Route::Detokenize => detokenize(state, headers, body).await.into_response(),
         Route::ApplyTemplate => apply_template(state, headers, body).await.into_response(),

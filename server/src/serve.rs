@@ -155,7 +155,8 @@ impl Server {
     }
 }
 
-async fn reaches(engine: &EngineHandle, states: &[EngineState]) {
+/// Waits until the engine is in one of the states.
+pub(crate) async fn reaches(engine: &EngineHandle, states: &[EngineState]) {
     while !states.contains(&engine.status().state) {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }

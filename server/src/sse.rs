@@ -4,6 +4,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use runtime::receipt::Receipt;
 use runtime::request::Event;
 use serde::Serialize;
 use tokio::time::{Instant, Interval, interval_at};
@@ -38,11 +39,11 @@ impl JobStream {
         reply(self)
     }
 
-    fn frame(&self, event: &Event) -> Bytes {
+    fn frame(&self, event: &Event, receipt: Option<Receipt>) -> Bytes {
         match event {
             Event::Started => frame("started", &self.started()),
             Event::Token { index, text, .. } => frame("token", &TokenData { t: text, i: *index }),
-            Event::End(completion) => frame("end", &EndData::new(completion, self.job.seed())),
+            Event::End(completion) => frame("end", &EndData::new(completion, self.job.seed(), receipt)),
             Event::Error(cause) => frame("error", &ApiError::Job(cause.clone()).body()),
         }
     }
@@ -66,7 +67,7 @@ impl Stream for JobStream {
             return self.idle.poll_tick(context).map(|_| Some(Ok(KEEP_ALIVE)));
         };
         self.idle.reset();
-        Poll::Ready(event.map(|event| Ok(self.frame(&event))))
+        Poll::Ready(event.map(|(event, receipt)| Ok(self.frame(&event, receipt))))
     }
 }
 

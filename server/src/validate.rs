@@ -16,12 +16,12 @@ pub(crate) struct Execute {
 
 const JOB_ID_CHARS: usize = 128;
 pub(crate) const PROMPT_CHARS: usize = 32768;
-const STOPS: usize = 4;
+pub(crate) const STOPS: usize = 4;
 const STOP_TOKENS: usize = 32;
 /// Below it every logit that it divides is far above all others anyway, and soon infinite.
-const LEAST_PENALTY: f32 = 1e-6;
+pub(crate) const LEAST_PENALTY: f32 = 1e-6;
 /// More text than 32 tokens hold; keeps a hostile string from the tokenizer.
-const STOP_CHARS: usize = 4096;
+pub(crate) const STOP_CHARS: usize = 4096;
 
 /// Checks a body of `/execute` against a vocabulary of `vocab` tokens and a completion of `most` at most; `encode` counts
 /// the tokens of stop strings.
@@ -45,15 +45,7 @@ pub(crate) fn execute(
     let repetition_penalty = fields.real("repetition_penalty", Bounds { min: 0.0, max: 2.0, open: true });
     let seed = fields.integer("seed", 0..=u64::MAX);
     let stop = fields.texts("stop", STOPS, STOP_CHARS);
-    // Some tokenizers put tokens around every text; a stop string is matched without them.
-    let around = encode("").len();
-    for (index, text) in stop.iter().enumerate() {
-        let tokens = encode(text).len().saturating_sub(around);
-        if tokens > STOP_TOKENS {
-            let message = format!("stop[{index}] has {tokens} tokens; at most {STOP_TOKENS} are allowed");
-            fields.fault(Fault::new(format!("stop[{index}]"), format!("tokens(1..={STOP_TOKENS})"), message));
-        }
-    }
+    check_stop(&mut fields, &stop, encode);
     fields.finish()?;
 
     let narrow = |value: u64| u32::try_from(value).expect("its range was checked");
@@ -69,6 +61,19 @@ pub(crate) fn execute(
     Ok(Execute { job_id, prompt, max_tokens: max_tokens.map(narrow), sampling, stop })
 }
 
+/// Notes stop strings of too many tokens.
+pub(crate) fn check_stop(fields: &mut Fields, stop: &[String], encode: impl Fn(&str) -> Vec<u32>) {
+    // Some tokenizers put tokens around every text; a stop string is matched without them.
+    let around = encode("").len();
+    for (index, text) in stop.iter().enumerate() {
+        let tokens = encode(text).len().saturating_sub(around);
+        if tokens > STOP_TOKENS {
+            let message = format!("stop[{index}] has {tokens} tokens; at most {STOP_TOKENS} are allowed");
+            fields.fault(Fault::new(format!("stop[{index}]"), format!("tokens(1..={STOP_TOKENS})"), message));
+        }
+    }
+}
+
 /// Checks a body of `/cancel` and returns its job id.
 ///
 /// # Errors
@@ -81,7 +86,7 @@ pub(crate) fn cancel(body: &[u8]) -> Result<String, Vec<Fault>> {
 }
 
 /// Below 2^53, so that a client which keeps numbers as doubles can send it back exactly.
-fn draw_seed() -> u64 {
+pub(crate) fn draw_seed() -> u64 {
     // The low 53 bits of a UUID v4 are random; its version and variant lie above them.
     Uuid::new_v4().as_u128() as u64 & ((1 << 53) - 1)
 }

@@ -1,5 +1,6 @@
 //! What is written on the wire: bodies of answers and data of events.
 
+use runtime::receipt::Receipt;
 use runtime::request::{Completion, StopReason};
 use serde::Serialize;
 use serde_json::Number;
@@ -70,10 +71,12 @@ pub(crate) struct EndData<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     stop_sequence_matched: Option<&'a str>,
     seed: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    receipt: Option<Receipt>,
 }
 
 impl<'a> EndData<'a> {
-    pub(crate) fn new(completion: &'a Completion, seed: u64) -> Self {
+    pub(crate) fn new(completion: &'a Completion, seed: u64, receipt: Option<Receipt>) -> Self {
         let (stop_reason, stop_sequence_matched) = stop_reason(&completion.stop_reason);
         Self {
             tokens_out: completion.tokens_out,
@@ -82,6 +85,7 @@ impl<'a> EndData<'a> {
             stop_reason,
             stop_sequence_matched,
             seed,
+            receipt,
         }
     }
 }

@@ -9,6 +9,7 @@ use common::{
     LIMITS, PATIENCE, Server, begin, bytes, completion, echo, end, fail, loading, serve, token,
     wait_for_cancel,
 };
+use runtime::engine::CacheUse;
 use runtime::request::{Event, JobError, StopReason};
 use serde_json::json;
 use server::Config;
@@ -156,7 +157,7 @@ async fn gauges_are_the_engines_cached_state() {
     let (go, gone) = mpsc::channel::<()>();
     let script = move |queue: runtime::engine::JobQueue| {
         let job = begin(&queue);
-        queue.publish_pages(3);
+        queue.publish(CacheUse { pages_used: 3, pages_cached: 5, cached_tokens: 96, preemptions: 2 });
         gone.recv_timeout(PATIENCE).unwrap();
         end(&queue, job, 0);
         gone.recv_timeout(PATIENCE).unwrap();
@@ -176,7 +177,10 @@ async fn gauges_are_the_engines_cached_state() {
             ("worker_running", 1.0),
             ("worker_queue_depth", 1.0),
             (r#"worker_kv_pages{state="used"}"#, 3.0),
-            (r#"worker_kv_pages{state="free"}"#, LIMITS.pages as f64 - 3.0),
+            (r#"worker_kv_pages{state="free"}"#, LIMITS.pages as f64 - 8.0),
+            (r#"worker_kv_pages{state="cached"}"#, 5.0),
+            ("worker_prompt_tokens_cached_total", 96.0),
+            ("worker_preemptions_total", 2.0),
         ],
     );
     server.engine.not_resident();

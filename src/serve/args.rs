@@ -39,13 +39,19 @@ pub struct Args {
     /// What a request may ask for as max_tokens, at most
     #[arg(long, value_name = "TOKENS", default_value = "2048")]
     pub(super) max_tokens_out: String,
-    /// Memory for keys and values; one whole context, up to 2048, unless given
+    /// Memory for keys and values; what suits the model and the device unless given
     #[arg(long, value_name = "MB")]
     pub(super) kv_cache_size_mb: Option<String>,
-    /// Sequences computed at once
-    #[arg(long, value_name = "N", default_value = "8")]
-    pub(super) max_batch: String,
-    /// Jobs that may wait
+    /// Sequences computed at once; 64 on a GPU and 16 on the CPU unless given
+    #[arg(long, value_name = "N")]
+    pub(super) max_batch: Option<String>,
+    /// Tokens computed at once; 2048 on a GPU and 16 on the CPU unless given
+    #[arg(long, value_name = "N")]
+    pub(super) step_tokens: Option<String>,
+    /// Computes every prompt wholly, even if it begins as an earlier one did
+    #[arg(long)]
+    pub(super) no_prefix_cache: bool,
+    /// Jobs of one client that may wait
     #[arg(long, value_name = "N", default_value = "64")]
     pub(super) queue_depth: String,
     /// How long a job may take, its time in the queue included

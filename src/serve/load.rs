@@ -3,12 +3,20 @@
 use std::path::PathBuf;
 use std::thread;
 
+use runtime::model_hash::ModelFile;
 use runtime::worker::{LoadError, LoadOptions, Progress, Worker};
-use tokio::sync::oneshot;
+use server::ModelHash;
+use tokio::sync::{oneshot, watch};
 
-use super::ServeError;
 use super::settings::Settings;
+use super::{ServeError, hash};
 use crate::{cache, images, logging, progress};
+
+/// A worker whose model's hash is on its way.
+pub(super) struct Loaded {
+    pub(super) worker: Worker,
+    pub(super) model_hash: watch::Receiver<ModelHash>,
+}
 
 /// Begins to load on a thread of its own; the answer comes when it is done. Whoever drops it abandons the load, which
 /// then ends with the process. `uri` is where the server answers meanwhile.
@@ -18,7 +26,7 @@ use crate::{cache, images, logging, progress};
 pub(super) fn begin(
     settings: &Settings,
     uri: &str,
-) -> Result<impl Future<Output = Result<Worker, ServeError>> + use<>, ServeError> {
+) -> Result<impl Future<Output = Result<Loaded, ServeError>> + use<>, ServeError> {
     let options = LoadOptions {
         // Known once it is fetched.
         path: PathBuf::new(),
@@ -28,8 +36,8 @@ pub(super) fn begin(
         images: images::IMAGES,
         image_cache: cache::images(),
         kv_bytes: settings.kv_bytes,
-        step_tokens: None,
-        prefix_cache: true,
+        step_tokens: settings.step_tokens,
+        prefix_cache: settings.prefix_cache,
         max_batch: settings.max_batch,
         queue_depth: settings.queue_depth,
         timeout: settings.inference_timeout,
@@ -38,7 +46,11 @@ pub(super) fn begin(
     let log = log(uri.to_owned());
     let load = move || {
         let path = cache::resolve(&options.name)?;
-        Ok(Worker::load(LoadOptions { path, ..options }, log)?)
+        // As it is before it is read: what is hashed later must still be that.
+        let file = ModelFile::of(&path);
+        let worker = Worker::load(LoadOptions { path, ..options }, log)?;
+        let model_hash = hash::begin(file, worker.info.device == "cpu");
+        Ok(Loaded { worker, model_hash })
     };
     let (tell, told) = oneshot::channel();
     // If nobody waits any more, the process is about to end.

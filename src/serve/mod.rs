@@ -7,6 +7,7 @@ mod args;
 mod callback;
 mod code;
 mod fault;
+mod hash;
 mod keys;
 mod load;
 mod settings;
@@ -20,16 +21,18 @@ use std::time::Duration;
 use runtime::ModelInfo;
 use runtime::engine::EngineState;
 use runtime::worker::Worker;
+use server::ModelHash;
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 
 pub use args::Args;
 pub use fault::{Fault, Faults};
 
 use crate::cli::Error;
-use crate::logging;
+use crate::{images, logging};
 use callback::Ready;
 use code::Code;
+use load::Loaded;
 use settings::Settings;
 use text::ModelText;
 
@@ -137,13 +140,13 @@ async fn live(settings: Settings) -> Result<(), ServeError> {
     let (hand_over, taken) = oneshot::channel();
     let mut server = pin!(server::run(listener, taken, config(&settings), shutdown));
 
-    let worker = tokio::select! {
+    let Loaded { worker, model_hash } = tokio::select! {
         // It was told to end before the model was there.
         outcome = &mut server => return Ok(outcome?),
         loaded = loading => loaded?,
     };
     // A server that has just ended takes nothing more.
-    let _ = hand_over.send(served(&worker));
+    let _ = hand_over.send(served(&worker, model_hash));
     let outcome = tokio::select! {
         // The server first: when the callback arrives, it must have taken the worker.
         biased;
@@ -180,11 +183,13 @@ fn config(settings: &Settings) -> server::Config {
     }
 }
 
-fn served(worker: &Worker) -> server::Worker {
+fn served(worker: &Worker, model_hash: watch::Receiver<ModelHash>) -> server::Worker {
     server::Worker {
         engine: worker.engine.clone(),
         text: Box::new(ModelText::of(worker)),
         info: worker.info.clone(),
+        model_hash,
+        ptx_sha256: images::PTX_HASH,
     }
 }
 

@@ -27,7 +27,9 @@ pub(super) struct Settings {
     pub(super) callback: Option<CallbackUrl>,
     pub(super) max_tokens_out: u32,
     pub(super) kv_bytes: Option<u64>,
-    pub(super) max_batch: usize,
+    pub(super) max_batch: Option<usize>,
+    pub(super) step_tokens: Option<usize>,
+    pub(super) prefix_cache: bool,
     pub(super) queue_depth: usize,
     pub(super) inference_timeout: Duration,
     pub(super) drain_timeout: Duration,
@@ -58,7 +60,10 @@ impl Settings {
         let most = u64::from(DEFAULT_MAX_TOKENS);
         let max_tokens_out = faults.number("--max-tokens-out", &args.max_tokens_out, 1..=most) as u32;
         let kv_mb = args.kv_cache_size_mb.map(|text| faults.number("--kv-cache-size-mb", &text, 1..=1 << 30));
-        let max_batch = faults.number("--max-batch", &args.max_batch, 1..=256) as usize;
+        let mut count =
+            |name, text: Option<String>, most| text.map(|text| faults.number(name, &text, 1..=most) as usize);
+        let max_batch = count("--max-batch", args.max_batch, 256);
+        let step_tokens = count("--step-tokens", args.step_tokens, 16_384);
         let queue_depth = faults.number("--queue-depth", &args.queue_depth, 1..=10_000) as usize;
         let mut seconds =
             |name, text: &str, least| Duration::from_secs(faults.number(name, text, least..=86_400));
@@ -83,6 +88,8 @@ impl Settings {
             max_tokens_out,
             kv_bytes: kv_mb.map(|megabytes| megabytes << 20),
             max_batch,
+            step_tokens,
+            prefix_cache: !args.no_prefix_cache,
             queue_depth,
             inference_timeout,
             drain_timeout,

@@ -5,6 +5,7 @@ mod bench;
 #[path = "../common/mod.rs"]
 mod common;
 mod hub;
+mod load;
 mod numerics;
 mod paper;
 mod pip;
@@ -25,6 +26,7 @@ fn main() {
     trials.extend(serve::trials());
     trials.extend(pull::trials());
     trials.extend(bench::trials());
+    trials.extend(load::trials());
     trials.extend(synth::trials());
     trials.extend(numerics::trials());
     trials.extend(paper::trials());

@@ -47,6 +47,7 @@ fn at_once() -> Result<(), Failed> {
         ("--max-tokens-out", "2049"),
         ("--kv-cache-size-mb", "0"),
         ("--max-batch", "-1"),
+        ("--step-tokens", "0"),
         ("--queue-depth", "1e3"),
         ("--inference-timeout-sec", "0"),
         ("--drain-timeout-sec", "soon"),

@@ -1,6 +1,7 @@
 //! Too little memory, for a model or for a request: the numbers that users are told are right, and the worker lives.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 use kernels::kv::PAGE;
@@ -107,18 +108,22 @@ fn over_the_cache(place: Place) -> Result<(), Failed> {
     let most = pages as usize * PAGE;
     let large =
         |max_tokens: usize| json!({"job_id": "a", "prompt": prompt(most - 50), "max_tokens": max_tokens});
-    let refusal = |free: u64| -> Result<Result<(), String>, Failed> {
+    // Refused, with so many pages free.
+    let refusal = |free: RangeInclusive<usize>| -> Result<Result<(), String>, Failed> {
         let answer = server.post("/execute", &large(51))?;
         let kind = (answer.status, &answer.body["code"], &answer.body["retriable"]);
         assert_eq!(kind, (503, &json!("INSUFFICIENT_VRAM"), &json!(true)), "{}", answer.body);
         let needed = pages_for(most + 1) as u64 * page;
         let total = pages * page;
-        let numbers =
-            format!("take {needed} bytes, and the KV cache has {total}, of which {free} are free; in use: ");
+        let numbers = format!("take {needed} bytes, and the KV cache has {total}, of which ");
         let message = answer.body["message"].as_str().unwrap_or_default();
-        let Some((_, usage)) = message.split_once(&numbers) else {
-            return Ok(Err(format!("no {numbers:?} in {message}")));
-        };
+        let parse = || message.split_once(&numbers)?.1.split_once(" are free; in use: ");
+        let (told, usage) = parse().ok_or_else(|| format!("no {numbers:?} in {message}"))?;
+        let told: u64 = told.parse()?;
+        assert!(told.is_multiple_of(page), "{message}");
+        if !free.contains(&((told / page) as usize)) {
+            return Ok(Err(format!("{} pages are free, not {free:?}", told / page)));
+        }
         let usage = usage.split(';').next().and_then(split).ok_or_else(|| message.to_owned())?;
         assert_eq!(usage["weights"], weights(&model)?, "{message}");
         // Pages that fill up batches belong to no request.
@@ -127,9 +132,9 @@ fn over_the_cache(place: Place) -> Result<(), Failed> {
         assert_eq!(usage.values().sum::<u64>(), used(&server)?, "{message}");
         Ok(Ok(()))
     };
-    refusal(pages * page)??;
+    refusal(pages as usize..=pages as usize)??;
 
-    // Jobs that hold pages, one at a time; between two of them nobody does.
+    // Jobs that hold pages, more and more, one at a time; between two of them nobody does.
     let held = json!({"job_id": "", "prompt": prompt(100), "max_tokens": 1000, "temperature": 0.0});
     let jobs: Vec<_> = (0..20)
         .map(|i| {
@@ -138,10 +143,10 @@ fn over_the_cache(place: Place) -> Result<(), Failed> {
             server.execute(&job)
         })
         .collect::<Result<_, _>>()?;
-    let left = (pages - pages_for(1100) as u64) * page;
+    let left = |tokens: usize| pages as usize - pages_for(tokens);
     let mut told = Err(String::new());
     for _ in 0..100 {
-        told = refusal(left)?;
+        told = refusal(left(1100)..=left(100))?;
         if told.is_ok() {
             break;
         }
@@ -157,7 +162,7 @@ fn over_the_cache(place: Place) -> Result<(), Failed> {
     // What no cache could hold is the request's fault.
     let answer = server.post("/execute", &json!({"job_id": "a", "prompt": prompt(8192)}))?;
     assert_eq!((answer.status, &answer.body["code"]), (400, &json!("CONTEXT_OVERFLOW")), "{}", answer.body);
-    refusal(pages * page)??;
+    refusal(pages as usize..=pages as usize)??;
     Ok(())
 }
 

@@ -114,7 +114,7 @@ impl Room {
     }
 
     /// The executable here.
-    fn worker(&self) -> Result<Command, Failed> {
+    pub(crate) fn worker(&self) -> Result<Command, Failed> {
         let mut command = Command::new(executable());
         command.env_remove("WORKER_ORCD_LOG");
         if self.place == Place::Paper {

@@ -21,6 +21,9 @@ pub(crate) fn trials(model: &Result<PathBuf, String>) -> Vec<Trial> {
         }),
         // Without a size there are pages for one whole context, which is two or three of the jobs.
         Trial::test("jobs_that_wait_for_pages_give_the_same_text", || together(&["--max-batch", "8"])),
+        Trial::test("chunks_and_an_unshared_cache_give_the_same_text", || {
+            together(&["--max-batch", "8", "--step-tokens", "5", "--no-prefix-cache"])
+        }),
         with_model("smollm2_writes_the_text_of_the_reference", model, reference),
     ]
 }

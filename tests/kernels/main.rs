@@ -16,6 +16,7 @@ mod trials;
 use cases::flash::Path;
 use cases::float::Float;
 use cases::rope::Pairing;
+use cases::sample::Way;
 use cases::stored::Stored;
 use libtest_mimic::{Arguments, Trial};
 use runtime::device::Device;
@@ -41,7 +42,9 @@ fn main() {
     trials.extend(suite("attention/f32", cases::attention::cases));
     trials.extend(suite("flash/merge", |_| cases::merge::cases()));
     trials.extend(suite("sample/token", cases::sample::cases));
-    trials.extend(suite("sample/penalty", cases::sample::penalty_cases));
+    trials.extend(suite("sample/adjust", |scale| cases::sample::change_cases(Way::Adjust, scale)));
+    trials.extend(suite("sample/restore", |scale| cases::sample::change_cases(Way::Restore, scale)));
+    trials.extend(suite("logprobs/top", cases::logprobs::cases));
 
     trials::introduce_gpu();
     libtest_mimic::run(&Arguments::from_args(), trials).exit();

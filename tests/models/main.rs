@@ -8,9 +8,11 @@ mod bits;
 mod case;
 #[path = "../common/mod.rs"]
 mod common;
+mod engine;
 mod gemm;
 mod loaded;
 mod reference;
+mod sampled;
 mod trace;
 
 use std::path::PathBuf;
@@ -47,6 +49,7 @@ fn main() {
     let mut trials = reference::trials();
     trials.extend(trace::trials());
     trials.extend(gemm::trials(no_gpu));
+    trials.extend(engine::trials(no_gpu));
     for device in [DeviceChoice::Cpu, DeviceChoice::Cuda(0)] {
         let lacks = device != DeviceChoice::Cpu && no_gpu;
         let on_device = |trial: Trial| {
@@ -86,7 +89,7 @@ fn trials_of(case: &Case) -> Vec<Trial> {
         let test = move || agrees_with_the_reference(&path, name, device, numerics, None);
         trials.push(Trial::test(format!("{case}/agrees_with_the_reference"), test));
     }
-    for (proves, test) in proofs(case) {
+    for (proves, test) in proofs(case).into_iter().chain(of_sampling(case)) {
         let of = case.clone();
         trials.push(Trial::test(format!("{case}/{proves}"), move || prove(test, &of)));
     }
@@ -121,6 +124,23 @@ fn proofs(case: &Case) -> Vec<(&'static str, Proof)> {
     }
     if case.is_slow() {
         proofs.retain(|(proves, _)| ["pieces", "decoded"].iter().any(|word| proves.contains(word)));
+    }
+    proofs
+}
+
+/// The proofs of what is sampled, made with a few fixtures.
+fn of_sampling(case: &Case) -> Vec<(&'static str, Proof)> {
+    let Subject::Fixture(name) = case.subject else { return Vec::new() };
+    let mut proofs: Vec<(&'static str, Proof)> = Vec::new();
+    if matches!(name, "llama-f32" | "llama31-f32") && case.numerics == Numerics::F32 {
+        proofs.push(("logprobs_are_the_references", sampled::logprobs));
+    }
+    if matches!(name, "llama-f32" | "llama-q8_0") {
+        proofs.push(("a_request_is_sampled_alone", sampled::company));
+    }
+    if name == "llama-f32" {
+        proofs.push(("bias_and_penalties_decide", sampled::penalties));
+        proofs.push(("a_completion_ends_when_it_may", sampled::ends));
     }
     proofs
 }

@@ -32,7 +32,7 @@ pub(crate) fn options(fixture: &str) -> LoadOptions {
         kv_bytes: Some(1 << 20),
         step_tokens: None,
         prefix_cache: false,
-        max_batch: 8,
+        max_batch: Some(8),
         queue_depth: 64,
         timeout: Duration::from_secs(60),
         residency_interval: Duration::from_secs(60),

@@ -97,6 +97,12 @@ pub fn ordered_bits(x: f32) -> u32 {
     if bits >> 31 == 1 { !bits } else { bits | 0x8000_0000 }
 }
 
+/// The float of such bits.
+#[inline(always)]
+pub fn from_ordered_bits(bits: u32) -> f32 {
+    f32::from_bits(if bits >> 31 == 1 { bits & 0x7fff_ffff } else { !bits })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -153,5 +159,6 @@ mod tests {
     fn ordered_bits_keep_the_order() {
         let ascending = [f32::NEG_INFINITY, -2.0, -1e-40, -0.0, 0.0, 1e-40, 1.0, f32::INFINITY];
         assert!(ascending.windows(2).all(|w| ordered_bits(w[0]) < ordered_bits(w[1])));
+        assert!(ascending.iter().all(|x| from_ordered_bits(ordered_bits(*x)).to_bits() == x.to_bits()));
     }
 }

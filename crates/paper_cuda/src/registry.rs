@@ -2,8 +2,8 @@
 
 use cuda_std::{Geometry, Kernel};
 use kernels::{
-    attention, compare, dequantise, draw, embed, flash, logits, matmul, matvec, norm, qmatmul, residual,
-    rope, rows, sample, swiglu,
+    attention, compare, dequantise, draw, embed, flash, logits, logprobs, matmul, matvec, norm, qmatmul,
+    residual, rope, rows, sample, swiglu,
 };
 
 use crate::cpu::Cpu;
@@ -84,6 +84,7 @@ static KERNELS: &[&dyn HostKernel] = &[
     &flash::WHOLE_BF16,
     &flash::WHOLE_F16,
     &logits::FINISH,
+    &logprobs::LOGPROBS,
     &matmul::BF16,
     &matmul::F16_,
     &matvec::BF16_1,
@@ -113,7 +114,8 @@ static KERNELS: &[&dyn HostKernel] = &[
     &rope::SPLIT_HALF_F32,
     &rows::BF16,
     &rows::F16_,
-    &sample::PENALTY,
+    &sample::ADJUST,
+    &sample::RESTORE,
     &sample::TOKEN,
     &swiglu::BF16,
     &swiglu::F16_,

@@ -2,6 +2,7 @@
 //! do.
 
 mod copy;
+mod overhead;
 mod report;
 mod streams;
 
@@ -16,6 +17,7 @@ use crate::model::{Model, ModelError};
 use crate::numerics::Numerics;
 use crate::worker;
 
+pub use overhead::NullEngine;
 pub use report::{About, Kind, Row};
 use streams::{Room, Streams};
 

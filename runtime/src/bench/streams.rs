@@ -116,8 +116,9 @@ impl<'a> Streams<'a> {
             }
             self.model.forward(self.device, &batch, None)?;
             let rows: Vec<Row<'_>> =
-                ids.iter().map(|_| Row { choice: GREEDY, penalty: 1.0, seen: &[] }).collect();
-            ids = self.sampler.sample(self.device, &self.model, &rows)?;
+                ids.iter().map(|_| Row { choice: GREEDY, adjustments: None, logprobs: None }).collect();
+            let chosen = self.sampler.sample(self.device, &self.model, &rows)?;
+            ids = chosen.into_iter().map(|chosen| chosen.id).collect();
             if ids.contains(&NO_TOKEN) {
                 return Err(BenchError::Logits);
             }

@@ -1,8 +1,8 @@
 //! The engine's front half: a bounded queue in, cached state out. Cheap to clone, safe from any thread, never
 //! waits for the device.
 
-use std::collections::{HashSet, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -46,18 +46,37 @@ pub struct Status {
     pub resident: bool,
     /// Jobs that wait.
     pub waiting: usize,
-    /// Jobs being computed.
+    /// Jobs that began and have not ended; one that lost its pages to older ones is among them.
     pub running: usize,
     /// Pages of the KV cache that jobs hold.
     pub kv_pages_used: usize,
+    /// Pages that no job holds, with keys and values that a later one may use.
+    pub kv_pages_cached: usize,
     /// Pages of the KV cache.
     pub kv_pages_total: usize,
+    /// Tokens, so far, whose keys and values were there already.
+    pub cached_tokens: u64,
+    /// How often, so far, a job lost its pages to older ones.
+    pub preemptions: u64,
+}
+
+/// What the KV cache is used for; the counts are since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CacheUse {
+    /// Pages that jobs hold.
+    pub pages_used: usize,
+    /// Pages that no job holds, with keys and values that a later one may use.
+    pub pages_cached: usize,
+    /// Tokens whose keys and values were there already.
+    pub cached_tokens: u64,
+    /// How often a job lost its pages to older ones.
+    pub preemptions: u64,
 }
 
 /// Fixed limits that a job is checked against before it may wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Jobs that may wait.
+    /// Jobs of one client that may wait.
     pub queue_depth: usize,
     /// Tokens the context holds, prompt and completion together.
     pub context: usize,
@@ -102,14 +121,17 @@ struct Shared {
     limits: Limits,
     inner: Mutex<Inner>,
     wake: Condvar,
-    kv_pages_used: AtomicUsize,
     resident: AtomicBool,
 }
 
 struct Inner {
-    waiting: VecDeque<Job>,
-    /// Waiting and running.
-    active: HashSet<String>,
+    /// Not yet taken by the engine.
+    submitted: VecDeque<Job>,
+    /// Waiting and running jobs; the client of those that wait.
+    active: HashMap<String, Option<u32>>,
+    /// Jobs that wait, by client.
+    waiting: HashMap<u32, usize>,
+    cache: CacheUse,
     cancelled: HashSet<String>,
     busy: bool,
     /// The engine has not heard yet that the model is not resident any more.
@@ -130,8 +152,10 @@ pub fn channel(limits: Limits) -> (EngineHandle, JobQueue) {
     let shared = Arc::new(Shared {
         limits,
         inner: Mutex::new(Inner {
-            waiting: VecDeque::new(),
-            active: HashSet::new(),
+            submitted: VecDeque::new(),
+            active: HashMap::new(),
+            waiting: HashMap::new(),
+            cache: CacheUse::default(),
             cancelled: HashSet::new(),
             busy: false,
             lost: false,
@@ -139,7 +163,6 @@ pub fn channel(limits: Limits) -> (EngineHandle, JobQueue) {
             ended: None,
         }),
         wake: Condvar::new(),
-        kv_pages_used: AtomicUsize::new(0),
         resident: AtomicBool::new(true),
     });
     (EngineHandle { shared: shared.clone() }, JobQueue { shared })
@@ -149,6 +172,18 @@ impl Shared {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // A panic on the engine's thread leaves the queue itself intact.
         self.inner.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+impl Inner {
+    /// A job does not wait any more.
+    fn waited(&mut self, client: u32) {
+        if let Some(waiting) = self.waiting.get_mut(&client) {
+            *waiting -= 1;
+            if *waiting == 0 {
+                self.waiting.remove(&client);
+            }
+        }
     }
 }
 
@@ -171,15 +206,17 @@ impl EngineHandle {
         if !self.shared.resident.load(Ordering::Relaxed) {
             return Err(SubmitError::NotResident);
         }
-        if inner.active.contains(&request.job_id) {
+        if inner.active.contains_key(&request.job_id) {
             return Err(SubmitError::DuplicateJob(request.job_id));
         }
-        if inner.waiting.len() >= self.shared.limits.queue_depth {
+        // Each client has a queue of its own, so that none fills it for the others.
+        if inner.waiting.get(&request.client).is_some_and(|&n| n >= self.shared.limits.queue_depth) {
             return Err(SubmitError::QueueFull { depth: self.shared.limits.queue_depth });
         }
-        inner.active.insert(request.job_id.clone());
+        inner.active.insert(request.job_id.clone(), Some(request.client));
+        *inner.waiting.entry(request.client).or_default() += 1;
         let deadline = Instant::now() + self.shared.limits.timeout.min(LONGEST_WAIT);
-        inner.waiting.push_back(Job { request, sink, deadline });
+        inner.submitted.push_back(Job { request, sink, deadline });
         self.shared.wake.notify_all();
         Ok(())
     }
@@ -207,7 +244,7 @@ impl EngineHandle {
             return Err(SubmitError::InsufficientMemory {
                 needed: bytes(needed),
                 total: bytes(pages),
-                free: bytes(pages - self.shared.kv_pages_used.load(Ordering::Relaxed)),
+                free: bytes(pages - self.shared.lock().cache.pages_used),
                 usage: usage.to_string(),
             });
         }
@@ -226,7 +263,7 @@ impl EngineHandle {
     /// [`JobError::Cancelled`](crate::request::JobError::Cancelled) after the step it is in.
     pub fn cancel(&self, job_id: &str) {
         let mut inner = self.shared.lock();
-        if inner.active.contains(job_id) {
+        if inner.active.contains_key(job_id) {
             inner.cancelled.insert(job_id.to_owned());
             self.shared.wake.notify_all();
         }
@@ -250,14 +287,24 @@ impl EngineHandle {
             (None, None, true) => EngineState::Busy,
             (None, None, false) => EngineState::Idle,
         };
+        let waiting = inner.waiting.values().sum();
         Status {
             state,
             resident: self.shared.resident.load(Ordering::Relaxed),
-            waiting: inner.waiting.len(),
-            running: inner.active.len() - inner.waiting.len(),
-            kv_pages_used: self.shared.kv_pages_used.load(Ordering::Relaxed),
+            waiting,
+            running: inner.active.len() - waiting,
+            kv_pages_used: inner.cache.pages_used,
+            kv_pages_cached: inner.cache.pages_cached,
             kv_pages_total: self.shared.limits.pages,
+            cached_tokens: inner.cache.cached_tokens,
+            preemptions: inner.cache.preemptions,
         }
+    }
+
+    /// Whether a job of that id waits or runs.
+    #[cfg(test)]
+    pub(crate) fn is_active(&self, job_id: &str) -> bool {
+        self.shared.lock().active.contains_key(job_id)
     }
 
     /// Blocks until the engine's thread has ended.
@@ -273,7 +320,7 @@ impl EngineHandle {
 pub enum Next {
     /// Go on with what runs, after taking in `jobs` and dropping the `cancelled`.
     Work {
-        /// New jobs: those cancelled while they waited, then up to `room` others, each oldest first.
+        /// New jobs: those cancelled before they were taken, then up to `room` others, each oldest first.
         jobs: Vec<Job>,
         /// Ids that were cancelled, of running jobs and of `jobs`.
         cancelled: Vec<String>,
@@ -283,41 +330,51 @@ pub enum Next {
 }
 
 impl JobQueue {
-    /// Takes up to `room` waiting jobs, and those that were cancelled or came to their deadline while they waited. Blocks
-    /// while there is nothing to do: no job can be taken, none was cancelled, `running` is 0, and
+    /// Takes up to `room` submitted jobs, and those that were cancelled or came to their deadline before they were taken. They
+    /// count as waiting until [`begun`](Self::begun) or [`finished`](Self::finished). Blocks while there is nothing to do: no job can be taken, none was cancelled, `running` is 0, and
     /// [`not_resident`](EngineHandle::not_resident) says nothing new.
     pub fn next(&self, room: usize, running: usize) -> Next {
         let mut inner = self.shared.lock();
         loop {
             let expired = inner.drain_until.is_some_and(|until| Instant::now() >= until);
             if expired {
-                inner.cancelled = inner.active.clone();
+                inner.cancelled = inner.active.keys().cloned().collect();
             }
             let cancelled: Vec<String> = inner.cancelled.drain().collect();
             // A job cancelled while it waits is taken all the same: the engine tells its sink.
             let now = Instant::now();
             let is_over = |job: &Job| job.deadline <= now || cancelled.contains(&job.request.job_id);
-            let (mut jobs, rest): (Vec<Job>, Vec<Job>) = inner.waiting.drain(..).partition(is_over);
-            inner.waiting = rest.into();
-            let take = room.min(inner.waiting.len());
-            jobs.extend(inner.waiting.drain(..take));
+            let (mut jobs, rest): (Vec<Job>, Vec<Job>) = inner.submitted.drain(..).partition(is_over);
+            inner.submitted = rest.into();
+            let take = room.min(inner.submitted.len());
+            jobs.extend(inner.submitted.drain(..take));
             let lost = std::mem::take(&mut inner.lost);
             if running > 0 || !jobs.is_empty() || !cancelled.is_empty() || lost {
                 inner.busy = true;
                 return Next::Work { jobs, cancelled };
             }
             inner.busy = false;
-            if inner.drain_until.is_some() && inner.waiting.is_empty() {
+            if inner.drain_until.is_some() && inner.submitted.is_empty() {
                 return Next::Stop;
             }
             inner = self.shared.wake.wait(inner).unwrap_or_else(|poisoned| poisoned.into_inner());
         }
     }
 
+    /// Says that a job is being computed, and does not wait any more.
+    pub fn begun(&self, job_id: &str) {
+        let mut inner = self.shared.lock();
+        if let Some(client) = inner.active.get_mut(job_id).and_then(Option::take) {
+            inner.waited(client);
+        }
+    }
+
     /// Says that a job has ended: its id is free again.
     pub fn finished(&self, job_id: &str) {
         let mut inner = self.shared.lock();
-        inner.active.remove(job_id);
+        if let Some(Some(client)) = inner.active.remove(job_id) {
+            inner.waited(client);
+        }
         inner.cancelled.remove(job_id);
     }
 
@@ -331,16 +388,16 @@ impl JobQueue {
         self.shared.resident.load(Ordering::Relaxed)
     }
 
-    /// Publishes how many pages of the KV cache jobs hold.
-    pub fn publish_pages(&self, used: usize) {
-        self.shared.kv_pages_used.store(used, Ordering::Relaxed);
+    /// Publishes what the KV cache is used for.
+    pub fn publish(&self, cache: CacheUse) {
+        self.shared.lock().cache = cache;
     }
 
     /// Ends the engine by a fault: every later job is refused with `why`. The jobs that still wait have to be told.
     pub fn fail(self, why: String) -> Vec<Job> {
         let mut inner = self.shared.lock();
         inner.ended = Some(Ended::Failed(why));
-        inner.waiting.drain(..).collect()
+        inner.submitted.drain(..).collect()
     }
 }
 
@@ -355,8 +412,9 @@ impl Drop for JobQueue {
             });
         }
         // Dropping the sinks closes their streams.
-        inner.waiting.clear();
+        inner.submitted.clear();
         inner.active.clear();
+        inner.waiting.clear();
         self.shared.wake.notify_all();
     }
 }

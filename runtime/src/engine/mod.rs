@@ -1,14 +1,20 @@
 //! The engine: one thread that owns the device.
 
+mod adjust;
+mod compute;
 #[allow(clippy::module_inception, reason = "the engine is what this module is about")]
 mod engine;
 mod fault;
 mod handle;
+mod logprobs;
 pub(crate) mod sampler;
 mod sequence;
 mod stop;
 
+pub use adjust::MOST_BIASED;
+pub(crate) use compute::{Compute, OnDevice};
 pub(crate) use engine::Engine;
 pub use handle::{
-    DEFAULT_MAX_TOKENS, EngineHandle, EngineState, Job, JobQueue, Limits, Next, Status, channel,
+    CacheUse, DEFAULT_MAX_TOKENS, EngineHandle, EngineState, Job, JobQueue, Limits, Next, Status, channel,
 };
+pub(crate) use sampler::Row;

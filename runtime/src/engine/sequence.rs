@@ -1,6 +1,5 @@
-//! A running job: its tokens, its pages, its text so far.
+//! A job in the engine: its tokens, its text so far.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,17 +7,16 @@ use kernels::sample::Choice;
 use rand_core::{Rng, SeedableRng};
 use rand_pcg::Pcg64;
 
-use crate::batch::Chunk;
 use crate::engine::Job;
+use crate::engine::adjust::Adjustments;
+use crate::engine::sampler::Row;
 use crate::engine::stop::{Decided, StopMatcher};
-use crate::kv_cache::Pages;
 use crate::request::{Chosen, Completion, Disconnected, Event, EventSink, Sampling, StopReason};
 use crate::tokenizer::{Detokenizer, Tokenizer};
 
-/// A job that is being computed.
+/// A job that waits or is being computed.
 pub(crate) struct Sequence {
     pub(crate) job_id: String,
-    pub(crate) pages: Pages,
     pub(crate) deadline: Instant,
     sink: Box<dyn EventSink>,
     sampling: Sampling,
@@ -26,11 +24,11 @@ pub(crate) struct Sequence {
     tokens: Vec<u32>,
     prompt: usize,
     max_tokens: usize,
-    /// Tokens whose keys and values are in the pages.
-    computed: usize,
-    /// The distinct tokens, in the order they came; kept only where a penalty needs them.
-    seen: Vec<u32>,
-    seen_set: HashSet<u32>,
+    /// Until so many are generated, nothing but `max_tokens` ends the sequence.
+    min_tokens: usize,
+    ignore_eos: bool,
+    logprobs: Option<u32>,
+    adjustments: Adjustments,
     /// Of the current token: the request's random numbers are its own.
     random: Pcg64,
     detokenizer: Detokenizer,
@@ -53,54 +51,37 @@ pub(crate) enum Outcome {
 }
 
 impl Sequence {
-    pub(crate) fn new(job: Job, max_tokens: usize, pages: Pages, tokenizer: &Arc<Tokenizer>) -> Self {
+    pub(crate) fn new(job: Job, max_tokens: usize, tokenizer: &Arc<Tokenizer>) -> Self {
         let Job { request, sink, deadline } = job;
         let random = Pcg64::seed_from_u64(request.sampling.seed);
-        let mut sequence = Self {
+        // Of a sequence that ignores them they are tokens like any other.
+        let withheld = request.min_tokens > 0 && !request.ignore_eos;
+        let forbidden = if withheld { tokenizer.ends() } else { &[] };
+        let adjustments = Adjustments::new(&request.sampling, &request.prompt, forbidden);
+        Self {
             job_id: request.job_id,
-            pages,
             deadline,
             sink,
             sampling: request.sampling,
             prompt: request.prompt.len(),
             tokens: request.prompt,
             max_tokens,
-            computed: 0,
-            seen: Vec::new(),
-            seen_set: HashSet::new(),
+            min_tokens: request.min_tokens as usize,
+            ignore_eos: request.ignore_eos,
+            logprobs: request.logprobs,
+            adjustments,
             random,
             detokenizer: Detokenizer::new(tokenizer.clone()),
             stop: StopMatcher::new(request.stop),
             unsent: Vec::new(),
             sent: 0,
             first_token: None,
-        };
-        for i in 0..sequence.tokens.len() {
-            sequence.see(sequence.tokens[i]);
-        }
-        sequence
-    }
-
-    /// Tokens that have not been computed; at least one.
-    pub(crate) fn pending(&self) -> usize {
-        self.tokens.len() - self.computed
-    }
-
-    /// The next tokens to compute, `budget` at most.
-    pub(crate) fn chunk(&self, budget: usize) -> Chunk<'_> {
-        let count = self.pending().min(budget);
-        Chunk {
-            tokens: &self.tokens[self.computed..self.computed + count],
-            start: self.computed,
-            pages: self.pages.ids(),
-            wants_logits: count == self.pending(),
         }
     }
 
-    /// Says that a chunk of so many tokens was computed; whether that makes a new token.
-    pub(crate) fn computed(&mut self, count: usize) -> bool {
-        self.computed += count;
-        self.pending() == 0
+    /// Prompt and generated tokens.
+    pub(crate) fn tokens(&self) -> &[u32] {
+        &self.tokens
     }
 
     /// How the next token is chosen.
@@ -109,28 +90,30 @@ impl Sequence {
         Choice { random: self.random.next_u64(), temperature, top_p, min_p, top_k }
     }
 
-    /// The penalty on tokens seen, and those tokens; none where the penalty changes nothing.
-    pub(crate) fn penalty(&self) -> (f32, &[u32]) {
-        (self.sampling.repetition_penalty, &self.seen)
-    }
-
-    fn see(&mut self, id: u32) {
-        if self.sampling.repetition_penalty != 1.0 && self.seen_set.insert(id) {
-            self.seen.push(id);
-        }
+    /// What the next token is chosen with; `choice` is [`choice`](Self::choice)'s.
+    pub(crate) fn row(&self, choice: Choice) -> Row<'_> {
+        let adjustments = Some(&self.adjustments).filter(|adjustments| !adjustments.entries().is_empty());
+        Row { choice, adjustments, logprobs: self.logprobs }
     }
 
     /// Takes in the token that was chosen and sends what text became certain.
-    pub(crate) fn accept(&mut self, id: u32, tokenizer: &Tokenizer) -> Outcome {
+    pub(crate) fn accept(&mut self, chosen: Chosen, tokenizer: &Tokenizer) -> Outcome {
+        let id = chosen.id;
         self.first_token.get_or_insert_with(Instant::now);
-        if tokenizer.is_end(id) {
+        if tokenizer.is_end(id) && !self.ignore_eos {
             return Outcome::Ended(StopReason::EndOfSequence);
         }
         self.tokens.push(id);
-        self.unsent.push(Chosen { id, logprob: None, top: Vec::new() });
-        self.see(id);
+        self.unsent.push(chosen);
+        self.adjustments.push(id);
         let text = self.detokenizer.push(id);
-        let (mut text, stopped) = match self.stop.push(&text) {
+        if self.generated() == self.min_tokens {
+            self.adjustments.allow();
+        }
+        // Before that no text is looked at, and none is held back.
+        let decided =
+            if self.generated() < self.min_tokens { Decided::Text(text) } else { self.stop.push(&text) };
+        let (mut text, stopped) = match decided {
             Decided::Text(text) => (text, None),
             Decided::Stop(text, stop) => (text, Some(StopReason::StopSequence(stop))),
         };
@@ -154,7 +137,7 @@ impl Sequence {
         tail + &self.stop.finish()
     }
 
-    fn generated(&self) -> usize {
+    pub(crate) fn generated(&self) -> usize {
         self.tokens.len() - self.prompt
     }
 

@@ -19,7 +19,7 @@ use crate::rows::{Rows, nothing};
 
 pub use attention::{Heads, RopeTable, attention, rope};
 pub use multiply::{logits, multiply};
-pub use sample::{penalise, sample};
+pub use sample::{Change, change, logprobs, sample};
 
 type Done = Result<(), DeviceError>;
 

@@ -1,31 +1,66 @@
 //! From logits to tokens.
 
-use kernels::sample;
+use kernels::logprobs::{self, Ask};
+use kernels::sample::{self, Adjustment, Entry};
 
 use super::Done;
 use crate::device::{Buffer, Device};
 
-/// Penalises, in each of `rows` rows of logits, the tokens it has seen: `seen[offsets[r] .. offsets[r + 1]]`, each once.
-pub fn penalise(
+/// Whether the logits are changed or put back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// By bias and penalties.
+    Adjust,
+    /// To what they were before.
+    Restore,
+}
+
+/// Changes the logits of the rows of the first `rows` adjustments, whose entries lie within `entries`.
+pub fn change(
     device: &Device,
+    change: Change,
     logits: &Buffer<f32>,
-    rows: usize,
     vocab: usize,
-    seen: &Buffer<u32>,
-    offsets: &Buffer<u32>,
-    penalties: &Buffer<f32>,
+    entries: &Buffer<Entry>,
+    adjustments: &Buffer<Adjustment>,
+    rows: usize,
 ) -> Done {
-    // SAFETY: the views have the sizes the kernel documents; ids were checked against the vocabulary.
+    let kernel = match change {
+        Change::Adjust => &sample::ADJUST,
+        Change::Restore => &sample::RESTORE,
+    };
+    // SAFETY: the views have the sizes the kernel documents; it leaves out ids that the vocabulary does not have.
     unsafe {
-        let args = sample::Penalty {
-            logits: logits.view_mut(0, rows * vocab),
-            seen: seen.view(0, seen.len()),
-            offsets: offsets.view(0, rows + 1),
-            penalties: penalties.view(0, rows),
-            rows: rows as u32,
+        let args = sample::Adjust {
+            logits: logits.view_mut(0, logits.len()),
+            entries: entries.view_mut(0, entries.len()),
+            adjustments: adjustments.view(0, rows),
             vocab: vocab as u32,
         };
-        device.launch(&sample::PENALTY, &args)
+        device.launch(kernel, &args)
+    }
+}
+
+/// Answers the first `asks` of the rows that ask how likely `tokens` and the most likely tokens are.
+pub fn logprobs(
+    device: &Device,
+    logits: &Buffer<f32>,
+    vocab: usize,
+    tokens: &Buffer<u32>,
+    asks: (&Buffer<Ask>, usize),
+    answers: &Buffer<u64>,
+) -> Done {
+    let (asks, count) = asks;
+    // SAFETY: the views have the sizes the kernel documents; the tokens are ids that were chosen from these logits.
+    unsafe {
+        let args = logprobs::Logprobs {
+            logits: logits.view(0, logits.len()),
+            tokens: tokens.view(0, tokens.len()),
+            asks: asks.view(0, count),
+            answers: answers.view_mut(0, count * logprobs::WORDS),
+            vocab: vocab as u32,
+        };
+        device.launch(&logprobs::LOGPROBS, &args)
     }
 }
 

@@ -151,6 +151,11 @@ impl Tokenizer {
         self.ends.binary_search(&id).is_ok()
     }
 
+    /// The tokens that end a completion, sorted.
+    pub fn ends(&self) -> &[u32] {
+        &self.ends
+    }
+
     /// Number of tokens.
     pub fn vocab_size(&self) -> usize {
         self.vocab.len()

@@ -11,9 +11,9 @@ use runtime::device::Usage;
 use runtime::engine::{EngineHandle, Job, JobQueue, Limits, Next, channel};
 use runtime::request::{Completion, Event, JobError, StopReason};
 use serde_json::{Value, json};
-use server::{Config, ServeError, Text, Worker};
+use server::{Config, ModelHash, ServeError, Text, Worker};
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -143,7 +143,10 @@ impl Server {
     ) -> Worker {
         let queue = self.queue.lock().unwrap().take().expect("loaded once");
         std::thread::spawn(move || script(queue));
-        Worker { engine: self.engine.clone(), text: Box::new(Bytes { encode }), info: info() }
+        // No receipts: there is no file to hash.
+        let (_, model_hash) = watch::channel(ModelHash::Unknown);
+        let (engine, text) = (self.engine.clone(), Box::new(Bytes { encode }));
+        Worker { engine, text, info: info(), model_hash, ptx_sha256: "00ff" }
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
@@ -235,7 +238,11 @@ pub(crate) fn take(queue: &JobQueue) -> Option<Job> {
     loop {
         match queue.next(1, 0) {
             Next::Work { jobs, .. } if jobs.is_empty() => {}
-            Next::Work { mut jobs, .. } => return jobs.pop(),
+            Next::Work { mut jobs, .. } => {
+                let job = jobs.pop()?;
+                queue.begun(&job.request.job_id);
+                return Some(job);
+            }
             Next::Stop => return None,
         }
     }

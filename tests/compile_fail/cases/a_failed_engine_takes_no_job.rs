@@ -3,7 +3,7 @@
 use runtime::engine::JobQueue;
 
 pub fn case(queue: JobQueue) {
-    queue.publish_pages(0); // compiles
+    queue.begun("a"); // compiles
     queue.fail("a fault".to_owned());
-    queue.publish_pages(0); // fails: E0382
+    queue.begun("a"); // fails: E0382
 }

@@ -10,6 +10,7 @@ pub(crate) mod expect;
 pub(crate) mod flash;
 pub(crate) mod float;
 pub(crate) mod logits;
+pub(crate) mod logprobs;
 pub(crate) mod matmul;
 pub(crate) mod matvec;
 pub(crate) mod merge;

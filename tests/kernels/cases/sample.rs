@@ -4,7 +4,7 @@
 use std::cmp::Ordering;
 
 use cuda_std::math::exp;
-use kernels::sample::{Choice, NO_TOKEN, PENALTY, Penalty, Sample, TOKEN};
+use kernels::sample::{ADJUST, Adjust, Adjustment, Choice, Entry, NO_TOKEN, RESTORE, Sample, TOKEN, UNSEEN};
 
 use super::random::Random;
 use super::{Case, Expect, Launch, Scale, Stage};
@@ -164,81 +164,135 @@ impl Case for Draw {
     }
 }
 
-/// Rows of logits and the tokens each has seen.
-pub(crate) struct Repeat {
+/// Rows of logits, and what changes them.
+#[derive(Clone)]
+pub(crate) struct Change {
     vocab: usize,
     logits: Vec<f32>,
-    seen: Vec<Vec<u32>>,
-    penalties: Vec<f32>,
+    entries: Vec<Entry>,
+    adjustments: Vec<Adjustment>,
 }
 
-impl Repeat {
+/// Whether the changes are made or unmade.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    Adjust,
+    Restore,
+}
+
+/// A change in one of its ways.
+pub(crate) struct Changed(pub(crate) Way, pub(crate) Change);
+
+impl Change {
     /// One row.
-    pub(crate) fn one(row: &[f32], seen: &[u32], penalty: f32) -> Self {
-        let (logits, seen, penalties) = (row.to_vec(), vec![seen.to_vec()], vec![penalty]);
-        Self { vocab: row.len(), logits, seen, penalties }
+    pub(crate) fn one(row: &[f32], entries: &[Entry], adjustment: Adjustment) -> Self {
+        let adjustment = Adjustment { row: 0, first: 0, entries: entries.len() as u32, ..adjustment };
+        Self {
+            vocab: row.len(),
+            logits: row.to_vec(),
+            entries: entries.to_vec(),
+            adjustments: vec![adjustment],
+        }
     }
 
-    /// For each row so many tokens.
-    pub(crate) fn new(vocab: usize, seen: &[usize]) -> Self {
+    /// For each row so many entries, of every kind; rows of none have no adjustment, and the last rows come first.
+    pub(crate) fn new(vocab: usize, counts: &[usize]) -> Self {
         let mut random = Random::new(vocab as u64);
-        let logits = (0..seen.len() * vocab)
+        let logits = (0..counts.len() * vocab)
             .map(|i| if i % 7 == 3 { f32::NEG_INFINITY } else { random.wide(5) })
             .collect();
-        let mut some = |&n: &usize| {
-            let mut ids: Vec<u32> = (0..vocab as u32).collect();
+        let mut change = Self { vocab, logits, entries: Vec::new(), adjustments: Vec::new() };
+        for (row, &count) in counts.iter().enumerate().rev().filter(|(_, count)| **count > 0) {
+            change.adjustments.push(Adjustment {
+                row: row as u32,
+                first: change.entries.len() as u32,
+                entries: count as u32,
+                repetition: [1.3, 1.0, 0.5, 2.0][row % 4],
+                presence: [0.0, 0.7, -1.1, 0.3][row % 4],
+                frequency: [0.1, 0.0, 0.013, -0.7][row % 4],
+            });
+            // One that the vocabulary does not have is among them.
+            let mut ids: Vec<u32> = (0..=vocab as u32).collect();
             random.shuffle(&mut ids);
-            ids.truncate(n);
-            ids
-        };
-        let seen: Vec<Vec<u32>> = seen.iter().map(&mut some).collect();
-        let penalties = [1.3, 1.0, 0.5, 2.0].into_iter().cycle().take(seen.len()).collect();
-        Self { vocab, logits, seen, penalties }
+            change.entries.extend(ids[..count].iter().map(|&id| Entry {
+                id,
+                count: [UNSEEN, 0, 1, 2, 3, 1000, 131_072][random.below(7)],
+                bias: [0.0, -0.0, 1.7, -100.0, 100.0, f32::NEG_INFINITY, random.wide(3)][random.below(7)],
+            }));
+        }
+        change
+    }
+
+    /// Logits and entries after the change.
+    fn made(&self) -> (Vec<f32>, Vec<Entry>) {
+        let (mut logits, mut entries) = (self.logits.clone(), self.entries.clone());
+        for by in &self.adjustments {
+            for entry in entries[by.first as usize..].iter_mut().take(by.entries as usize) {
+                if entry.id as usize >= self.vocab {
+                    continue;
+                }
+                let logit = &mut logits[by.row as usize * self.vocab + entry.id as usize];
+                let (former, seen) = (*logit, entry.count != UNSEEN);
+                // Of two floats, a result in f64 that is rounded once more is the rounded result.
+                let mut steps: Vec<Box<dyn Fn(f64) -> f64>> = Vec::new();
+                let number = |x: f32| f64::from(x);
+                let (bias, repetition) = (number(entry.bias), number(by.repetition));
+                steps.push(Box::new(move |x| x + bias));
+                if seen {
+                    steps.push(Box::new(move |x| if x > 0.0 { x / repetition } else { x * repetition }));
+                }
+                if seen && entry.count > 0 {
+                    let presence = number(by.presence);
+                    let times = number((f64::from(entry.count) * number(by.frequency)) as f32);
+                    steps.push(Box::new(move |x| x - presence));
+                    steps.push(Box::new(move |x| x - times));
+                }
+                for step in steps {
+                    *logit = step(number(*logit)) as f32;
+                }
+                entry.bias = former;
+            }
+        }
+        (logits, entries)
     }
 }
 
-pub(crate) fn penalty_cases(scale: Scale) -> Vec<Box<dyn Case>> {
-    let mut cases = vec![Repeat::new(1, &[1]), Repeat::new(300, &[5, 0, 300, 257]), Repeat::new(1000, &[0])];
+pub(crate) fn change_cases(way: Way, scale: Scale) -> Vec<Box<dyn Case>> {
+    let mut cases =
+        vec![Change::new(1, &[1]), Change::new(300, &[5, 0, 301, 257, 64]), Change::new(9, &[0, 1])];
     if scale == Scale::Full {
-        cases.push(Repeat::new(151_936, &[700, 8192]));
+        cases.push(Change::new(151_936, &[700, 8192]));
     }
-    cases.into_iter().map(|case| Box::new(case) as _).collect()
+    cases.into_iter().map(|change| Box::new(Changed(way, change)) as _).collect()
 }
 
-impl Case for Repeat {
+impl Case for Changed {
     fn label(&self) -> String {
-        format!("vocab={} rows={}", self.vocab, self.seen.len())
+        format!("vocab={} rows={}", self.1.vocab, self.1.adjustments.len())
     }
 
     fn bytes(&self) -> u64 {
-        12 * self.seen.iter().map(Vec::len).sum::<usize>() as u64
+        20 * self.1.entries.len() as u64
     }
 
     fn stage(&self, stage: &mut Stage) -> Launch {
-        let mut offsets = vec![0];
-        for seen in &self.seen {
-            offsets.push(offsets[offsets.len() - 1] + seen.len() as u32);
-        }
-        let args = Penalty {
-            logits: stage.in_out(&self.logits),
-            seen: stage.input(&self.seen.concat()),
-            offsets: stage.input(&offsets),
-            penalties: stage.input(&self.penalties),
-            rows: self.seen.len() as u32,
-            vocab: self.vocab as u32,
+        let change = &self.1;
+        let (logits, entries) = match self.0 {
+            Way::Adjust => (change.logits.clone(), change.entries.clone()),
+            Way::Restore => change.made(),
         };
-        Launch::new(&PENALTY, args)
+        let args = Adjust {
+            logits: stage.in_out(&logits),
+            entries: stage.in_out(&entries),
+            adjustments: stage.input(&change.adjustments),
+            vocab: change.vocab as u32,
+        };
+        Launch::new(if self.0 == Way::Adjust { &ADJUST } else { &RESTORE }, args)
     }
 
     fn oracle(&self) -> Vec<Expect> {
-        let mut logits = self.logits.clone();
-        for (row, (seen, &penalty)) in self.seen.iter().zip(&self.penalties).enumerate() {
-            for &id in seen {
-                let logit = &mut logits[row * self.vocab + id as usize];
-                let (value, penalty) = (*logit as f64, penalty as f64);
-                *logit = if value > 0.0 { value / penalty } else { value * penalty } as f32;
-            }
-        }
-        vec![Expect::bits(&logits)]
+        let (logits, entries) = self.1.made();
+        let logits = if self.0 == Way::Adjust { &logits } else { &self.1.logits };
+        vec![Expect::bits(logits), Expect::bits(&entries)]
     }
 }

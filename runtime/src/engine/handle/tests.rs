@@ -21,12 +21,14 @@ fn submit(engine: &EngineHandle, request: Request) -> Result<(), SubmitError> {
     engine.submit(request, Box::new(|_: Event| Ok::<(), Disconnected>(())))
 }
 
-/// Ids of the jobs that `next` gives, and of the cancelled ones, sorted.
+/// Ids of the jobs that `next` gives, which begin, and of the cancelled ones, sorted.
 fn next(queue: &JobQueue, room: usize, running: usize) -> (Vec<String>, Vec<String>) {
     match queue.next(room, running) {
         Next::Work { jobs, mut cancelled } => {
             cancelled.sort();
-            (jobs.into_iter().map(|job| job.request.job_id).collect(), cancelled)
+            let ids: Vec<String> = jobs.into_iter().map(|job| job.request.job_id).collect();
+            ids.iter().for_each(|id| queue.begun(id));
+            (ids, cancelled)
         }
         Next::Stop => panic!("told to stop"),
     }
@@ -55,6 +57,28 @@ fn only_waiting_jobs_fill_the_queue() {
     assert_eq!(submit(&engine, request("c")), Err(SubmitError::QueueFull { depth: 2 }));
     next(&queue, 1, 0);
     assert_eq!(submit(&engine, request("c")), Ok(()), "the refused job left no trace");
+}
+
+#[test]
+fn a_job_waits_until_it_has_begun_and_each_client_has_a_queue_of_its_own() {
+    let (engine, queue) = channel(LIMITS);
+    let of = |client, job_id: &str| submit(&engine, Request { client, ..request(job_id) });
+    of(7, "a").unwrap();
+    of(7, "b").unwrap();
+    // The engine has it, but it does not run yet.
+    let Next::Work { jobs, .. } = queue.next(9, 0) else { panic!("told to stop") };
+    assert_eq!((jobs.len(), engine.status().waiting, engine.status().running), (2, 2, 0));
+    assert_eq!(of(7, "c"), Err(SubmitError::QueueFull { depth: 2 }));
+    assert_eq!(of(8, "c"), Ok(()), "another client");
+    queue.begun("a");
+    queue.begun("a");
+    assert_eq!((engine.status().waiting, engine.status().running), (2, 1));
+    assert_eq!(of(7, "d"), Ok(()));
+    assert_eq!(of(7, "e"), Err(SubmitError::QueueFull { depth: 2 }));
+    queue.finished("b");
+    assert_eq!(of(7, "e"), Ok(()), "a job that ends without having begun");
+    queue.finished("a");
+    assert_eq!((engine.status().waiting, engine.status().running), (3, 0));
 }
 
 #[test]
@@ -89,7 +113,7 @@ fn a_job_that_breaks_a_limit_is_refused() {
 #[test]
 fn a_job_that_no_kv_cache_of_this_size_holds_is_refused_with_the_numbers() {
     let (engine, queue) = channel(LIMITS);
-    queue.publish_pages(1);
+    queue.publish(CacheUse { pages_used: 1, ..CacheUse::default() });
     let error = submit(&engine, Request { max_tokens: Some(94), ..request("a") }).unwrap_err();
     assert!(matches!(error, SubmitError::InsufficientMemory { needed: 4000, total: 3000, free: 2000, .. }));
     for part in ["4000", "3000", "2000", "weights 0"] {
@@ -195,14 +219,17 @@ fn the_status_counts_jobs_and_tells_what_the_engine_does() {
     submit(&engine, request("a")).unwrap();
     submit(&engine, request("b")).unwrap();
     next(&queue, 1, 0);
-    queue.publish_pages(2);
+    queue.publish(CacheUse { pages_used: 2, pages_cached: 1, cached_tokens: 64, preemptions: 7 });
     let expected = Status {
         state: EngineState::Busy,
         resident: true,
         waiting: 1,
         running: 1,
         kv_pages_used: 2,
+        kv_pages_cached: 1,
         kv_pages_total: 3,
+        cached_tokens: 64,
+        preemptions: 7,
     };
     assert_eq!(engine.status(), expected);
 }

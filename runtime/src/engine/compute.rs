@@ -1,0 +1,38 @@
+//! What computes a step for the engine.
+
+use crate::batch::Batch;
+use crate::device::Device;
+use crate::engine::sampler::{Row, Sampler};
+use crate::model::{Model, ModelError};
+use crate::request::Chosen;
+
+/// Computes steps: a model on its device, or in tests something that can be looked into.
+pub(crate) trait Compute {
+    /// Computes a batch; the tokens chosen for the rows of its output, in order. A failed step may have written to any of the
+    /// batch's slots.
+    fn step(&mut self, batch: &Batch, rows: &[Row<'_>]) -> Result<Vec<Chosen>, ModelError>;
+
+    /// Whether another step could work after one that failed.
+    fn probe(&mut self) -> Result<(), ModelError>;
+}
+
+/// A model on its device.
+pub(crate) struct OnDevice {
+    pub(crate) device: Device,
+    pub(crate) model: Model,
+    pub(crate) sampler: Sampler,
+}
+
+impl Compute for OnDevice {
+    fn step(&mut self, batch: &Batch, rows: &[Row<'_>]) -> Result<Vec<Chosen>, ModelError> {
+        self.model.forward(&self.device, batch, None)?;
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        Ok(self.sampler.sample(&self.device, &self.model, rows)?)
+    }
+
+    fn probe(&mut self) -> Result<(), ModelError> {
+        Ok(self.sampler.probe(&self.device)?)
+    }
+}

@@ -1,0 +1,89 @@
+//! Whose turn it is: the client that was served least.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::Id;
+
+/// Clients with their waiting sequences.
+///
+/// A client is served by the tokens of its prompts, counted when they are admitted, and by those that are generated for it. Next
+/// is the one that was served least, and of its sequences the oldest. Whoever comes after a pause starts level with the least
+/// served of those that are there: time away is not saved up.
+#[derive(Debug, Default)]
+pub(super) struct Clients(BTreeMap<u32, Client>);
+
+#[derive(Debug, Default)]
+struct Client {
+    served: u64,
+    waiting: VecDeque<Id>,
+    running: usize,
+}
+
+impl Client {
+    fn is_here(&self) -> bool {
+        self.running > 0 || !self.waiting.is_empty()
+    }
+}
+
+impl Clients {
+    pub(super) fn submit(&mut self, client: u32, id: Id) {
+        let least = self.0.values().filter(|client| client.is_here()).map(|client| client.served).min();
+        let client = self.0.entry(client).or_default();
+        if !client.is_here() {
+            client.served = client.served.max(least.unwrap_or(0));
+        }
+        client.waiting.push_back(id);
+    }
+
+    /// Who is to be admitted next.
+    pub(super) fn next(&self) -> Option<Id> {
+        let waiting = self.0.values().filter_map(|client| Some((client.served, *client.waiting.front()?)));
+        waiting.min().map(|(_, id)| id)
+    }
+
+    /// The first waiting sequence of a client runs.
+    pub(super) fn admit(&mut self, client: u32, tokens: u64) {
+        let client = self.of(client);
+        client.waiting.pop_front();
+        client.running += 1;
+        client.served += tokens;
+    }
+
+    /// A running sequence waits before all others of its client.
+    pub(super) fn put_back(&mut self, client: u32, id: Id) {
+        let client = self.of(client);
+        client.running -= 1;
+        client.waiting.push_front(id);
+    }
+
+    pub(super) fn charge(&mut self, client: u32, tokens: u64) {
+        self.of(client).served += tokens;
+    }
+
+    pub(super) fn leave_running(&mut self, client: u32) {
+        self.of(client).running -= 1;
+        self.forget();
+    }
+
+    pub(super) fn leave_waiting(&mut self, client: u32, id: Id) {
+        self.of(client).waiting.retain(|&waiting| waiting != id);
+        self.forget();
+    }
+
+    /// Where nobody is left, nobody was served more than another.
+    fn forget(&mut self) {
+        if !self.0.values().any(Client::is_here) {
+            self.0.clear();
+        }
+    }
+
+    /// Whether it waits.
+    #[cfg(test)]
+    pub(super) fn waits(&self, client: u32, id: Id) -> bool {
+        self.0.get(&client).is_some_and(|client| client.waiting.contains(&id))
+    }
+
+    fn of(&mut self, client: u32) -> &mut Client {
+        self.0.entry(client).or_default()
+    }
+}
