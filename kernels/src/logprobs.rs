@@ -49,7 +49,8 @@ pub struct Logprobs {
     pub vocab: u32,
 }
 
-const LANES: usize = 1024;
+/// A GPU has registers for 512 lanes of this kernel.
+const LANES: usize = 512;
 
 fn geometry(a: &Logprobs) -> Geometry {
     Geometry { grid: [a.asks.len(), 1], scratch: 0 }
