@@ -36,7 +36,7 @@ fn main() {
     let test = move || smollm2_renders_as_it_was_trained(&smollm2.unwrap_or_default());
     trials.push(Trial::test("smollm2_renders_as_it_was_trained", test).with_ignored_flag(absent));
 
-    let real = cached("WORKER_ORCD_CHAT_TEMPLATES", "chat-templates/reference.json");
+    let real = cached("WORKER_ORCD_CHAT_TEMPLATES", "tokenizer-vectors/chat-templates/reference.json");
     let absent = real.is_none();
     let test = move || as_in_jinja2(&real.unwrap_or_default(), &NEED_TOOLS);
     trials.push(Trial::test("real_templates_render_as_in_jinja2", test).with_ignored_flag(absent));

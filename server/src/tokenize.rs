@@ -152,4 +152,43 @@ mod tests {
             );
         }
     }
+
+    /// Begins with 1 what has its special tokens added, and with 2 where they are recognised.
+    struct Flags;
+
+    impl Text for Flags {
+        fn encode_with(&self, text: &str, add_special: bool, parse_special: bool) -> Vec<u32> {
+            let flags = [add_special.then_some(1), parse_special.then_some(2)];
+            flags.into_iter().flatten().chain(text.bytes().map(u32::from)).collect()
+        }
+
+        fn bytes(&self, _: u32) -> Vec<u8> {
+            Vec::new()
+        }
+
+        fn decode(&self, _: &[u32]) -> String {
+            String::new()
+        }
+
+        fn apply_chat_template(&self, _: &Value, add_generation_prompt: bool) -> Result<String, String> {
+            Ok(if add_generation_prompt { "+" } else { "-" }.to_owned())
+        }
+    }
+
+    #[test]
+    fn the_tokenizer_is_told() {
+        for (add_special, parse_special, first) in
+            [(true, true, &[1, 2][..]), (true, false, &[1]), (false, true, &[2])]
+        {
+            for (source, last) in [
+                (Source::Text("a".to_owned()), b'a'),
+                (Source::Chat { messages: json!([]), add_generation_prompt: true }, b'+'),
+                (Source::Chat { messages: json!([]), add_generation_prompt: false }, b'-'),
+            ] {
+                let request = Tokenize { source, add_special, parse_special, with_pieces: false };
+                let expected = [first, &[u32::from(last)]].concat();
+                assert_eq!(ids(&Flags, &request).ok(), Some(expected));
+            }
+        }
+    }
 }

@@ -107,11 +107,11 @@ async fn all_faults_are_told_at_once() {
     assert_eq!(faults(&server, "/detokenize", tokens).await, expected);
 
     let messages =
-        json!([{"content": null, "name": "ann"}, 5, {"role": "", "content": [{"type": "image_url"}, 5]}]);
+        json!([{"content": null, "colour": "red"}, 5, {"role": "", "content": [{"type": "image_url"}, 5]}]);
     let expected = [
         fault("messages[0].role", "required"),
         fault("messages[0].content", "type(string)"),
-        fault("messages[0].name", "known_field"),
+        fault("messages[0].colour", "known_field"),
         fault("messages[1]", "type(object)"),
         fault("messages[2].role", "length(1..=64)"),
         fault("messages[2].content[0]", "unsupported"),
