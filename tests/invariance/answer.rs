@@ -5,11 +5,13 @@ use runtime::request::{Chosen, Completion, Event, StopReason};
 pub(crate) struct Answer {
     pub(crate) text: String,
     ids: Vec<u32>,
-    /// Of each token: its own log-probability, then the most likely tokens with theirs.
-    logprobs: Vec<(Option<u32>, Vec<(u32, u32)>)>,
+    logprobs: Vec<Logprobs>,
     stop_reason: Option<StopReason>,
     output_hash: [u8; 32],
 }
+
+/// Of a token: its own log-probability, then the most likely tokens with theirs.
+type Logprobs = (Option<u32>, Vec<(u32, u32)>);
 
 impl Answer {
     pub(crate) fn ids(&self) -> &[u32] {
