@@ -157,6 +157,7 @@ async fn answer(
 ) -> Response {
     let route = match Route::find(path.as_str(), &method) {
         Ok(route) => route,
+        Err(error) if path.as_str().starts_with("/v1/") => return openai::error(error),
         Err(error) => return error.into_response(),
     };
     match route {

@@ -1,6 +1,6 @@
 use serde_json::Value;
 
-use super::parameters::{MOST_LOGPROBS, Parameters, is_empty, take_model};
+use super::parameters::{MOST_LOGPROBS, Parameters, take_model};
 use super::{Asked, Prompt};
 use crate::error::ApiError;
 use crate::fields::{Fields, wrong_type};
@@ -69,7 +69,7 @@ fn prompts(fields: &mut Fields, vocab: usize) -> Vec<Written> {
         let path = if alone { "prompt".to_owned() } else { format!("prompt[{index}]") };
         match value {
             Value::String(text) if !text.is_empty() => written.push(Written::Text(text)),
-            Value::Array(ids) if !is_empty(&Value::Array(ids.clone())) => {
+            Value::Array(ids) if !ids.is_empty() => {
                 written.extend(token_ids(fields, &path, ids, vocab).map(Written::Ids));
             }
             Value::String(_) | Value::Array(_) => {

@@ -6,7 +6,7 @@ use crate::error::ApiError;
 use crate::wire::Fault;
 
 /// An answer in OpenAI's shape, with the status and the headers that the error has everywhere.
-pub(super) fn reply(error: ApiError) -> Response {
+pub(crate) fn reply(error: ApiError) -> Response {
     let body = warp::reply::json(&body(&error)).into_response().into_body();
     let (parts, _) = error.into_response().into_parts();
     Response::from_parts(parts, body)

@@ -35,6 +35,7 @@ use jobs::Jobs;
 use parameters::Parameters;
 use stream::ChunkStream;
 
+pub(crate) use error::reply as error;
 pub(crate) use models::{model, models};
 
 /// What a body asks for.

@@ -21,7 +21,7 @@ use tokio::time::timeout;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(crate) const LIMITS: Limits = Limits {
-    queue_depth: 2,
+    queue_depth: 8,
     context: 4096,
     vocab: 256,
     pages: 128,
