@@ -6,21 +6,13 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use common::{
-    Events, LIMITS, PATIENCE, Server, begin, completion, end, fail, serve, take, token, wait_for_cancel,
+    CHAT, COMPLETIONS, Events, KINDS, LIMITS, PATIENCE, Server, begin_all, chunks, completion, data, end,
+    serve, take, token, with,
 };
 use runtime::engine::{Job, JobQueue};
-use runtime::request::{Chosen, Event, JobError, StopReason};
+use runtime::request::{Chosen, Event, StopReason};
 use serde_json::{Value, json};
 use server::Config;
-use tokio::sync::oneshot;
-use tokio::time::{sleep, timeout};
-
-/// Takes so many jobs, in the order of their choices.
-fn begin_all(queue: &JobQueue, count: usize) -> Vec<Job> {
-    let mut jobs: Vec<Job> = (0..count).map(|_| begin(queue)).collect();
-    jobs.sort_by_key(|job| job.request.job_id.rsplit_once('-').unwrap().1.parse::<usize>().unwrap());
-    jobs
-}
 
 /// Ends a job as the engine does.
 fn end_with(queue: &JobQueue, mut job: Job, tokens: Vec<Chosen>, tokens_out: u32, reason: StopReason) {
@@ -56,47 +48,10 @@ async fn exact(answer: reqwest::Response) -> String {
     text.replace(id, &format!("{kind}-ID")).replace(&format!("\"created\":{created}"), "\"created\":NOW")
 }
 
-/// A stream's chunks, which it says are all.
-async fn chunks(answer: reqwest::Response) -> Vec<Value> {
-    assert_eq!(answer.status(), 200);
-    assert_eq!(answer.headers()["content-type"], "text/event-stream");
-    let mut chunks = blocks(Events::of(answer)).await;
-    assert_eq!(chunks.pop().as_deref(), Some("data: [DONE]"));
-    chunks.iter().map(|chunk| data(chunk)).collect()
-}
-
-async fn blocks(mut events: Events) -> Vec<String> {
-    let mut blocks = Vec::new();
-    while let Some(block) = events.block().await {
-        blocks.push(block);
-    }
-    blocks
-}
-
-fn data(block: &str) -> Value {
-    block.strip_prefix("data: ").expect("a chunk").parse().unwrap()
-}
-
-async fn whole(server: &Server, path: &str, body: Value) -> Value {
-    let answer = server.post(path, &body).await;
+async fn whole(server: &Server, path: &str, body: &Value) -> Value {
+    let answer = server.post(path, body).await;
     assert_eq!(answer.status(), 200);
     answer.text().await.unwrap().parse().unwrap()
-}
-
-/// A request of both kinds, which asks for the same.
-const KINDS: [&str; 2] = ["/v1/completions", "/v1/chat/completions"];
-
-fn body(path: &str) -> Value {
-    match path {
-        "/v1/completions" => json!({"model": "tiny", "prompt": "pp", "max_tokens": 4}),
-        _ => json!({"model": "tiny", "messages": [{"role": "user", "content": "c"}], "max_tokens": 4}),
-    }
-}
-
-fn with(path: &str, fields: Value) -> Value {
-    let mut body = body(path);
-    body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
-    body
 }
 
 const HEAD: &str = r#""created":NOW,"model":"tiny","system_fingerprint":"f32-00ff""#;
@@ -104,7 +59,7 @@ const HEAD: &str = r#""created":NOW,"model":"tiny","system_fingerprint":"f32-00f
 #[tokio::test]
 async fn a_completion_in_bytes() {
     let server = serve(Config::default(), ab).await;
-    let answer = server.post("/v1/completions", &body("/v1/completions")).await;
+    let answer = server.post(COMPLETIONS, &with(COMPLETIONS, &json!({}))).await;
     assert_eq!(answer.headers()["content-type"], "application/json");
     let expected = format!(
         r#"{{"id":"cmpl-ID","object":"text_completion",{HEAD},"choices":[{{"index":0,"text":"ab","logprobs":null,"finish_reason":"stop","stop_reason":null}}],"usage":{{"prompt_tokens":2,"completion_tokens":2,"total_tokens":4}}}}"#
@@ -115,7 +70,7 @@ async fn a_completion_in_bytes() {
 #[tokio::test]
 async fn a_chat_in_bytes() {
     let server = serve(Config::default(), ab).await;
-    let answer = server.post("/v1/chat/completions", &body("/v1/chat/completions")).await;
+    let answer = server.post(CHAT, &with(CHAT, &json!({}))).await;
     let expected = format!(
         r#"{{"id":"chatcmpl-ID","object":"chat.completion",{HEAD},"choices":[{{"index":0,"message":{{"role":"assistant","content":"ab","refusal":null}},"logprobs":null,"finish_reason":"stop","stop_reason":null}}],"usage":{{"prompt_tokens":19,"completion_tokens":2,"total_tokens":21}}}}"#
     );
@@ -126,7 +81,7 @@ async fn a_chat_in_bytes() {
 async fn a_streamed_completion_in_bytes() {
     let server = serve(Config::default(), ab).await;
     let options = json!({"stream": true, "echo": true, "stream_options": {"include_usage": true}});
-    let answer = server.post("/v1/completions", &with("/v1/completions", options)).await;
+    let answer = server.post(COMPLETIONS, &with(COMPLETIONS, &options)).await;
     let choice = |text: &str, end: &str| {
         format!(
             r#"data: {{"id":"cmpl-ID","object":"text_completion",{HEAD},"choices":[{{"index":0,"text":"{text}","logprobs":null,"finish_reason":{end}}}],"usage":null}}"#
@@ -147,8 +102,7 @@ async fn a_streamed_completion_in_bytes() {
 #[tokio::test]
 async fn a_streamed_chat_in_bytes() {
     let server = serve(Config::default(), ab).await;
-    let answer =
-        server.post("/v1/chat/completions", &with("/v1/chat/completions", json!({"stream": true}))).await;
+    let answer = server.post(CHAT, &with(CHAT, &json!({"stream": true}))).await;
     assert_eq!(answer.headers()["content-type"], "text/event-stream");
     assert_eq!(answer.headers()["cache-control"], "no-cache");
     let choice = |delta: &str, end: &str| {
@@ -181,7 +135,7 @@ async fn it_says_why_a_choice_ended() {
     .await;
     for path in KINDS {
         for (_, finish, stop) in &reasons {
-            let answer = whole(&server, path, body(path)).await;
+            let answer = whole(&server, path, &with(path, &json!({}))).await;
             let choice = &answer["choices"][0];
             assert_eq!((&choice["finish_reason"], &choice["stop_reason"]), (&json!(finish), stop));
         }
@@ -204,7 +158,7 @@ async fn each_prompt_has_its_choices_each_with_a_seed_of_its_own() {
     let server = serve(Config::default(), prompt_and_seed).await;
     let seed = u64::MAX;
     let body = json!({"prompt": ["one", [116, 119, 111]], "n": 2, "seed": seed, "echo": true});
-    let answer = whole(&server, "/v1/completions", body.clone()).await;
+    let answer = whole(&server, COMPLETIONS, &body).await;
     let texts: Vec<&str> =
         answer["choices"].as_array().unwrap().iter().map(|choice| choice["text"].as_str().unwrap()).collect();
     let expected = [
@@ -229,7 +183,7 @@ async fn each_prompt_has_its_choices_each_with_a_seed_of_its_own() {
     streamed["stream"] = json!(true);
     streamed["stream_options"] = json!({"include_usage": true});
     let mut texts = vec![String::new(); 4];
-    let chunks = chunks(server.post("/v1/completions", &streamed).await).await;
+    let chunks = chunks(server.post(COMPLETIONS, &streamed).await).await;
     for choice in chunks.iter().flat_map(|chunk| chunk["choices"].as_array().unwrap()) {
         texts[choice["index"].as_u64().unwrap() as usize] += choice["text"].as_str().unwrap();
     }
@@ -253,8 +207,8 @@ async fn choices_come_as_they_are_made() {
         }
     })
     .await;
-    let body = with("/v1/chat/completions", json!({"stream": true, "n": 3}));
-    let mut events = Events::of(server.post("/v1/chat/completions", &body).await);
+    let body = with(CHAT, &json!({"stream": true, "n": 3}));
+    let mut events = Events::of(server.post(CHAT, &body).await);
     for _ in 0..3 {
         assert_eq!(data(&events.block().await.unwrap())["choices"][0]["delta"]["role"], "assistant");
     }
@@ -297,8 +251,8 @@ fn with_logprobs(queue: JobQueue) {
 #[tokio::test]
 async fn log_probabilities_of_a_completion() {
     let server = serve(Config::default(), with_logprobs).await;
-    let body = with("/v1/completions", json!({"logprobs": 2}));
-    let answer = whole(&server, "/v1/completions", body.clone()).await;
+    let body = with(COMPLETIONS, &json!({"logprobs": 2}));
+    let answer = whole(&server, COMPLETIONS, &body).await;
     let expected = json!({
         "tokens": ["a", "bytes:\\xc3", "bytes:\\xa9", "z", "."],
         "token_logprobs": [-0.5, -1.0, -2.0, -9999.0, -4.0],
@@ -311,7 +265,7 @@ async fn log_probabilities_of_a_completion() {
 
     let mut streamed = body;
     streamed["stream"] = json!(true);
-    let chunks = chunks(server.post("/v1/completions", &streamed).await).await;
+    let chunks = chunks(server.post(COMPLETIONS, &streamed).await).await;
     let all = |name: &str| -> Vec<&Value> {
         chunks.iter().flat_map(|chunk| chunk["choices"][0]["logprobs"][name].as_array().unwrap()).collect()
     };
@@ -323,8 +277,8 @@ async fn log_probabilities_of_a_completion() {
 #[tokio::test]
 async fn log_probabilities_of_a_chat() {
     let server = serve(Config::default(), with_logprobs).await;
-    let body = with("/v1/chat/completions", json!({"logprobs": true, "top_logprobs": 2}));
-    let answer = whole(&server, "/v1/chat/completions", body.clone()).await;
+    let body = with(CHAT, &json!({"logprobs": true, "top_logprobs": 2}));
+    let answer = whole(&server, CHAT, &body).await;
     let told =
         |token: &str, logprob: f32, bytes: &[u8]| json!({"token": token, "logprob": logprob, "bytes": bytes});
     let with_top = |mut token: Value, top: Value| {
@@ -343,7 +297,7 @@ async fn log_probabilities_of_a_chat() {
 
     let mut streamed = body;
     streamed["stream"] = json!(true);
-    let chunks = chunks(server.post("/v1/chat/completions", &streamed).await).await;
+    let chunks = chunks(server.post(CHAT, &streamed).await).await;
     let per_chunk: Vec<usize> = chunks
         .iter()
         .map(|chunk| chunk["choices"][0]["logprobs"]["content"].as_array().map_or(0, Vec::len))
@@ -357,196 +311,6 @@ async fn log_probabilities_of_a_chat() {
         .cloned()
         .collect();
     assert_eq!(all, expected);
-}
-
-/// Waits until each of these jobs was cancelled.
-fn all_cancelled(queue: &JobQueue, mut jobs: Vec<Job>) {
-    for _ in 0..PATIENCE.as_millis() {
-        let runtime::engine::Next::Work { cancelled, .. } = queue.next(0, 1) else { panic!("stopped") };
-        jobs.retain(|job| !cancelled.contains(&job.request.job_id));
-        if jobs.is_empty() {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    panic!("{} jobs were never cancelled", jobs.len());
-}
-
-#[tokio::test]
-async fn a_closed_stream_cancels_all_its_jobs() {
-    let (done, is_done) = oneshot::channel();
-    let server = serve(Config::default(), |queue| {
-        let jobs = begin_all(&queue, 3);
-        all_cancelled(&queue, jobs);
-        done.send(()).unwrap();
-    })
-    .await;
-    let body = with("/v1/completions", json!({"stream": true, "n": 3, "echo": true}));
-    let mut events = Events::of(server.post("/v1/completions", &body).await);
-    for _ in 0..3 {
-        events.block().await.unwrap();
-    }
-    drop(events);
-    timeout(PATIENCE, is_done).await.unwrap().expect("cancelled while the engine was silent");
-}
-
-#[tokio::test]
-async fn who_leaves_before_a_whole_answer_cancels_its_jobs() {
-    let (begun, has_begun) = oneshot::channel();
-    let (done, is_done) = oneshot::channel();
-    let server = serve(Config::default(), |queue| {
-        let jobs = begin_all(&queue, 3);
-        begun.send(()).unwrap();
-        all_cancelled(&queue, jobs);
-        done.send(()).unwrap();
-    })
-    .await;
-    let body = with("/v1/chat/completions", json!({"n": 3})).to_string();
-    let request = server.client.post(server.url("/v1/chat/completions")).body(body);
-    let asks = tokio::spawn(request.send());
-    timeout(PATIENCE, has_begun).await.unwrap().unwrap();
-    asks.abort();
-    timeout(PATIENCE, is_done).await.unwrap().expect("cancelled while the engine was silent");
-}
-
-#[tokio::test]
-async fn all_jobs_are_taken_or_none() {
-    let (read, was_read) = mpsc::channel::<()>();
-    let server = serve(Config::default(), move |queue| {
-        let running = begin(&queue);
-        was_read.recv_timeout(PATIENCE).unwrap();
-        // Those that found room are gone, before the engine took them.
-        for _ in 0..LIMITS.queue_depth {
-            let runtime::engine::Next::Work { jobs, cancelled } = queue.next(0, 1) else { panic!("stopped") };
-            assert_eq!(jobs.len(), cancelled.len());
-            for job in jobs {
-                fail(&queue, job, JobError::Cancelled);
-            }
-        }
-        end(&queue, running, 0);
-    })
-    .await;
-    let mut running = server.execute("running").await;
-    running.expect("started").await;
-    for path in KINDS {
-        let body = with(path, json!({"n": LIMITS.queue_depth + 1}));
-        let answer = server.post(path, &body).await;
-        assert_eq!(
-            (answer.status().as_u16(), &answer.headers()["retry-after"]),
-            (429, &"1".parse().unwrap())
-        );
-        let error: Value = answer.text().await.unwrap().parse().unwrap();
-        assert_eq!(error["error"]["code"], "rate_limit_exceeded");
-        if path == KINDS[0] {
-            // The engine takes the cancelled ones out of the queue when it looks next.
-            assert_eq!(server.engine.status().waiting, LIMITS.queue_depth);
-        }
-    }
-    read.send(()).unwrap();
-    assert_eq!(running.rest().await.last().unwrap().0, "end");
-    assert_eq!(server.engine.status().waiting, 0);
-}
-
-#[tokio::test]
-async fn a_failure_ends_a_stream_without_done_and_cancels_the_rest() {
-    let (done, is_done) = oneshot::channel();
-    let server = serve(Config::default(), |queue| {
-        let mut jobs = begin_all(&queue, 2);
-        token(&mut jobs[0], 0, "a");
-        fail(&queue, jobs.pop().unwrap(), JobError::Timeout(Duration::from_secs(300)));
-        let other = jobs.pop().unwrap();
-        wait_for_cancel(&queue, &other);
-        done.send(()).unwrap();
-    })
-    .await;
-    let body = with("/v1/completions", json!({"stream": true, "n": 2}));
-    let blocks = blocks(Events::of(server.post("/v1/completions", &body).await)).await;
-    let error = data(blocks.last().unwrap());
-    let expected = json!({"error": {"message": "the job ran longer than 300 s", "type": "server_error",
-        "param": null, "code": "inference_timeout"}});
-    assert_eq!(error, expected);
-    // The other's text may have come before.
-    assert!(blocks.len() <= 2, "{blocks:?}");
-    timeout(PATIENCE, is_done).await.unwrap().expect("the other choice was cancelled");
-}
-
-#[tokio::test]
-async fn a_failure_of_one_choice_is_the_whole_answers() {
-    let cases = [
-        (JobError::Cancelled, 499, "server_error", "cancelled"),
-        (JobError::Timeout(Duration::from_secs(300)), 504, "server_error", "inference_timeout"),
-        (JobError::OutOfMemory("9 bytes needed".to_owned()), 503, "server_error", "vram_oom"),
-        (JobError::Internal("a bug".to_owned()), 500, "server_error", "internal"),
-    ];
-    let errors: Vec<JobError> = cases.iter().map(|case| case.0.clone()).collect();
-    let server = serve(Config::default(), move |queue| {
-        for error in errors.into_iter().flat_map(|error| [error.clone(), error]) {
-            let mut jobs = begin_all(&queue, 2);
-            fail(&queue, jobs.pop().unwrap(), error);
-            let other = jobs.pop().unwrap();
-            wait_for_cancel(&queue, &other);
-            fail(&queue, other, JobError::Cancelled);
-        }
-    })
-    .await;
-    for (error, status, kind, code) in cases {
-        for path in KINDS {
-            let answer = server.post(path, &with(path, json!({"n": 2}))).await;
-            assert_eq!(answer.status(), status);
-            let told: Value = answer.text().await.unwrap().parse().unwrap();
-            let expected =
-                json!({"error": {"message": error.to_string(), "type": kind, "param": null, "code": code}});
-            assert_eq!(told, expected);
-        }
-    }
-}
-
-#[tokio::test]
-async fn an_idle_stream_is_kept_alive_by_comments() {
-    let config = Config { keep_alive: Duration::from_millis(20), ..Config::default() };
-    let (read, was_read) = mpsc::channel::<()>();
-    let server = serve(config, move |queue| {
-        let job = begin(&queue);
-        was_read.recv_timeout(PATIENCE).unwrap();
-        end(&queue, job, 0);
-    })
-    .await;
-    let body = with("/v1/chat/completions", json!({"stream": true}));
-    let mut events = Events::of(server.post("/v1/chat/completions", &body).await);
-    while events.block().await.unwrap().starts_with(':') {}
-    assert_eq!(events.block().await.unwrap(), ": keep-alive");
-    assert_eq!(events.block().await.unwrap(), ": keep-alive");
-    read.send(()).unwrap();
-    let rest = blocks(events).await;
-    assert_eq!(rest.last().unwrap(), "data: [DONE]");
-}
-
-#[tokio::test]
-async fn a_slow_reader_of_many_choices_loses_nothing() {
-    let (done, is_done) = oneshot::channel();
-    let long = "x".repeat(16384);
-    let server = serve(Config::default(), {
-        let long = long.clone();
-        move |queue| {
-            let mut jobs = begin_all(&queue, 3);
-            for index in 0..700 {
-                jobs.iter_mut().for_each(|job| token(job, index, &long));
-            }
-            jobs.into_iter().for_each(|job| end(&queue, job, 700));
-            done.send(()).unwrap();
-        }
-    })
-    .await;
-    let body = json!({"prompt": "p", "max_tokens": 700, "n": 3, "stream": true});
-    let answer = server.post("/v1/completions", &body).await;
-    timeout(PATIENCE, is_done).await.expect("the engine does not wait").unwrap();
-    sleep(Duration::from_millis(50)).await;
-    let mut chars = [0; 3];
-    for chunk in chunks(answer).await {
-        let choice = &chunk["choices"][0];
-        chars[choice["index"].as_u64().unwrap() as usize] += choice["text"].as_str().unwrap().len();
-    }
-    assert_eq!(chars, [700 * long.len(); 3]);
 }
 
 #[tokio::test]

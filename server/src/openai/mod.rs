@@ -28,6 +28,7 @@ use crate::correlation::CorrelationId;
 use crate::error::ApiError;
 use crate::intake::Intake;
 use crate::log::{self, JobLog};
+use crate::wire::Fault;
 use crate::{State, Worker, sse};
 use answer::Answer;
 use dialect::Dialect;
@@ -133,6 +134,12 @@ fn prepare(head: &Head, intake: &Intake, correlation: &CorrelationId) -> Result<
         Dialect::Chat => chat::check(body, state, worker)?,
     };
     let Asked { parameters, prompts } = asked;
+    // More could never wait together, so that trying again would be in vain.
+    let (choices, most) = (prompts.len() * parameters.n as usize, worker.engine.limits().queue_depth);
+    if choices > most {
+        let message = format!("n for each prompt makes {choices} choices; at most {most} may wait");
+        return Err(ApiError::Invalid(vec![Fault::new("n", format!("choices(1..={most})"), message)]));
+    }
     let mut echoes = Vec::new();
     let mut requests = Vec::new();
     for prompt in &prompts {

@@ -21,7 +21,7 @@ use tokio::time::timeout;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(crate) const LIMITS: Limits = Limits {
-    queue_depth: 8,
+    queue_depth: 16,
     context: 4096,
     vocab: 256,
     pages: 128,
@@ -29,6 +29,11 @@ pub(crate) const LIMITS: Limits = Limits {
     usage: Usage::NONE,
     timeout: Duration::from_secs(300),
 };
+
+/// OpenAI's two endpoints.
+pub(crate) const COMPLETIONS: &str = "/v1/completions";
+pub(crate) const CHAT: &str = "/v1/chat/completions";
+pub(crate) const KINDS: [&str; 2] = [COMPLETIONS, CHAT];
 
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
@@ -83,6 +88,16 @@ impl Text for Bytes {
         }
         Ok(prompt)
     }
+}
+
+/// A request to one of OpenAI's endpoints that says no more than what is needed, and these fields.
+pub(crate) fn with(path: &str, fields: &Value) -> Value {
+    let mut body = match path {
+        COMPLETIONS => json!({"prompt": "pp"}),
+        _ => json!({"messages": [{"role": "user", "content": "c"}]}),
+    };
+    body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    body
 }
 
 fn info() -> ModelInfo {
@@ -305,4 +320,34 @@ pub(crate) fn echo(queue: JobQueue) {
         }
         end(&queue, job, prompt.len() as u32);
     }
+}
+
+/// Takes so many jobs, in the order of their choices.
+pub(crate) fn begin_all(queue: &JobQueue, count: usize) -> Vec<Job> {
+    let mut jobs: Vec<Job> = (0..count).map(|_| begin(queue)).collect();
+    jobs.sort_by_key(|job| job.request.job_id.rsplit_once('-').unwrap().1.parse::<usize>().unwrap());
+    jobs
+}
+
+/// A stream's chunks, which it says are all.
+pub(crate) async fn chunks(answer: reqwest::Response) -> Vec<Value> {
+    assert_eq!(answer.status(), 200);
+    assert_eq!(answer.headers()["content-type"], "text/event-stream");
+    let mut chunks = blocks(Events::of(answer)).await;
+    assert_eq!(chunks.pop().as_deref(), Some("data: [DONE]"));
+    chunks.iter().map(|chunk| data(chunk)).collect()
+}
+
+/// All that a stream has to say, comments included.
+pub(crate) async fn blocks(mut events: Events) -> Vec<String> {
+    let mut blocks = Vec::new();
+    while let Some(block) = events.block().await {
+        blocks.push(block);
+    }
+    blocks
+}
+
+/// A chunk.
+pub(crate) fn data(block: &str) -> Value {
+    block.strip_prefix("data: ").expect("a chunk").parse().unwrap()
 }
