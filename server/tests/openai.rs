@@ -197,6 +197,7 @@ async fn choices_come_as_they_are_made() {
     let order = [1, 0, 0, 2, 1];
     let server = serve(Config::default(), move |queue| {
         let mut jobs = begin_all(&queue, 3);
+        was_read.recv_timeout(PATIENCE).expect("all that has begun is told");
         for (index, &choice) in order.iter().enumerate() {
             token(&mut jobs[choice], index as u32, "x");
             was_read.recv_timeout(PATIENCE).expect("a chunk leaves at once");
@@ -212,6 +213,7 @@ async fn choices_come_as_they_are_made() {
     for _ in 0..3 {
         assert_eq!(data(&events.block().await.unwrap())["choices"][0]["delta"]["role"], "assistant");
     }
+    read.send(()).unwrap();
     for choice in order {
         let chunk = data(&events.block().await.unwrap());
         assert_eq!(chunk["choices"][0]["index"], choice);

@@ -204,3 +204,28 @@ async fn a_slow_reader_of_many_choices_loses_nothing() {
     }
     assert_eq!(chars, [700 * long.len(); 3]);
 }
+
+#[tokio::test]
+async fn a_talkative_choice_does_not_keep_the_others_waiting() {
+    let (go, gone) = mpsc::channel::<()>();
+    let (done, is_done) = mpsc::channel::<()>();
+    let server = serve(Config::default(), move |queue| {
+        gone.recv_timeout(PATIENCE).unwrap();
+        let mut jobs = begin_all(&queue, 3);
+        for index in 0..100 {
+            token(&mut jobs[0], index, "x");
+        }
+        token(&mut jobs[2], 0, "y");
+        jobs.into_iter().for_each(|job| end(&queue, job, 1));
+        done.send(()).unwrap();
+    })
+    .await;
+    let body = json!({"prompt": "p", "max_tokens": 100, "n": 3, "stream": true});
+    let answer = server.post(COMPLETIONS, &body).await;
+    // The server runs on this thread: while it waits, nothing leaves the jobs' channels.
+    go.send(()).unwrap();
+    is_done.recv_timeout(PATIENCE).unwrap();
+    let chunks = chunks(answer).await;
+    let at = chunks.iter().position(|chunk| chunk["choices"][0]["text"] == "y").unwrap();
+    assert!(at < 4, "it came after {at} others");
+}

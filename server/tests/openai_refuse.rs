@@ -206,6 +206,7 @@ async fn each_broken_rule_of_a_chat_is_named() {
     let stream = |options: Value| json!({"stream": true, "stream_options": options});
     for (fields, field, rule) in [
         (json!({"max_tokens": 7, "max_completion_tokens": 8}), "max_tokens", "equals(max_completion_tokens)"),
+        (json!({"max_tokens": 8, "max_completion_tokens": 7}), "max_tokens", "equals(max_completion_tokens)"),
         (
             json!({"min_tokens": 8, "max_completion_tokens": 7}),
             "max_completion_tokens",
