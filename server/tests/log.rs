@@ -32,12 +32,17 @@ async fn a_job_is_logged_with_its_ids_and_without_its_prompt() {
     let server =
         serve(Config { worker_id: "w-1".to_owned(), model: "tiny".to_owned(), ..Config::default() }, echo)
             .await;
-    let send = async |body: Value| {
-        let request = server.client.post(server.url("/execute")).header("X-Correlation-ID", "c-1");
+    let send_to = async |path: &str, body: Value| {
+        let request = server.client.post(server.url(path)).header("X-Correlation-ID", "c-1");
         request.body(body.to_string()).send().await.unwrap().text().await.unwrap()
     };
+    let send = async |body: Value| send_to("/execute", body).await;
     send(json!({"job_id": "a", "prompt": "s3cret"})).await;
     send(json!({"job_id": "", "prompt": "s3cret", "promt": "s3cret", "pronpt": 1})).await;
+    let messages = json!([{"role": "user", "content": "s3cret"}]);
+    send_to("/v1/chat/completions", json!({"messages": messages, "n": 2})).await;
+    send_to("/v1/chat/completions", json!({"messages": messages, "s3cret": 1, "model": "tiny"})).await;
+    send_to("/v1/completions", json!({"prompt": ["s3cret"], "model": "s3cret"})).await;
     server.engine.not_resident();
     send(json!({"job_id": "b", "prompt": "s3cret"})).await;
 
@@ -46,7 +51,8 @@ async fn a_job_is_logged_with_its_ids_and_without_its_prompt() {
     let lines: Vec<Value> = text.lines().map(|line| line.parse().unwrap()).collect();
     let theirs = ["execute_start", "execute_end", "error"];
     let of_server = lines.iter().filter(|line| theirs.iter().any(|&event| line["event"] == event));
-    assert_eq!(of_server.clone().count(), 4);
+    // Of the chat's two jobs, each its own; and a line for each refusal.
+    assert_eq!(of_server.clone().count(), 4 + 2 * 2 + 2);
     for line in of_server {
         let ids = (&line["worker_id"], &line["correlation_id"], &line["model_ref"], &line["device"]);
         assert_eq!(ids, (&json!("w-1"), &json!("c-1"), &json!("tiny"), &json!("cpu")), "{line}");
