@@ -237,11 +237,14 @@ async fn becomes(path: &str, body: Value) -> Request {
     request
 }
 
+/// A field, its value, and what it changes.
+type Case = (&'static str, Value, fn(&mut Request));
+
 #[tokio::test]
 async fn each_parameter_reaches_the_engine() {
     let plain = becomes(COMPLETIONS, json!({"prompt": "a", "seed": 5})).await;
     assert_eq!((plain.max_tokens, plain.sampling.temperature, plain.sampling.seed), (Some(16), 1.0, 5));
-    let set: [(&str, Value, fn(&mut Request)); 15] = [
+    let set: [Case; 15] = [
         ("temperature", json!(0.5), |r| r.sampling.temperature = 0.5),
         ("top_p", json!(0.5), |r| r.sampling.top_p = 0.5),
         ("top_k", json!(7), |r| r.sampling.top_k = 7),
