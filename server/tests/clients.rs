@@ -3,6 +3,8 @@
 
 mod common;
 
+use std::time::Duration;
+
 use common::{PATIENCE, Server, end, serve, take, token};
 use runtime::engine::JobQueue;
 use runtime::request::Event;
@@ -140,7 +142,9 @@ async fn a_chat_is_answered_whole() {
 }
 
 /// Name of the recording, its prompt, and whether it asks for the usage.
-const STREAMS: [(&str, &str, bool); 4] = [
+const STREAMS: [(&str, &str, bool); 6] = [
+    ("ai-sdk-stream", FIRST, true),
+    ("litellm-stream", FIRST, false),
     ("openai-python-stream", FIRST, true),
     ("openai-node-stream", FIRST, false),
     ("llm-chat-first-turn", HELLO, true),
@@ -152,29 +156,71 @@ async fn chats_are_answered_in_pieces() {
     let server = served().await;
     for (name, prompt, with_usage) in STREAMS {
         for answer in replay(&server, name).await {
-            let mut chunks = answer.chunks();
-            if with_usage {
-                let last = chunks.pop().unwrap();
-                assert_eq!(
-                    (&last["choices"], &last["usage"]["prompt_tokens"]),
-                    (&json!([]), &json!(prompt.len()))
-                );
-            }
-            let mut text = String::new();
-            let mut reasons = Vec::new();
-            for chunk in &chunks {
-                assert_eq!(
-                    (&chunk["object"], &chunk["model"]),
-                    (&json!("chat.completion.chunk"), &json!("tiny"))
-                );
-                assert!(chunk["usage"].is_null(), "{name}: {chunk}");
-                text.push_str(chunk["choices"][0]["delta"]["content"].as_str().unwrap_or_default());
-                reasons.extend(chunk["choices"][0]["finish_reason"].as_str());
-            }
-            assert_eq!(chunks[0]["choices"][0]["delta"]["role"], "assistant", "{name}");
-            assert_eq!((text.as_str(), reasons), (prompt, vec!["length"]), "{name}");
+            check(name, &answer, prompt, with_usage);
         }
     }
+}
+
+#[track_caller]
+fn check(name: &str, answer: &Answer, prompt: &str, with_usage: bool) {
+    let mut chunks = answer.chunks();
+    if with_usage {
+        let last = chunks.pop().unwrap();
+        assert_eq!((&last["choices"], &last["usage"]["prompt_tokens"]), (&json!([]), &json!(prompt.len())));
+    }
+    let mut text = String::new();
+    let mut reasons = Vec::new();
+    for chunk in &chunks {
+        assert_eq!((&chunk["object"], &chunk["model"]), (&json!("chat.completion.chunk"), &json!("tiny")));
+        assert!(chunk["usage"].is_null(), "{name}: {chunk}");
+        text.push_str(chunk["choices"][0]["delta"]["content"].as_str().unwrap_or_default());
+        reasons.extend(chunk["choices"][0]["finish_reason"].as_str());
+    }
+    assert_eq!(chunks[0]["choices"][0]["delta"]["role"], "assistant", "{name}");
+    assert_eq!((text.as_str(), reasons), (prompt, vec!["length"]), "{name}");
+}
+
+#[tokio::test]
+async fn a_request_may_arrive_in_pieces() {
+    let server = served().await;
+    for (name, prompt, with_usage) in STREAMS {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        for piece in recorded(name).chunks(61) {
+            stream.write_all(piece).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        check(name, &Answer::read(&mut stream).await, prompt, with_usage);
+    }
+}
+
+#[tokio::test]
+async fn a_client_may_wait_for_leave_to_send_its_body() {
+    const LEAVE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+    let server = served().await;
+    let request = recorded("curl-stream");
+    let body = request.windows(4).position(|window| window == b"\r\n\r\n").unwrap() + 4;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    stream.write_all(&request[..body]).await.unwrap();
+    let mut leave = [0; LEAVE.len()];
+    timeout(PATIENCE, stream.read_exact(&mut leave)).await.expect("leave is given").unwrap();
+    assert_eq!(leave, LEAVE);
+    stream.write_all(&request[body..]).await.unwrap();
+    check("curl-stream", &Answer::read(&mut stream).await, FIRST, false);
+}
+
+#[test]
+fn every_recording_is_tried() {
+    let mut tried: Vec<&str> = STREAMS.iter().map(|(name, ..)| *name).collect();
+    tried.extend(["openai-python-models", "openai-python-chat", "curl-stream"]);
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/http");
+    let names =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut there: Vec<String> =
+        names.filter_map(|name| name.strip_suffix(".http").map(str::to_owned)).collect();
+    tried.sort();
+    there.sort();
+    assert_eq!(there, tried);
 }
 
 #[tokio::test]
