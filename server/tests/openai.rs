@@ -436,25 +436,6 @@ async fn all_jobs_of_a_request_are_cancelled_with_it() {
 }
 
 #[tokio::test]
-async fn a_refused_choice_takes_the_others_with_it() {
-    let (tell, told) = mpsc::channel();
-    let (answered, go_on) = mpsc::channel::<()>();
-    let server = serve(Config::default(), move |queue| {
-        go_on.recv().unwrap();
-        // There was room for two to wait; the third was refused.
-        let Next::Work { jobs, cancelled } = queue.next(9, 0) else { return };
-        tell.send((jobs.len(), cancelled.len())).unwrap();
-    })
-    .await;
-    let answer = server.post(COMPLETIONS, &json!({"prompt": "a", "n": 3})).await;
-    assert_eq!((answer.status().as_u16(), &answer.headers()["retry-after"]), (429, &"1".parse().unwrap()));
-    let body: Value = answer.text().await.unwrap().parse().unwrap();
-    assert_eq!(body["error"]["type"], "rate_limit_error");
-    answered.send(()).unwrap();
-    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), (2, 2));
-}
-
-#[tokio::test]
 async fn a_choice_has_its_receipt() {
     let (_tell, model_hash) = watch::channel(ModelHash::Known(Digest([0xab; 32])));
     let (server, load) = loading(Config::default()).await;
