@@ -86,7 +86,10 @@ fn trials_of(case: &Case) -> Vec<Trial> {
     let mut trials = Vec::new();
     if let Subject::Fixture(name) = case.subject {
         let (path, device, numerics) = (common::data(&format!("{name}.gguf")), case.device, case.numerics);
-        let test = move || agrees_with_the_reference(&path, name, device, numerics, None);
+        let test = move || {
+            let _alone = (device != DeviceChoice::Cpu).then(gpu);
+            agrees_with_the_reference(&path, name, device, numerics, None)
+        };
         trials.push(Trial::test(format!("{case}/agrees_with_the_reference"), test));
     }
     for (proves, test) in proofs(case).into_iter().chain(of_sampling(case)) {
@@ -106,6 +109,7 @@ fn with_smollm2(model: &Result<PathBuf, String>, device: DeviceChoice, numerics:
             (DeviceChoice::Cpu, Numerics::Tc) => 2,
             _ => 6,
         };
+        let _alone = (device != DeviceChoice::Cpu).then(gpu);
         agrees_with_the_reference(path, "smollm2-135m", device, numerics, Some(steps))
     };
     let mut trials = vec![common::with_model(format!("{unnamed}/agrees_with_the_reference"), model, agrees)];
