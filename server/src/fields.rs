@@ -9,7 +9,12 @@ use crate::wire::Fault;
 pub(crate) struct Fields {
     rest: Map<String, Value>,
     faults: Vec<Fault>,
+    /// Faults beyond [`MOST_FAULTS`].
+    untold: usize,
 }
+
+/// Faults that are told: a body has room for hundreds of thousands.
+const MOST_FAULTS: usize = 100;
 
 /// Numbers that a field allows, written as in its constraint.
 pub(crate) struct Bounds {
@@ -31,7 +36,7 @@ impl Fields {
     }
 
     pub(crate) fn of(rest: Map<String, Value>) -> Self {
-        Self { rest, faults: Vec::new() }
+        Self { rest, faults: Vec::new(), untold: 0 }
     }
 
     /// A text of 1 to `max` characters that must be there.
@@ -176,7 +181,11 @@ impl Fields {
 
     /// Notes a fault that the caller found.
     pub(crate) fn fault(&mut self, fault: Fault) {
-        self.faults.push(fault);
+        if self.faults.len() < MOST_FAULTS {
+            self.faults.push(fault);
+        } else {
+            self.untold += 1;
+        }
     }
 
     /// A text of at most `max` characters.
@@ -203,8 +212,12 @@ impl Fields {
 
     /// All faults, those of fields that nobody took among them.
     pub(crate) fn finish(mut self) -> Result<(), Vec<Fault>> {
-        for name in self.rest.keys() {
-            self.faults.push(Fault::new(name, "known_field", "there is no such field"));
+        for name in std::mem::take(&mut self.rest).keys() {
+            self.fault(Fault::new(name, "known_field", "there is no such field"));
+        }
+        if self.untold > 0 {
+            let message = format!("there are {} faults more than those told", self.untold);
+            self.faults.push(Fault::new("body", format!("faults(..={MOST_FAULTS})"), message));
         }
         if self.faults.is_empty() { Ok(()) } else { Err(self.faults) }
     }

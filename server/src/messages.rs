@@ -60,6 +60,8 @@ fn take_one(fields: &mut Fields, path: &str, mut message: Map<String, Value>, ch
     let content = match message.remove("content") {
         Some(Value::String(text)) => text,
         Some(Value::Array(parts)) => join(fields, path, parts),
+        // As clients send it back of an answer without text.
+        None | Some(Value::Null) if role == "assistant" => String::new(),
         None => {
             fields.fault(Fault::new(
                 format!("{path}.content"),

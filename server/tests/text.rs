@@ -203,3 +203,25 @@ async fn a_tokenizer_that_panics_is_an_error_without_the_text() {
     assert_eq!((status, &answer["code"]), (500, &json!("INTERNAL")));
     assert!(!answer.to_string().contains("s3cret"));
 }
+
+#[tokio::test]
+async fn a_body_full_of_faults_has_a_short_answer() {
+    let server = serve(Config::default(), echo).await;
+    let body = json!({"messages": vec![0; 100_000]});
+    for path in ["/tokenize", "/v1/chat/completions"] {
+        let answer = server.post(path, &body).await;
+        assert_eq!(answer.status(), 400, "{path}");
+        let text = answer.text().await.unwrap();
+        assert!(text.len() < 64 * 1024, "{} bytes", text.len());
+        assert!(text.contains("there are 99900 faults more"), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_without_text_may_be_sent_back() {
+    let server = serve(Config::default(), echo).await;
+    let messages = json!([{"role": "assistant", "content": null, "refusal": null, "tool_calls": []}]);
+    let answer = server.post("/apply-template", &json!({"messages": messages})).await;
+    let body: Value = answer.text().await.unwrap().parse().unwrap();
+    assert_eq!(body["prompt"], "assistant: \nassistant: ");
+}

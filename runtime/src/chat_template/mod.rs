@@ -11,7 +11,7 @@ mod json;
 mod strftime;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, SystemTime};
 use std::{io, thread};
 
@@ -48,6 +48,8 @@ pub struct ChatTemplate {
     special: Vec<(&'static str, String)>,
     /// A rendering has outlasted [`PATIENCE`], and may still go on: there will be no other.
     endless: AtomicBool,
+    /// Renderings take turns, so that each has a processor for itself, and a crowd is not taken for one without end.
+    turn: Mutex<()>,
 }
 
 impl ChatTemplate {
@@ -85,7 +87,7 @@ impl ChatTemplate {
         let owned = source.to_owned();
         let parsed = on_deep_stack(move || environment(&owned).map(Arc::new));
         let environment = parsed.unwrap_or_else(|lost| Err(ChatTemplateError::Broken(lost.to_string())));
-        Self { environment, special, endless: AtomicBool::new(false) }
+        Self { environment, special, endless: AtomicBool::new(false), turn: Mutex::new(()) }
     }
 
     /// Why the template cannot be used, if it cannot.
@@ -116,6 +118,7 @@ impl ChatTemplate {
         add_generation_prompt: bool,
     ) -> Result<String, ChatTemplateError> {
         let environment = self.environment.clone()?;
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         if self.endless.load(Ordering::Relaxed) {
             return Err(ChatTemplateError::Endless);
         }
