@@ -7,10 +7,14 @@ use super::Id;
 /// Clients with their waiting sequences.
 ///
 /// A client is served by the tokens of its prompts, counted when they are admitted, and by those that are generated for it. Next
-/// is the one that was served least, and of its sequences the oldest. Whoever comes after a pause starts level with the least
-/// served of those that are there: time away is not saved up.
+/// is the one that was served least, and of its sequences the oldest. Whoever had nothing waiting starts level with the least
+/// served of those that wait, or, if none does, with the one that was admitted last: what was not asked for is not saved up.
 #[derive(Debug, Default)]
-pub(super) struct Clients(BTreeMap<u32, Client>);
+pub(super) struct Clients {
+    clients: BTreeMap<u32, Client>,
+    /// What the client had been served that was admitted last.
+    level: u64,
+}
 
 #[derive(Debug, Default)]
 struct Client {
@@ -27,23 +31,26 @@ impl Client {
 
 impl Clients {
     pub(super) fn submit(&mut self, client: u32, id: Id) {
-        let least = self.0.values().filter(|client| client.is_here()).map(|client| client.served).min();
-        let client = self.0.entry(client).or_default();
-        if !client.is_here() {
-            client.served = client.served.max(least.unwrap_or(0));
+        let waits = self.clients.values().filter(|client| !client.waiting.is_empty());
+        let least = waits.map(|client| client.served).min().unwrap_or(self.level);
+        let client = self.clients.entry(client).or_default();
+        if client.waiting.is_empty() {
+            client.served = client.served.max(least);
         }
         client.waiting.push_back(id);
     }
 
     /// Who is to be admitted next.
     pub(super) fn next(&self) -> Option<Id> {
-        let waiting = self.0.values().filter_map(|client| Some((client.served, *client.waiting.front()?)));
+        let waiting =
+            self.clients.values().filter_map(|client| Some((client.served, *client.waiting.front()?)));
         waiting.min().map(|(_, id)| id)
     }
 
     /// The first waiting sequence of a client runs.
     pub(super) fn admit(&mut self, client: u32, tokens: u64) {
-        let client = self.of(client);
+        let client = self.clients.entry(client).or_default();
+        self.level = client.served;
         client.waiting.pop_front();
         client.running += 1;
         client.served += tokens;
@@ -72,18 +79,19 @@ impl Clients {
 
     /// Where nobody is left, nobody was served more than another.
     fn forget(&mut self) {
-        if !self.0.values().any(Client::is_here) {
-            self.0.clear();
+        if !self.clients.values().any(Client::is_here) {
+            self.clients.clear();
+            self.level = 0;
         }
     }
 
     /// Whether it waits.
     #[cfg(test)]
     pub(super) fn waits(&self, client: u32, id: Id) -> bool {
-        self.0.get(&client).is_some_and(|client| client.waiting.contains(&id))
+        self.clients.get(&client).is_some_and(|client| client.waiting.contains(&id))
     }
 
     fn of(&mut self, client: u32) -> &mut Client {
-        self.0.entry(client).or_default()
+        self.clients.entry(client).or_default()
     }
 }

@@ -244,6 +244,27 @@ fn time_away_is_not_saved_up() {
     assert_eq!(order(&mut scheduler, &clients, 6), [1, 2, 1, 2, 1, 2]);
 }
 
+#[test]
+fn who_always_runs_a_little_gives_nobody_an_advantage() {
+    let mut scheduler = Scheduler::new(StepLimits { tokens: 16, sequences: 2 }, 100, false);
+    let clients = [[2; 1].as_slice(), &[1; 20], &[3; 10], &[2; 10]].concat();
+    // It runs from now on.
+    scheduler.submit(0, 2, &[1; 10]);
+    assert_eq!(scheduler.admit(), [0]);
+    for id in 1..21 {
+        scheduler.submit(id, 1, &[1; 10]);
+    }
+    assert_eq!(order(&mut scheduler, &clients, 10), [1; 10]);
+    // Neither a newcomer nor the one that runs a little has a hundred tokens to make up for.
+    for id in 21..31 {
+        scheduler.submit(id, 3, &[1; 10]);
+    }
+    for id in 31..41 {
+        scheduler.submit(id, 2, &[1; 10]);
+    }
+    assert_eq!(order(&mut scheduler, &clients, 9), [1, 3, 2, 1, 3, 2, 1, 3, 2]);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(256) })]
 
