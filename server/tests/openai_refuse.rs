@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{CHAT, COMPLETIONS, KINDS, LIMITS, Server, bytes, end, loading, serve, take, with};
+use common::{CHAT, COMPLETIONS, KINDS, LIMITS, Server, bytes, end, loading, serve, serve_with, take, with};
 use runtime::engine::JobQueue;
 use serde_json::{Value, json};
 use server::Config;
@@ -373,4 +373,95 @@ async fn the_document_has_the_limits_of_the_checks() {
         }
     }
     assert!(checked > 50, "only {checked} limits were found");
+}
+
+/// A schema, or those of which one must fit.
+fn forms(schema: &Value) -> Vec<&Value> {
+    schema["oneOf"].as_array().map_or_else(|| vec![schema], |forms| forms.iter().collect())
+}
+
+/// The types that a schema names or whose values it lists; `None` if it does neither.
+fn types(schema: &Value) -> Option<Vec<&str>> {
+    let of = |value: &Value| match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    };
+    if let Some(values) = schema["enum"].as_array() {
+        return Some(values.iter().map(of).collect());
+    }
+    match &schema["type"] {
+        Value::String(name) => Some(vec![name]),
+        Value::Array(names) => Some(names.iter().map(|name| name.as_str().unwrap()).collect()),
+        _ => None,
+    }
+}
+
+/// A value that a schema of a list's entry allows.
+fn entry(schema: &Value) -> Value {
+    let form = forms(schema)[0];
+    if form["type"] == "integer" { json!(0) } else { json!("s") }
+}
+
+#[tokio::test]
+async fn the_document_has_the_types_and_lengths_of_the_checks() {
+    // A token a text, so that only characters bound it.
+    let server = serve_with(Config::default(), |_| vec![0], nothing).await;
+    let document: Value = server.get("/openapi.json").await.text().await.unwrap().parse().unwrap();
+    let (mut of_types, mut of_lengths) = (0, 0);
+    for (schema, path) in [("CompletionRequest", COMPLETIONS), ("ChatRequest", CHAT)] {
+        let properties = document["components"]["schemas"][schema]["properties"].as_object().unwrap();
+        for (name, property) in properties {
+            let check = async |value: Value, expected: u16| {
+                let told = server.post(path, &with(path, &json!({name: value}))).await.status();
+                assert_eq!(told, expected, "{path} {name}: {value:.80}");
+            };
+            let forms = forms(property);
+            let allowed: Option<Vec<Vec<&str>>> = forms.iter().map(|form| types(form)).collect();
+            let allowed = allowed.unwrap_or_else(|| panic!("{name} has a type")).concat();
+            for (kind, value) in [
+                ("boolean", json!(true)),
+                ("number", json!(1.5)),
+                ("string", json!("s")),
+                ("array", json!([])),
+                ("object", json!({})),
+            ] {
+                if !allowed.contains(&kind) {
+                    check(value, 400).await;
+                    of_types += 1;
+                }
+            }
+            for form in forms {
+                let length = |name: &str| form[name].as_u64().map(|length| length as usize);
+                if let Some(least) = length("minLength") {
+                    check(json!("s".repeat(least)), 200).await;
+                    check(json!("s".repeat(least - 1)), 400).await;
+                    of_lengths += 1;
+                }
+                if let Some(most) = length("maxLength") {
+                    check(json!("é".repeat(most)), 200).await;
+                    check(json!("é".repeat(most + 1)), 400).await;
+                    of_lengths += 1;
+                }
+                if let Some(most) = length("maxItems") {
+                    let list = |length: usize| json!(vec![entry(&form["items"]); length]);
+                    // No more prompts than may wait, too.
+                    check(list(most.min(LIMITS.queue_depth)), 200).await;
+                    check(list(most + 1), 400).await;
+                    of_lengths += 1;
+                }
+                if let Some(most) = length("maxProperties") {
+                    // The vocabulary bounds it here, before that.
+                    let bias = |length: usize| (0..length).map(|id| (id.to_string(), json!(1))).collect();
+                    check(Value::Object(bias(most.min(LIMITS.vocab))), 200).await;
+                    check(Value::Object(bias(most + 1)), 400).await;
+                    of_lengths += 1;
+                }
+            }
+        }
+    }
+    assert!(of_types > 150 && of_lengths > 12, "only {of_types} types and {of_lengths} lengths were found");
 }

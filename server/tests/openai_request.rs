@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::sync::mpsc::{self, Receiver};
 
 use common::{CHAT, COMPLETIONS, KINDS, LIMITS, PATIENCE, Server, bytes, end, serve, take, with};
@@ -98,6 +99,40 @@ fn habits() -> Value {
         "frequency_penalty": 0, "presence_penalty": 0, "logit_bias": null, "stop": null, "seed": null})
 }
 
+/// What is about the answer, or has no effect at all, and so changes no request.
+const NOT_THE_ENGINES: [&str; 14] = [
+    "best_of",
+    "include_stop_str_in_output",
+    "length_penalty",
+    "model",
+    "n",
+    "prompt_cache_key",
+    "safety_identifier",
+    "skip_special_tokens",
+    "spaces_between_special_tokens",
+    "stop_token_ids",
+    "stream",
+    "stream_options",
+    "use_beam_search",
+    "user",
+];
+
+/// Asserts that these fields, and those that change no request, are all that the document knows.
+async fn nothing_else_is_documented(
+    server: &Server,
+    schema: &str,
+    changing: BTreeSet<String>,
+    others: &[&str],
+) {
+    let document: Value = server.get("/openapi.json").await.text().await.unwrap().parse().unwrap();
+    let properties = document["components"]["schemas"][schema]["properties"].as_object().unwrap();
+    let others: BTreeSet<String> =
+        NOT_THE_ENGINES.iter().chain(others).map(|&name| name.to_owned()).collect();
+    assert_eq!(changing.intersection(&others).count(), 0);
+    let known: BTreeSet<String> = properties.keys().cloned().collect();
+    assert_eq!(changing.union(&others).cloned().collect::<BTreeSet<_>>(), known);
+}
+
 #[tokio::test]
 async fn every_field_of_a_completion_reaches_the_engine() {
     let (server, told) = listening(Config::default()).await;
@@ -116,11 +151,16 @@ async fn every_field_of_a_completion_reaches_the_engine() {
         (json!({"suffix": ""}), |_| {}),
         (json!({"suffix": null, "logprobs": null, "max_tokens": null}), |_| {}),
     ]);
+    let mut changing = BTreeSet::new();
     for (fields, meaning) in meanings {
         let mut expected = plain(COMPLETIONS);
         meaning(&mut expected);
         assert_eq!(asked(&server, &told, COMPLETIONS, &fields).await, expected, "{fields}");
+        if expected != plain(COMPLETIONS) {
+            changing.extend(fields.as_object().unwrap().keys().cloned());
+        }
     }
+    nothing_else_is_documented(&server, "CompletionRequest", changing, &["echo", "suffix"]).await;
 }
 
 #[tokio::test]
@@ -153,11 +193,33 @@ async fn every_field_of_a_chat_reaches_the_engine() {
         ),
         (json!({"tools": null, "tool_choice": "none", "service_tier": "default"}), |_| {}),
     ]);
+    let mut changing = BTreeSet::new();
     for (fields, meaning) in meanings {
         let mut expected = plain(CHAT);
         meaning(&mut expected);
         assert_eq!(asked(&server, &told, CHAT, &fields).await, expected, "{fields}");
+        if expected != plain(CHAT) {
+            changing.extend(fields.as_object().unwrap().keys().cloned());
+        }
     }
+    nothing_else_is_documented(
+        &server,
+        "ChatRequest",
+        changing,
+        &[
+            "function_call",
+            "functions",
+            "metadata",
+            "modalities",
+            "parallel_tool_calls",
+            "response_format",
+            "service_tier",
+            "store",
+            "tool_choice",
+            "tools",
+        ],
+    )
+    .await;
     // What the context leaves, where that is less than a request may ask for.
     let long = "x".repeat(LIMITS.context - 100 - plain(CHAT).prompt.len() + 1);
     let fields = json!({"messages": [{"role": "user", "content": long}]});

@@ -186,8 +186,9 @@ fn without_effect(fields: &mut Fields, n: u32) {
     fields.neutral("include_stop_str_in_output", |value| *value == false, "it may be false");
 }
 
+/// Whether a value is a list of nothing.
 pub(super) fn is_empty(value: &Value) -> bool {
-    value.as_array().is_some_and(Vec::is_empty) || value.as_object().is_some_and(serde_json::Map::is_empty)
+    value.as_array().is_some_and(Vec::is_empty)
 }
 
 /// Takes the model's name, which must be this worker's.
