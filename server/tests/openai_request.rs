@@ -227,6 +227,14 @@ async fn every_field_of_a_chat_reaches_the_engine() {
 }
 
 #[tokio::test]
+async fn no_default_is_more_than_the_server_allows() {
+    let (server, told) = listening(Config { max_tokens: 8, ..Config::default() }).await;
+    for path in KINDS {
+        assert_eq!(asked(&server, &told, path, &json!({})).await.max_tokens, Some(8), "{path}");
+    }
+}
+
+#[tokio::test]
 async fn the_engine_hears_whose_key_it_is() {
     let keys = vec!["first".to_owned(), "second".to_owned()];
     let (server, told) = listening(Config { api_keys: keys, ..Config::default() }).await;
