@@ -2,6 +2,7 @@
 //!
 //! * **Admission** is fair among clients ([`clients`]), and optimistic: a sequence begins when all that run, and it, could have
 //!   pages for the tokens they have now and one page more. What they take after that is taken as they go.
+//!   A client that runs at least two sequences fewer than another takes the place of that one's newest.
 //! * **A step** has one token of every sequence that generates; prompts share what is left of the step's tokens equally, short
 //!   ones whole. So a long prompt holds up nobody for more than a step.
 //! * **When pages run out**, older sequences come first: the newest one gives its pages back, waits at the front of its client's
@@ -118,9 +119,11 @@ impl Scheduler {
     /// Waiting sequences begin to run, as many as there is room for. Gives those that never ran before.
     pub fn admit(&mut self) -> Vec<Id> {
         let mut begun = Vec::new();
-        while self.running.len() < self.limits.sequences
-            && let Some(id) = self.clients.next()
+        // A place that was free is nobody's to take back at once.
+        let all_taken = self.running.len() == self.limits.sequences;
+        while let Some(id) = self.clients.next()
             && self.fits(id)
+            && (self.running.len() < self.limits.sequences || (all_taken && self.yield_to(id)))
         {
             let Some(sequence) = self.sequences.get_mut(&id) else { unreachable!("it waits") };
             let cost = if sequence.begun { 0 } else { sequence.tokens.len() };
@@ -135,6 +138,21 @@ impl Scheduler {
             self.running.push(id);
         }
         begun
+    }
+
+    /// The newest sequence of the client that runs most makes room, if that client runs two more than the one that waits: they
+    /// then come to run equally many, and nobody takes a place back. The oldest of all sequences is never the newest of two.
+    fn yield_to(&mut self, id: Id) -> bool {
+        let waiting = self.clients.running(self.sequences[&id].client);
+        let Some((client, most)) = self.clients.most_running() else { return false };
+        let newest = self.running.iter().rposition(|id| self.sequences[id].client == client);
+        match newest {
+            Some(newest) if most >= waiting + 2 => {
+                self.preempt(newest);
+                true
+            }
+            _ => false,
+        }
     }
 
     fn fits(&self, id: Id) -> bool {
@@ -192,19 +210,19 @@ impl Scheduler {
             if count > 0 || wanted == 0 || i + 1 == self.running.len() {
                 return count;
             }
-            self.preempt();
+            self.preempt(self.running.len() - 1);
         }
     }
 
-    /// The newest running sequence gives its pages back and waits.
-    fn preempt(&mut self) {
-        let Some(id) = self.running.pop() else { return };
+    /// The running sequence at `i` gives its pages back and waits.
+    fn preempt(&mut self, i: usize) {
+        let id = self.running.remove(i);
         let Some(sequence) = self.sequences.get_mut(&id) else { unreachable!("it runs") };
         let tokens = std::mem::take(&mut sequence.computed);
         self.pool.release(std::mem::take(&mut sequence.pages));
         self.clients.put_back(sequence.client, id);
         self.preemptions += 1;
-        tracing::debug!(sequence = id, tokens, "pages ran out: the newest sequence will be computed again");
+        tracing::debug!(sequence = id, tokens, "a sequence makes room, and will be computed again");
     }
 
     /// The step that was planned last, the oldest sequence first.
@@ -254,7 +272,7 @@ impl Scheduler {
         &self.pool
     }
 
-    /// How often a sequence lost its pages.
+    /// How often a sequence lost its place.
     pub fn preemptions(&self) -> u64 {
         self.preemptions
     }

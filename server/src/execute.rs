@@ -43,7 +43,7 @@ async fn submit(
 fn prepare(intake: &Intake, correlation: &CorrelationId) -> Result<(Request, JobLog), ApiError> {
     let Intake { state, worker, client, body } = intake;
     let encode = |text: &str| worker.text.encode(text);
-    let most = state.config.max_tokens;
+    let most = state.config.max_tokens.min(validate::MAX_TOKENS);
     let valid = validate::execute(body, worker.info.vocab_size, most, encode).map_err(ApiError::Invalid)?;
     let prompt = encode(&valid.prompt);
     let max_tokens = valid.max_tokens.unwrap_or_else(|| worker.room_after(prompt.len()).min(most));

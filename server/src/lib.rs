@@ -95,11 +95,13 @@ pub struct Config {
     pub max_connections: usize,
     /// What a request's head may take to arrive, and then its body; also how long an unused connection is kept.
     pub read_timeout: Duration,
-    /// A client that takes nothing of its answer for so long is cut off.
+    /// A client that has been behind with reading its answer for so long is cut off.
     pub write_timeout: Duration,
     /// A stream that was silent for so long gets a comment, so that nobody on the way takes it for dead; not
     /// zero.
     pub keep_alive: Duration,
+    /// How long the end of an answer waits for the model's hash, before it comes without a receipt.
+    pub receipt_timeout: Duration,
     /// What running jobs may take to finish after a shutdown was asked for.
     pub drain_timeout: Duration,
 }
@@ -118,6 +120,7 @@ impl Default for Config {
             read_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(300),
             keep_alive: Duration::from_secs(15),
+            receipt_timeout: Duration::from_secs(10),
             drain_timeout: Duration::from_secs(30),
         }
     }

@@ -1,9 +1,11 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use runtime::engine::EngineState;
 use runtime::receipt::{Asked, Digest, Receipt};
 use runtime::request::Completion;
 use tokio::sync::watch;
+use tokio::time::sleep;
 
 use crate::Worker;
 use crate::serve::reaches;
@@ -19,17 +21,19 @@ pub enum ModelHash {
     Unknown,
 }
 
-/// The receipt of a completion; `None` where the model's hash cannot be had. Waits until that is decided, which may take
-/// a while after the first start with a model.
+/// The receipt of a completion; `None` where the model's hash cannot be had, or is not there in time, as may be for a while
+/// after the first start with a model.
 pub(crate) async fn receipt(
     worker: Arc<Worker>,
     asked: Asked,
     completion: Completion,
+    patience: Duration,
 ) -> (Completion, Option<Receipt>) {
     let mut hash = worker.model_hash.clone();
     let model = tokio::select! {
         biased;
         hash = known(&mut hash) => hash,
+        () = sleep(patience) => None,
         // A shutdown does not wait for it.
         () = reaches(&worker.engine, &[EngineState::Stopped, EngineState::Failed]) => None,
     };

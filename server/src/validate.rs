@@ -17,6 +17,8 @@ pub(crate) struct Execute {
 const JOB_ID_CHARS: usize = 128;
 pub(crate) const PROMPT_CHARS: usize = 32768;
 pub(crate) const STOPS: usize = 4;
+/// What `/execute` may be asked for, however much the operator allows.
+pub(crate) const MAX_TOKENS: u32 = 2048;
 const STOP_TOKENS: usize = 32;
 /// Below it every logit that it divides is far above all others anyway, and soon infinite.
 pub(crate) const LEAST_PENALTY: f32 = 1e-6;

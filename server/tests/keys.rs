@@ -2,7 +2,8 @@
 
 mod common;
 
-use common::{PATIENCE, Server, echo, serve};
+use common::{PATIENCE, Server, begin, echo, end, serve, wait_for_cancel};
+use runtime::engine::Next;
 use serde_json::{Value, json};
 use server::Config;
 use tokio::time::timeout;
@@ -52,5 +53,34 @@ async fn each_key_opens_everything() {
         assert_eq!(send(&server, "POST", "/cancel", Some(header)).await.status(), 202);
         assert_eq!(send(&server, "POST", "/shutdown", Some(header)).await.status(), 404);
         assert_eq!(send(&server, "GET", "/metrics", Some(header)).await.status(), 200);
+    }
+}
+
+#[tokio::test]
+async fn a_job_is_cancelled_by_its_own_key_alone() {
+    let (hold, released) = std::sync::mpsc::channel::<()>();
+    let server = serve(config(), move |queue| {
+        let jobs = [begin(&queue), begin(&queue)];
+        // Both have the same id; the second key's was cancelled.
+        wait_for_cancel(&queue, &jobs[1]);
+        let Next::Work { cancelled, .. } = queue.next(0, 1) else { panic!("stopped") };
+        assert_eq!(cancelled, []);
+        released.recv_timeout(PATIENCE).unwrap();
+        jobs.into_iter().for_each(|job| end(&queue, job, 0));
+    })
+    .await;
+    let execute = |key: &'static str| {
+        let body = json!({"job_id": "a", "prompt": "p"}).to_string();
+        let request = server.client.post(server.url("/execute")).header("x-api-key", key).body(body);
+        async { request.send().await.unwrap() }
+    };
+    let first = execute("first").await;
+    let second = execute("second").await;
+    assert_eq!((first.status(), second.status()), (200.try_into().unwrap(), 200.try_into().unwrap()));
+    assert_eq!(execute("first").await.status(), 409);
+    assert_eq!(send(&server, "POST", "/cancel", Some(("x-api-key", "second"))).await.status(), 202);
+    hold.send(()).unwrap();
+    for answer in [first, second] {
+        assert!(timeout(PATIENCE, answer.text()).await.unwrap().unwrap().contains("event: end\n"));
     }
 }

@@ -9,7 +9,7 @@ use common::{
     LIMITS, PATIENCE, Server, begin, bytes, completion, echo, end, fail, loading, serve, token,
     wait_for_cancel,
 };
-use runtime::engine::CacheUse;
+use runtime::engine::{CacheUse, JobKey};
 use runtime::request::{Event, JobError, StopReason};
 use serde_json::json;
 use server::Config;
@@ -71,7 +71,7 @@ async fn a_text_is_no_token_and_the_account_at_the_end_is_right() {
         // Nine tokens in one text.
         let mut job = begin(&queue);
         token(&mut job, 0, "x");
-        queue.finished(&job.request.job_id);
+        queue.finished(&JobKey::of(&job.request));
         let stop_reason = StopReason::EndOfSequence;
         let decode_time = PATIENCE;
         job.sink.send(Event::End(completion(5, 9, decode_time, stop_reason))).unwrap();
@@ -131,7 +131,7 @@ async fn a_job_whose_reader_left_is_counted_once_as_cancelled() {
         fail(&queue, job, JobError::Cancelled);
         let job = begin(&queue);
         wait_for_cancel(&queue, &job);
-        queue.finished(&job.request.job_id);
+        queue.finished(&JobKey::of(&job.request));
         drop(job);
         done.send(()).unwrap();
         echo(queue);

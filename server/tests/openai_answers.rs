@@ -9,14 +9,14 @@ use common::{
     CHAT, COMPLETIONS, Events, KINDS, LIMITS, PATIENCE, Server, begin_all, chunks, completion, data, end,
     serve, take, token, with,
 };
-use runtime::engine::{Job, JobQueue};
+use runtime::engine::{Job, JobKey, JobQueue};
 use runtime::request::{Chosen, Event, StopReason};
 use serde_json::{Value, json};
 use server::Config;
 
 /// Ends a job as the engine does.
 fn end_with(queue: &JobQueue, mut job: Job, tokens: Vec<Chosen>, tokens_out: u32, reason: StopReason) {
-    queue.finished(&job.request.job_id);
+    queue.finished(&JobKey::of(&job.request));
     let tokens_in = job.request.prompt.len() as u32;
     let mut completion = completion(tokens_in, tokens_out, Duration::from_millis(7), reason);
     completion.tokens = tokens;

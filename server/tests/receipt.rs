@@ -5,10 +5,10 @@ mod common;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use common::{Events, PATIENCE, Server, begin, bytes, end, loading, take, token};
+use common::{CHAT, COMPLETIONS, Events, PATIENCE, Server, begin, blocks, bytes, end, loading, take, token};
 use runtime::engine::{JobQueue, Next};
 use runtime::receipt::{Digest, Ids};
-use serde_json::json;
+use serde_json::{Value, json};
 use server::{Config, ModelHash, Worker};
 use tokio::sync::watch;
 
@@ -145,6 +145,32 @@ async fn a_shutdown_does_not_wait_for_the_hash() {
 }
 
 #[tokio::test]
+async fn the_end_does_not_wait_for_ever() {
+    let config = Config { receipt_timeout: Duration::from_millis(20), ..Config::default() };
+    let (server, _tell) = hashed(ModelHash::Pending, config, once).await;
+    let mut events = until_the_end(&server).await;
+    assert_eq!(events.expect("end").await.get("receipt"), None);
+    assert_eq!(events.next().await, None);
+}
+
+#[tokio::test]
+async fn each_choice_has_its_receipt() {
+    let (server, _tell) = hashed(HASH, Config::default(), |queue| (0..3).for_each(|_| one(&queue))).await;
+    let answer = server.post(COMPLETIONS, &json!({"prompt": "a", "n": 2, "seed": 8})).await;
+    let answer: Value = answer.text().await.unwrap().parse().unwrap();
+    for (i, seed) in [(0, 8), (1, 9)] {
+        let receipt = &answer["choices"][i]["receipt"];
+        assert_eq!(receipt["request"]["sampling"]["seed"], seed);
+        assert_eq!(receipt["model"]["blake3"], "ab".repeat(32));
+    }
+    let chat = json!({"messages": [{"role": "user", "content": "a"}], "stream": true});
+    let told = blocks(Events::of(server.post(CHAT, &chat).await)).await;
+    let receipts: Vec<bool> = told.iter().map(|block| block.contains("\"receipt\":{")).collect();
+    // The role, a token, the end, and [DONE].
+    assert_eq!(receipts, [false, false, true, false], "{told:?}");
+}
+
+#[tokio::test]
 async fn who_leaves_while_the_hash_is_awaited_cancels_nobody() {
     let (dropped, was_dropped) = mpsc::channel::<()>();
     let (watched, was_watched) = tokio::sync::oneshot::channel();
@@ -155,7 +181,7 @@ async fn who_leaves_while_the_hash_is_awaited_cancels_nobody() {
         was_dropped.recv_timeout(PATIENCE).unwrap();
         for _ in 0..50 {
             let Next::Work { cancelled, .. } = queue.next(0, 1) else { panic!("stopped") };
-            assert_eq!(cancelled, [] as [String; 0]);
+            assert_eq!(cancelled, []);
             std::thread::sleep(Duration::from_millis(1));
         }
         watched.send(()).unwrap();

@@ -46,9 +46,8 @@ async fn who_takes_nothing_is_cut_off_and_its_job_cancelled() {
     assert!(read.is_err() || taken.len() < TOKENS as usize * TEXT, "all of it came");
 }
 
-#[tokio::test]
-async fn who_takes_a_little_at_a_time_gets_all() {
-    let config = Config { write_timeout: Duration::from_millis(500), ..Config::default() };
+/// Asks for all of it, takes `step` bytes every `pause`, and gives what came and whether it was all.
+async fn read(config: Config, step: usize, pause: Duration) -> (usize, bool) {
     let server = serve(config, |queue| {
         let mut job = begin(&queue);
         for i in 0..TOKENS {
@@ -59,13 +58,27 @@ async fn who_takes_a_little_at_a_time_gets_all() {
     .await;
     let mut socket = ask(&server).await;
     let mut answer = Vec::new();
-    // Longer in all than the server waits for one.
     while !answer.ends_with(b"\r\n0\r\n\r\n") {
-        sleep(Duration::from_millis(50)).await;
-        let mut part = vec![0; 1024 * 1024];
-        let count = timeout(PATIENCE, socket.read(&mut part)).await.expect("more comes").unwrap();
-        assert!(count > 0, "cut off after {} bytes", answer.len());
-        answer.extend_from_slice(&part[..count]);
+        sleep(pause).await;
+        let mut part = vec![0; step];
+        match timeout(PATIENCE, socket.read(&mut part)).await.expect("more comes") {
+            Ok(count) if count > 0 => answer.extend_from_slice(&part[..count]),
+            _ => return (answer.len(), false),
+        }
     }
-    assert!(answer.len() > TOKENS as usize * TEXT);
+    (answer.len(), true)
+}
+
+#[tokio::test]
+async fn who_is_slow_but_comes_to_the_end_in_time_gets_all() {
+    let (bytes, all) = read(Config::default(), 1024 * 1024, Duration::from_millis(5)).await;
+    assert!(all && bytes > TOKENS as usize * TEXT, "cut off after {bytes} bytes");
+}
+
+#[tokio::test]
+async fn who_takes_a_few_bytes_at_a_time_is_cut_off() {
+    // Half a megabyte a second, which is more than the server writes in each of its waits: it is never idle for long.
+    let config = Config { write_timeout: Duration::from_millis(500), ..Config::default() };
+    let (bytes, all) = read(config, 5 * 1024, Duration::from_millis(10)).await;
+    assert!(!all && bytes < TOKENS as usize * TEXT, "all of it came");
 }

@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use common::{Events, PATIENCE, begin, completion, echo, end, fail, serve, take, token, wait_for_cancel};
-use runtime::engine::{EngineState, Next, Status};
+use runtime::engine::{EngineState, JobKey, Next, Status};
 use runtime::request::{Event, JobError, StopReason};
 use serde_json::json;
 use server::Config;
@@ -157,7 +157,7 @@ async fn a_closed_connection_cancels_a_job_that_waits() {
             // Without room: only a job that is over is taken.
             let Next::Work { jobs, cancelled } = queue.next(0, 1) else { panic!("stopped") };
             if let [job] = &jobs[..] {
-                done.send((job.request.job_id.clone(), cancelled)).unwrap();
+                done.send((JobKey::of(&job.request), cancelled)).unwrap();
                 return;
             }
             std::thread::sleep(Duration::from_millis(1));
@@ -170,7 +170,8 @@ async fn a_closed_connection_cancels_a_job_that_waits() {
     drop(second);
     let taken =
         tokio::time::timeout(PATIENCE, is_done).await.unwrap().expect("the waiting job was cancelled");
-    assert_eq!(taken, ("b".to_owned(), vec!["b".to_owned()]));
+    let key = JobKey { client: 0, id: "b".to_owned() };
+    assert_eq!(taken, (key.clone(), vec![key]));
 }
 
 #[tokio::test]
@@ -182,7 +183,7 @@ async fn a_stream_read_to_its_end_cancels_nothing() {
         let job = begin(&queue);
         for _ in 0..50 {
             let Next::Work { cancelled, .. } = queue.next(0, 1) else { panic!("stopped") };
-            assert_eq!(cancelled, [] as [String; 0]);
+            assert_eq!(cancelled, []);
             std::thread::sleep(Duration::from_millis(1));
         }
         end(&queue, job, 1);
@@ -208,7 +209,7 @@ async fn a_finished_job_whose_stream_was_not_read_does_not_cancel_its_successor(
         was_dropped.recv_timeout(PATIENCE).unwrap();
         for _ in 0..50 {
             let Next::Work { cancelled, .. } = queue.next(0, 1) else { panic!("stopped") };
-            assert_eq!(cancelled, [] as [String; 0]);
+            assert_eq!(cancelled, []);
             std::thread::sleep(Duration::from_millis(1));
         }
         end(&queue, job, 1);

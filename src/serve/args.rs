@@ -15,6 +15,9 @@ pub struct Args {
     /// A GGUF file, or a name of the catalogue; required
     #[arg(long)]
     pub(super) model: Option<String>,
+    /// What the model is called in answers, receipts and logs; what --model says unless given
+    #[arg(long, value_name = "NAME")]
+    pub(super) served_model_name: Option<String>,
     /// This worker's name in logs and callbacks; a fresh one unless given
     #[arg(long, value_name = "UUID")]
     pub(super) worker_id: Option<String>,

@@ -30,7 +30,7 @@ pub(super) fn begin(
     let options = LoadOptions {
         // Known once it is fetched.
         path: PathBuf::new(),
-        name: settings.model.clone(),
+        name: settings.model_name.clone(),
         device: settings.device,
         numerics: settings.numerics,
         images: images::IMAGES,
@@ -43,9 +43,9 @@ pub(super) fn begin(
         timeout: settings.inference_timeout,
         residency_interval: settings.residency_interval,
     };
-    let log = log(uri.to_owned());
+    let (model, log) = (settings.model.clone(), log(uri.to_owned()));
     let load = move || {
-        let path = cache::resolve(&options.name)?;
+        let path = cache::resolve(&model)?;
         // As it is before it is read: what is hashed later must still be that.
         let file = ModelFile::of(&path);
         let worker = Worker::load(LoadOptions { path, ..options }, log)?;

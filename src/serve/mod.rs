@@ -109,7 +109,7 @@ pub(crate) fn run(args: Args) -> Result<(), Error> {
 fn serve(settings: Settings) -> Result<(), ServeError> {
     logging::hide_panics();
     logging::identify("worker_id", settings.worker_id.to_string());
-    logging::identify("model_ref", &settings.model);
+    logging::identify("model_ref", &settings.model_name);
     logging::identify("device", settings.device.to_string());
     let tokio = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -173,7 +173,7 @@ async fn live(settings: Settings) -> Result<(), ServeError> {
 
 fn config(settings: &Settings) -> server::Config {
     server::Config {
-        model: settings.model.clone(),
+        model: settings.model_name.clone(),
         worker_id: settings.worker_id.to_string(),
         api_keys: settings.api_keys.clone(),
         allow_shutdown: settings.allow_shutdown,

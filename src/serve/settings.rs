@@ -4,7 +4,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
-use runtime::engine::DEFAULT_MAX_TOKENS;
 use runtime::numerics::Numerics;
 use runtime::worker::DeviceChoice;
 use uuid::Uuid;
@@ -20,6 +19,8 @@ use crate::cache;
 pub(super) struct Settings {
     /// A file, or a name of the catalogue.
     pub(super) model: String,
+    /// What it is called.
+    pub(super) model_name: String,
     pub(super) worker_id: Uuid,
     pub(super) device: DeviceChoice,
     pub(super) numerics: Option<Numerics>,
@@ -51,14 +52,21 @@ impl Settings {
         if let Err(why) = check_model(&model) {
             faults.note(Code::ModelLoadFailed, why);
         }
+        let model_name = args.served_model_name.unwrap_or_else(|| model.clone());
+        if model_name.is_empty() || model_name.chars().any(char::is_control) {
+            let text = format!("--served-model-name {model_name:?}: must be a line of text");
+            // Without a name the model's own is wrong, which is told already.
+            if !model.is_empty() || !model_name.is_empty() {
+                faults.note(Argument, text);
+            }
+        }
         let worker_id = faults.value(Argument, "--worker-id", args.worker_id.as_deref());
         let device = device(&mut faults, args.device.as_deref(), args.gpu_device.as_deref());
         let numerics = faults.value(Argument, "--numerics", args.numerics.as_deref());
         let host = faults.value::<IpAddr>(Argument, "--host", Some(&args.host));
         let port = faults.number("--port", &args.port, 0..=65_535) as u16;
         let callback = callback(&mut faults, args.callback_url.as_deref());
-        let most = u64::from(DEFAULT_MAX_TOKENS);
-        let max_tokens_out = faults.number("--max-tokens-out", &args.max_tokens_out, 1..=most) as u32;
+        let max_tokens_out = faults.number("--max-tokens-out", &args.max_tokens_out, 1..=1 << 20) as u32;
         let kv_mb = args.kv_cache_size_mb.map(|text| faults.number("--kv-cache-size-mb", &text, 1..=1 << 30));
         let mut count =
             |name, text: Option<String>, most| text.map(|text| faults.number(name, &text, 1..=most) as usize);
@@ -80,6 +88,7 @@ impl Settings {
         let Some(host) = host.filter(|_| faults.0.is_empty()) else { return Err(faults) };
         Ok(Settings {
             model,
+            model_name,
             worker_id: worker_id.unwrap_or_else(Uuid::new_v4),
             device,
             numerics,

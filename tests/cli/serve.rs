@@ -37,6 +37,7 @@ fn at_once() -> Result<(), Failed> {
     let folder = tempfile::tempdir()?;
     let wrong = [
         ("--model", "no-such-model"),
+        ("--served-model-name", "two\nlines"),
         ("--worker-id", "seven"),
         ("--device", "gpu"),
         ("--gpu-device", "x"),
@@ -44,7 +45,7 @@ fn at_once() -> Result<(), Failed> {
         ("--host", "localhost:80"),
         ("--port", "65536"),
         ("--callback-url", "pool"),
-        ("--max-tokens-out", "2049"),
+        ("--max-tokens-out", "1048577"),
         ("--kv-cache-size-mb", "0"),
         ("--max-batch", "-1"),
         ("--step-tokens", "0"),
@@ -61,7 +62,7 @@ fn at_once() -> Result<(), Failed> {
     }
     assert_eq!(line.matches("; --").count(), wrong.len() - 1, "each once: {line}");
     let mut expected = vec!["INVALID_ARGUMENT"; wrong.len()];
-    (expected[0], expected[2], expected[3]) = ("MODEL_LOAD_FAILED", "INVALID_DEVICE", "INVALID_DEVICE");
+    (expected[0], expected[3], expected[4]) = ("MODEL_LOAD_FAILED", "INVALID_DEVICE", "INVALID_DEVICE");
     // In the order of the check, which tells the device's two names one after the other.
     assert_eq!(codes, expected);
     assert_eq!(fs::read_dir(folder.path())?.count(), 0, "nothing was fetched");
@@ -91,7 +92,7 @@ fn each() -> Result<(), Failed> {
         (&["--model", &model, "--host", "::1::"], "INVALID_ARGUMENT", &["--host", "\"::1::\""]),
         (&["--model", &model, "--callback-url", "http://a:b@c"], "INVALID_ARGUMENT", &["--callback-url"]),
         (&["--model", &model, "--callback-url", "http://c/?s3cret"], "INVALID_ARGUMENT", &["query"]),
-        (&["--model", &model, "--max-tokens-out", "0"], "INVALID_ARGUMENT", &["from 1 to 2048"]),
+        (&["--model", &model, "--max-tokens-out", "0"], "INVALID_ARGUMENT", &["from 1 to 1048576"]),
         (&["--model", &model, "--api-key-file", &empty], "INVALID_ARGUMENT", &["--api-key-file", "no key"]),
         (&["--model", &model, "--api-key-file", &bad], "INVALID_ARGUMENT", &["--api-key-file", "line 1"]),
         (&["--model", &model, "--api-key-file", &here], "INVALID_ARGUMENT", &["--api-key-file", "read"]),

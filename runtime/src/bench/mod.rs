@@ -17,7 +17,7 @@ use crate::model::{Model, ModelError};
 use crate::numerics::Numerics;
 use crate::worker;
 
-pub use overhead::NullEngine;
+pub use overhead::{NullEngine, serve_null};
 pub use report::{About, Kind, Row};
 use streams::{Room, Streams};
 

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::batch::Batch;
 use crate::device::Usage;
-use crate::engine::{Compute, Engine, EngineHandle, Limits, Row, channel};
+use crate::engine::{Compute, Engine, EngineHandle, JobQueue, Limits, Row, channel};
 use crate::gguf::TensorType;
 use crate::model::ModelError;
 use crate::request::{Chosen, Event, Request, Sampling};
@@ -30,10 +30,29 @@ pub struct NullEngine {
 /// Says one letter after the other.
 struct Null {
     steps: u32,
+    /// What a step takes, as if a GPU computed it.
+    pause: Duration,
+    /// When the last step was over, and how many rows it had.
+    over: Option<(Instant, usize)>,
+    /// Told what lay between two steps of so many rows.
+    between: Box<dyn FnMut(usize, Duration) + Send>,
+}
+
+impl Null {
+    fn new(pause: Duration, between: impl FnMut(usize, Duration) + Send + 'static) -> Self {
+        Self { steps: 0, pause, over: None, between: Box::new(between) }
+    }
 }
 
 impl Compute for Null {
     fn step(&mut self, _batch: &Batch, rows: &[Row<'_>]) -> Result<Vec<Chosen>, ModelError> {
+        if let Some((over, _)) = self.over.filter(|&(_, last)| last == rows.len()) {
+            (self.between)(rows.len(), over.elapsed());
+        }
+        if !self.pause.is_zero() {
+            std::thread::sleep(self.pause);
+        }
+        self.over = Some((Instant::now(), rows.len()));
         self.steps += 1;
         let letter = |i: usize| {
             let id = u32::from(b'a') + (self.steps + i as u32) % 26;
@@ -47,28 +66,48 @@ impl Compute for Null {
     }
 }
 
+/// Serves a queue with a model that computes nothing, until it is stopped: each step takes `pause`, and `between` hears how
+/// many rows it had, and what lay between the last one of as many and it.
+///
+/// # Panics
+/// If the tokenizer for tests cannot be made.
+pub fn serve_null(
+    queue: JobQueue,
+    streams: usize,
+    pause: Duration,
+    between: impl FnMut(usize, Duration) + Send + 'static,
+) {
+    let step = StepLimits { tokens: 2048, sequences: streams };
+    let scheduler = Scheduler::new(step, queue.limits().pages, true);
+    Engine::new(Null::new(pause, between), tokenizer(), queue, scheduler).run();
+}
+
+/// A token is a byte.
+fn tokenizer() -> Arc<Tokenizer> {
+    let shape = Shape::named("tiny").expect("the shape for tests");
+    let gguf = synthetic::model(shape, TensorType::F16, 0).expect("a header");
+    Arc::new(Tokenizer::from_gguf(&gguf).expect("a tokenizer of bytes"))
+}
+
 impl NullEngine {
     /// With so many streams.
     ///
     /// # Panics
     /// If the tokenizer for tests cannot be made.
     pub fn new(streams: usize) -> Self {
-        let shape = Shape::named("tiny").expect("the shape for tests");
-        let gguf = synthetic::model(shape, TensorType::F16, 0).expect("a header");
-        let tokenizer = Arc::new(Tokenizer::from_gguf(&gguf).expect("a tokenizer of bytes"));
         let context = PROMPT + TOKENS as usize;
         let pages = streams * (context / 32 + 2);
         let (handle, queue) = channel(Limits {
             queue_depth: streams,
             context,
-            vocab: shape.vocab,
+            vocab: 256,
             pages,
             page_bytes: 1,
             usage: Usage::NONE,
             timeout: Duration::MAX,
         });
         let scheduler = Scheduler::new(StepLimits { tokens: 2048, sequences: streams }, pages, true);
-        let engine = Engine::new(Null { steps: 0 }, tokenizer, queue, scheduler);
+        let engine = Engine::new(Null::new(Duration::ZERO, |_, _| ()), tokenizer(), queue, scheduler);
         let ended = Arc::new(AtomicUsize::new(streams));
         Self { engine, handle, ended, submitted: 0 }
     }

@@ -12,7 +12,7 @@ use crate::engine::compute::Compute;
 use crate::engine::fault::fault;
 use crate::engine::sampler::Row;
 use crate::engine::sequence::{Outcome, Sequence};
-use crate::engine::{CacheUse, DEFAULT_MAX_TOKENS, Job, JobQueue, Next};
+use crate::engine::{CacheUse, DEFAULT_MAX_TOKENS, Job, JobKey, JobQueue, Next};
 use crate::model::ModelError;
 use crate::request::{Event, JobError, StopReason};
 use crate::scheduler::{Id, Scheduler};
@@ -112,7 +112,7 @@ impl<C: Compute> Engine<C> {
     fn admit(&mut self) {
         for id in self.scheduler.admit() {
             let Some(sequence) = self.jobs.get_mut(&id) else { unreachable!("the scheduler has no others") };
-            self.queue.begun(&sequence.job_id);
+            self.queue.begun(&sequence.key);
             if sequence.send(Event::Started).is_err() {
                 self.leave(id, Leaves::Disconnected);
             }
@@ -120,11 +120,11 @@ impl<C: Compute> Engine<C> {
     }
 
     /// Jobs that were cancelled leave, running or not.
-    fn cancel(&mut self, cancelled: &[String]) {
+    fn cancel(&mut self, cancelled: &[JobKey]) {
         if cancelled.is_empty() {
             return;
         }
-        let of = |(&id, sequence): (&Id, &Sequence)| cancelled.contains(&sequence.job_id).then_some(id);
+        let of = |(&id, sequence): (&Id, &Sequence)| cancelled.contains(&sequence.key).then_some(id);
         let ids: Vec<Id> = self.jobs.iter().filter_map(of).collect();
         for id in ids {
             self.leave(id, Leaves::Failed(JobError::Cancelled));
@@ -215,7 +215,7 @@ impl<C: Compute> Engine<C> {
     fn leave(&mut self, id: Id, how: Leaves) {
         let Some(mut sequence) = self.jobs.remove(&id) else { return };
         self.scheduler.remove(id);
-        self.queue.finished(&sequence.job_id);
+        self.queue.finished(&sequence.key);
         self.publish();
         match how {
             Leaves::Ended(reason) => sequence.end(reason),

@@ -22,6 +22,22 @@ pub struct Job {
     pub deadline: Instant,
 }
 
+/// Names a job: its client and its id. What one client calls a job says nothing of another's.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct JobKey {
+    /// See [`Request::client`].
+    pub client: u32,
+    /// See [`Request::job_id`].
+    pub id: String,
+}
+
+impl JobKey {
+    /// The name of the job that a request becomes.
+    pub fn of(request: &Request) -> Self {
+        Self { client: request.client, id: request.job_id.clone() }
+    }
+}
+
 /// What the engine's thread is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EngineState {
@@ -127,12 +143,12 @@ struct Shared {
 struct Inner {
     /// Not yet taken by the engine.
     submitted: VecDeque<Job>,
-    /// Waiting and running jobs; the client of those that wait.
-    active: HashMap<String, Option<u32>>,
+    /// Waiting and running jobs.
+    active: HashMap<JobKey, Phase>,
     /// Jobs that wait, by client.
     waiting: HashMap<u32, usize>,
     cache: CacheUse,
-    cancelled: HashSet<String>,
+    cancelled: HashSet<JobKey>,
     busy: bool,
     /// The engine has not heard yet that the model is not resident any more.
     lost: bool,
@@ -140,6 +156,12 @@ struct Inner {
     drain_until: Option<Instant>,
     /// Why the engine's thread ended.
     ended: Option<Ended>,
+}
+
+#[derive(PartialEq, Eq)]
+enum Phase {
+    Waits,
+    Runs,
 }
 
 enum Ended {
@@ -193,7 +215,17 @@ impl EngineHandle {
     /// # Errors
     /// Every [`SubmitError`]; the job then leaves no trace.
     pub fn submit(&self, request: Request, sink: Box<dyn EventSink>) -> Result<(), SubmitError> {
-        self.check(&request)?;
+        self.submit_all(vec![(request, sink)])
+    }
+
+    /// Puts several jobs of one client into the queue: all of them, or none.
+    ///
+    /// # Errors
+    /// Every [`SubmitError`]; none of the jobs then leaves a trace.
+    pub fn submit_all(&self, jobs: Vec<(Request, Box<dyn EventSink>)>) -> Result<(), SubmitError> {
+        for (request, _) in &jobs {
+            self.check(request)?;
+        }
         let mut inner = self.shared.lock();
         match &inner.ended {
             Some(Ended::Failed(why)) => return Err(SubmitError::Failed(why.clone())),
@@ -206,17 +238,24 @@ impl EngineHandle {
         if !self.shared.resident.load(Ordering::Relaxed) {
             return Err(SubmitError::NotResident);
         }
-        if inner.active.contains_key(&request.job_id) {
-            return Err(SubmitError::DuplicateJob(request.job_id));
+        let mut keys = HashSet::new();
+        for (request, _) in &jobs {
+            let key = JobKey::of(request);
+            if inner.active.contains_key(&key) || !keys.insert(key) {
+                return Err(SubmitError::DuplicateJob(request.job_id.clone()));
+            }
+            // Each client has a queue of its own, so that none fills it for the others.
+            let waiting = inner.waiting.get(&request.client).copied().unwrap_or(0);
+            if waiting + keys.len() > self.shared.limits.queue_depth {
+                return Err(SubmitError::QueueFull { depth: self.shared.limits.queue_depth });
+            }
         }
-        // Each client has a queue of its own, so that none fills it for the others.
-        if inner.waiting.get(&request.client).is_some_and(|&n| n >= self.shared.limits.queue_depth) {
-            return Err(SubmitError::QueueFull { depth: self.shared.limits.queue_depth });
-        }
-        inner.active.insert(request.job_id.clone(), Some(request.client));
-        *inner.waiting.entry(request.client).or_default() += 1;
         let deadline = Instant::now() + self.shared.limits.timeout.min(LONGEST_WAIT);
-        inner.submitted.push_back(Job { request, sink, deadline });
+        for (request, sink) in jobs {
+            inner.active.insert(JobKey::of(&request), Phase::Waits);
+            *inner.waiting.entry(request.client).or_default() += 1;
+            inner.submitted.push_back(Job { request, sink, deadline });
+        }
         self.shared.wake.notify_all();
         Ok(())
     }
@@ -261,10 +300,10 @@ impl EngineHandle {
 
     /// Asks for a job's end; unknown and finished ids are ignored. The job answers with
     /// [`JobError::Cancelled`](crate::request::JobError::Cancelled) after the step it is in.
-    pub fn cancel(&self, job_id: &str) {
+    pub fn cancel(&self, job: &JobKey) {
         let mut inner = self.shared.lock();
-        if inner.active.contains_key(job_id) {
-            inner.cancelled.insert(job_id.to_owned());
+        if inner.active.contains_key(job) {
+            inner.cancelled.insert(job.clone());
             self.shared.wake.notify_all();
         }
     }
@@ -303,8 +342,8 @@ impl EngineHandle {
 
     /// Whether a job of that id waits or runs.
     #[cfg(test)]
-    pub(crate) fn is_active(&self, job_id: &str) -> bool {
-        self.shared.lock().active.contains_key(job_id)
+    pub(crate) fn is_active(&self, job: &JobKey) -> bool {
+        self.shared.lock().active.contains_key(job)
     }
 
     /// Blocks until the engine's thread has ended.
@@ -322,8 +361,8 @@ pub enum Next {
     Work {
         /// New jobs: those cancelled before they were taken, then up to `room` others, each oldest first.
         jobs: Vec<Job>,
-        /// Ids that were cancelled, of running jobs and of `jobs`.
-        cancelled: Vec<String>,
+        /// Those that were cancelled, of running jobs and of `jobs`.
+        cancelled: Vec<JobKey>,
     },
     /// Nothing is left and a shutdown was asked for.
     Stop,
@@ -340,10 +379,10 @@ impl JobQueue {
             if expired {
                 inner.cancelled = inner.active.keys().cloned().collect();
             }
-            let cancelled: Vec<String> = inner.cancelled.drain().collect();
+            let cancelled: Vec<JobKey> = inner.cancelled.drain().collect();
             // A job cancelled while it waits is taken all the same: the engine tells its sink.
             let now = Instant::now();
-            let is_over = |job: &Job| job.deadline <= now || cancelled.contains(&job.request.job_id);
+            let is_over = |job: &Job| job.deadline <= now || cancelled.contains(&JobKey::of(&job.request));
             let (mut jobs, rest): (Vec<Job>, Vec<Job>) = inner.submitted.drain(..).partition(is_over);
             inner.submitted = rest.into();
             let take = room.min(inner.submitted.len());
@@ -362,20 +401,22 @@ impl JobQueue {
     }
 
     /// Says that a job is being computed, and does not wait any more.
-    pub fn begun(&self, job_id: &str) {
+    pub fn begun(&self, job: &JobKey) {
         let mut inner = self.shared.lock();
-        if let Some(client) = inner.active.get_mut(job_id).and_then(Option::take) {
-            inner.waited(client);
+        if let Some(phase) = inner.active.get_mut(job)
+            && std::mem::replace(phase, Phase::Runs) == Phase::Waits
+        {
+            inner.waited(job.client);
         }
     }
 
     /// Says that a job has ended: its id is free again.
-    pub fn finished(&self, job_id: &str) {
+    pub fn finished(&self, job: &JobKey) {
         let mut inner = self.shared.lock();
-        if let Some(Some(client)) = inner.active.remove(job_id) {
-            inner.waited(client);
+        if inner.active.remove(job) == Some(Phase::Waits) {
+            inner.waited(job.client);
         }
-        inner.cancelled.remove(job_id);
+        inner.cancelled.remove(job);
     }
 
     /// The limits that every job was checked against.

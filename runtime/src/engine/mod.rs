@@ -15,6 +15,7 @@ pub use adjust::MOST_BIASED;
 pub(crate) use compute::{Compute, OnDevice};
 pub(crate) use engine::Engine;
 pub use handle::{
-    CacheUse, DEFAULT_MAX_TOKENS, EngineHandle, EngineState, Job, JobQueue, Limits, Next, Status, channel,
+    CacheUse, DEFAULT_MAX_TOKENS, EngineHandle, EngineState, Job, JobKey, JobQueue, Limits, Next, Status,
+    channel,
 };
 pub(crate) use sampler::Row;

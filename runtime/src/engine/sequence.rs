@@ -7,16 +7,16 @@ use kernels::sample::Choice;
 use rand_core::{Rng, SeedableRng};
 use rand_pcg::Pcg64;
 
-use crate::engine::Job;
 use crate::engine::adjust::Adjustments;
 use crate::engine::sampler::Row;
 use crate::engine::stop::{Decided, StopMatcher};
+use crate::engine::{Job, JobKey};
 use crate::request::{Chosen, Completion, Disconnected, Event, EventSink, Sampling, StopReason};
 use crate::tokenizer::{Detokenizer, Tokenizer};
 
 /// A job that waits or is being computed.
 pub(crate) struct Sequence {
-    pub(crate) job_id: String,
+    pub(crate) key: JobKey,
     pub(crate) deadline: Instant,
     sink: Box<dyn EventSink>,
     sampling: Sampling,
@@ -59,7 +59,7 @@ impl Sequence {
         let forbidden = if withheld { tokenizer.ends() } else { &[] };
         let adjustments = Adjustments::new(&request.sampling, &request.prompt, forbidden);
         Self {
-            job_id: request.job_id,
+            key: JobKey { client: request.client, id: request.job_id },
             deadline,
             sink,
             sampling: request.sampling,

@@ -47,6 +47,16 @@ impl Clients {
         waiting.min().map(|(_, id)| id)
     }
 
+    /// How many sequences of a client run.
+    pub(super) fn running(&self, client: u32) -> usize {
+        self.clients.get(&client).map_or(0, |client| client.running)
+    }
+
+    /// The client that runs most sequences, and how many.
+    pub(super) fn most_running(&self) -> Option<(u32, usize)> {
+        self.clients.iter().map(|(&id, client)| (id, client.running)).max_by_key(|&(_, running)| running)
+    }
+
     /// The first waiting sequence of a client runs.
     pub(super) fn admit(&mut self, client: u32, tokens: u64) {
         let client = self.clients.entry(client).or_default();

@@ -24,8 +24,7 @@ impl Jobs {
         worker: &Arc<Worker>,
         requests: Vec<(Request, JobLog)>,
     ) -> Result<Self, SubmitError> {
-        let submit = |(request, log)| Job::submit(state, worker, request, log);
-        let jobs: Vec<Job> = requests.into_iter().map(submit).collect::<Result<_, _>>()?;
+        let jobs = Job::submit_all(state, worker, requests)?;
         let left = jobs.len();
         Ok(Self { jobs, first: 0, left })
     }

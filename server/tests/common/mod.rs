@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use runtime::ModelInfo;
 use runtime::device::Usage;
-use runtime::engine::{EngineHandle, Job, JobQueue, Limits, Next, channel};
+use runtime::engine::{EngineHandle, Job, JobKey, JobQueue, Limits, Next, channel};
 use runtime::request::{Completion, Event, JobError, StopReason};
 use serde_json::{Value, json};
 use server::{Config, ModelHash, ServeError, Text, Worker};
@@ -132,12 +132,17 @@ pub(crate) async fn serve_with(
 
 /// A server whose model is being loaded, and what says that it is.
 pub(crate) async fn loading(config: Config) -> (Server, oneshot::Sender<Worker>) {
+    loading_within(config, LIMITS).await
+}
+
+/// The same, with limits of its own.
+pub(crate) async fn loading_within(config: Config, limits: Limits) -> (Server, oneshot::Sender<Worker>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (load, loaded) = oneshot::channel();
     let (stop, stopped) = oneshot::channel();
     let task = tokio::spawn(server::run(listener, loaded, config, async { stopped.await.unwrap_or(()) }));
-    let (engine, queue) = channel(LIMITS);
+    let (engine, queue) = channel(limits);
     let server = Server {
         address,
         engine,
@@ -255,7 +260,7 @@ pub(crate) fn take(queue: &JobQueue) -> Option<Job> {
             Next::Work { jobs, .. } if jobs.is_empty() => {}
             Next::Work { mut jobs, .. } => {
                 let job = jobs.pop()?;
-                queue.begun(&job.request.job_id);
+                queue.begun(&JobKey::of(&job.request));
                 return Some(job);
             }
             Next::Stop => return None,
@@ -274,7 +279,7 @@ pub(crate) fn begin(queue: &JobQueue) -> Job {
 pub(crate) fn wait_for_cancel(queue: &JobQueue, job: &Job) {
     for _ in 0..PATIENCE.as_millis() {
         let Next::Work { cancelled, .. } = queue.next(0, 1) else { panic!("stopped while a job runs") };
-        if cancelled.contains(&job.request.job_id) {
+        if cancelled.contains(&JobKey::of(&job.request)) {
             return;
         }
         std::thread::sleep(Duration::from_millis(1));
@@ -298,7 +303,7 @@ pub(crate) fn completion(
 
 /// Frees the job's id, then ends it: in this order the client may use the id again at once.
 pub(crate) fn end(queue: &JobQueue, mut job: Job, tokens_out: u32) {
-    queue.finished(&job.request.job_id);
+    queue.finished(&JobKey::of(&job.request));
     let tokens_in = job.request.prompt.len() as u32;
     let completion = completion(tokens_in, tokens_out, Duration::from_millis(7), StopReason::MaxTokens);
     // The reader may be gone.
@@ -306,7 +311,7 @@ pub(crate) fn end(queue: &JobQueue, mut job: Job, tokens_out: u32) {
 }
 
 pub(crate) fn fail(queue: &JobQueue, mut job: Job, error: JobError) {
-    queue.finished(&job.request.job_id);
+    queue.finished(&JobKey::of(&job.request));
     let _ = job.sink.send(Event::Error(error));
 }
 

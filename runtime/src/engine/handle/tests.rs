@@ -24,14 +24,19 @@ fn submit(engine: &EngineHandle, request: Request) -> Result<(), SubmitError> {
 /// Ids of the jobs that `next` gives, which begin, and of the cancelled ones, sorted.
 fn next(queue: &JobQueue, room: usize, running: usize) -> (Vec<String>, Vec<String>) {
     match queue.next(room, running) {
-        Next::Work { jobs, mut cancelled } => {
+        Next::Work { jobs, cancelled } => {
+            jobs.iter().for_each(|job| queue.begun(&JobKey::of(&job.request)));
+            let mut cancelled: Vec<String> = cancelled.into_iter().map(|job| job.id).collect();
             cancelled.sort();
-            let ids: Vec<String> = jobs.into_iter().map(|job| job.request.job_id).collect();
-            ids.iter().for_each(|id| queue.begun(id));
-            (ids, cancelled)
+            (jobs.into_iter().map(|job| job.request.job_id).collect(), cancelled)
         }
         Next::Stop => panic!("told to stop"),
     }
+}
+
+/// A job of [`request`]'s client.
+fn key(id: &str) -> JobKey {
+    JobKey::of(&request(id))
 }
 
 fn ids<const N: usize>(ids: [&str; N]) -> Vec<String> {
@@ -63,6 +68,7 @@ fn only_waiting_jobs_fill_the_queue() {
 fn a_job_waits_until_it_has_begun_and_each_client_has_a_queue_of_its_own() {
     let (engine, queue) = channel(LIMITS);
     let of = |client, job_id: &str| submit(&engine, Request { client, ..request(job_id) });
+    let of_7 = |id: &str| JobKey { client: 7, id: id.to_owned() };
     of(7, "a").unwrap();
     of(7, "b").unwrap();
     // The engine has it, but it does not run yet.
@@ -70,14 +76,14 @@ fn a_job_waits_until_it_has_begun_and_each_client_has_a_queue_of_its_own() {
     assert_eq!((jobs.len(), engine.status().waiting, engine.status().running), (2, 2, 0));
     assert_eq!(of(7, "c"), Err(SubmitError::QueueFull { depth: 2 }));
     assert_eq!(of(8, "c"), Ok(()), "another client");
-    queue.begun("a");
-    queue.begun("a");
+    queue.begun(&of_7("a"));
+    queue.begun(&of_7("a"));
     assert_eq!((engine.status().waiting, engine.status().running), (2, 1));
     assert_eq!(of(7, "d"), Ok(()));
     assert_eq!(of(7, "e"), Err(SubmitError::QueueFull { depth: 2 }));
-    queue.finished("b");
+    queue.finished(&of_7("b"));
     assert_eq!(of(7, "e"), Ok(()), "a job that ends without having begun");
-    queue.finished("a");
+    queue.finished(&of_7("a"));
     assert_eq!((engine.status().waiting, engine.status().running), (3, 0));
 }
 
@@ -89,7 +95,7 @@ fn an_id_is_taken_until_its_job_has_finished() {
     assert_eq!(submit(&engine, request("a")), duplicate, "while it waits");
     next(&queue, 1, 0);
     assert_eq!(submit(&engine, request("a")), duplicate, "while it runs");
-    queue.finished("a");
+    queue.finished(&key("a"));
     assert_eq!(submit(&engine, request("a")), Ok(()));
 }
 
@@ -153,7 +159,7 @@ fn a_cancelled_job_is_named_once_wherever_it_is() {
     submit(&engine, request("first")).unwrap();
     submit(&engine, request("second")).unwrap();
     for id in ["runs", "second", "second", "unknown"] {
-        engine.cancel(id);
+        engine.cancel(&key(id));
     }
     assert_eq!(next(&queue, 0, 1), (ids(["second"]), ids(["runs", "second"])));
     assert_eq!(next(&queue, 0, 1), (vec![], vec![]));
@@ -164,11 +170,48 @@ fn a_cancelled_job_that_finishes_first_does_not_cancel_its_successor() {
     let (engine, queue) = channel(LIMITS);
     submit(&engine, request("a")).unwrap();
     next(&queue, 1, 0);
-    engine.cancel("a");
-    queue.finished("a");
-    engine.cancel("a");
+    engine.cancel(&key("a"));
+    queue.finished(&key("a"));
+    engine.cancel(&key("a"));
     submit(&engine, request("a")).unwrap();
     assert_eq!(next(&queue, 1, 0), (ids(["a"]), vec![]));
+}
+
+#[test]
+fn what_a_client_calls_its_job_is_no_name_of_anothers() {
+    let (engine, queue) = channel(LIMITS);
+    let of = |client| Request { client, ..request("a") };
+    submit(&engine, of(1)).unwrap();
+    next(&queue, 1, 0);
+    submit(&engine, of(2)).unwrap();
+    assert_eq!(submit(&engine, of(1)), Err(SubmitError::DuplicateJob("a".to_owned())));
+    engine.cancel(&JobKey::of(&of(3)));
+    engine.cancel(&JobKey::of(&of(2)));
+    let Next::Work { jobs, cancelled } = queue.next(0, 1) else { panic!("told to stop") };
+    assert_eq!((jobs.len(), jobs[0].request.client), (1, 2));
+    assert_eq!(cancelled, [JobKey::of(&of(2))]);
+    queue.finished(&cancelled[0]);
+    assert_eq!((engine.status().waiting, engine.status().running), (0, 1), "the other one runs");
+}
+
+#[test]
+fn of_several_jobs_all_are_taken_or_none() {
+    let (engine, queue) = channel(LIMITS);
+    let all = |requests: Vec<Request>| {
+        let sink = || -> Box<dyn EventSink> { Box::new(|_: Event| Ok::<(), Disconnected>(())) };
+        engine.submit_all(requests.into_iter().map(|request| (request, sink())).collect())
+    };
+    let bad = Request { prompt: vec![], ..request("b") };
+    assert_eq!(all(vec![request("a"), bad]), Err(SubmitError::EmptyPrompt));
+    let taken = Err(SubmitError::DuplicateJob("a".to_owned()));
+    assert_eq!(all(vec![request("a"), request("a")]), taken);
+    let three = ["a", "b", "c"].map(request);
+    assert_eq!(all(three.to_vec()), Err(SubmitError::QueueFull { depth: 2 }));
+    assert_eq!((engine.status().waiting, engine.status().running), (0, 0));
+    assert_eq!(all(vec![request("a"), request("b")]), Ok(()));
+    assert_eq!(next(&queue, 9, 0).0, ids(["a", "b"]));
+    assert_eq!(all(vec![request("c"), request("a")]), taken, "the second one runs");
+    assert_eq!(engine.status().waiting, 0);
 }
 
 #[test]
@@ -191,9 +234,9 @@ fn a_shutdown_lets_accepted_jobs_finish_and_then_stops() {
     engine.shutdown(Duration::MAX);
     assert_eq!(submit(&engine, request("late")), Err(SubmitError::Draining));
     assert_eq!(engine.status().state, EngineState::Draining);
-    queue.finished("runs");
+    queue.finished(&key("runs"));
     assert_eq!(next(&queue, 1, 0), (ids(["waits"]), vec![]));
-    queue.finished("waits");
+    queue.finished(&key("waits"));
     assert!(matches!(queue.next(1, 0), Next::Stop));
     drop(queue);
     assert_eq!(engine.status().state, EngineState::Stopped);

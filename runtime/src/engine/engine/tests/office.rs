@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::fake::Fake;
 use crate::device::Usage;
 use crate::engine::engine::Engine;
-use crate::engine::{EngineHandle, Limits, channel};
+use crate::engine::{EngineHandle, JobKey, Limits, channel};
 use crate::gguf::TensorType;
 use crate::request::{Disconnected, Event, Request, SubmitError};
 use crate::scheduler::{Scheduler, StepLimits};
@@ -39,6 +39,7 @@ pub(super) struct Office {
     /// What each job's client got, and after how many steps.
     heard: BTreeMap<String, Arc<Mutex<Heard>>>,
     max_tokens: BTreeMap<String, u32>,
+    clients: BTreeMap<String, u32>,
     steps: Rc<RefCell<u64>>,
 }
 
@@ -88,8 +89,8 @@ impl Office {
         let (handle, queue) = channel(limits);
         let scheduler = Scheduler::new(size.step, size.pages, size.prefix_cache);
         let engine = Engine::new(Fake::new(size.pages), TOKENIZER.clone(), queue, scheduler);
-        let (heard, max_tokens) = (BTreeMap::new(), BTreeMap::new());
-        Self { handle, engine, size, heard, max_tokens, steps: Rc::default() }
+        let (heard, max_tokens, clients) = Default::default();
+        Self { handle, engine, size, heard, max_tokens, clients, steps: Rc::default() }
     }
 
     /// Submits a job whose client hangs up at the event `deaf_at`.
@@ -97,7 +98,8 @@ impl Office {
         let heard = Arc::new(Mutex::new(Heard { deaf_at, ..Heard::default() }));
         let to = heard.clone();
         let (id, handle) = (request.job_id.clone(), self.handle.clone());
-        let used_id = id.clone();
+        let used = JobKey::of(&request);
+        self.clients.insert(id.clone(), request.client);
         self.max_tokens.insert(id.clone(), request.max_tokens.unwrap_or(u32::MAX));
         let sink = move |event: Event| {
             let mut heard = to.lock().unwrap();
@@ -106,10 +108,15 @@ impl Office {
             }
             if matches!(event, Event::End(_) | Event::Error(_)) {
                 // Free before its client hears of its end: another with this id would be taken.
-                let again = Request { job_id: used_id.clone(), prompt: vec![1; 9999], ..Request::default() };
+                let again = Request {
+                    job_id: used.id.clone(),
+                    client: used.client,
+                    prompt: vec![1; 9999],
+                    ..Request::default()
+                };
                 let refused = handle.submit(again, Box::new(|_| Ok(())));
                 assert!(matches!(refused, Err(SubmitError::ContextOverflow { .. })));
-                assert!(!handle.is_active(&used_id), "an id outlives its job");
+                assert!(!handle.is_active(&used), "an id outlives its job");
             }
             heard.events.push(event);
             Ok(())
@@ -120,7 +127,9 @@ impl Office {
     }
 
     pub(super) fn cancel(&self, job_id: &str) {
-        self.handle.cancel(job_id);
+        if let Some(&client) = self.clients.get(job_id) {
+            self.handle.cancel(&JobKey { client, id: job_id.to_owned() });
+        }
     }
 
     /// One turn, if there is anything to do, with every promise checked.
@@ -225,7 +234,7 @@ impl Office {
 
     /// Tokens chosen for a job that has not ended, text or not.
     pub(super) fn generated(&self, job_id: &str) -> usize {
-        let of = |sequence: &&crate::engine::sequence::Sequence| sequence.job_id == job_id;
+        let of = |sequence: &&crate::engine::sequence::Sequence| sequence.key.id == job_id;
         self.engine.jobs.values().find(of).map_or(0, |sequence| sequence.generated())
     }
 }

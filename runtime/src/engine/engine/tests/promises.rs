@@ -60,6 +60,36 @@ fn a_client_that_floods_takes_no_more_than_its_share() {
 }
 
 #[test]
+fn a_client_that_holds_all_places_makes_room_for_others() {
+    let mut office = Office::new(Size { step: StepLimits { tokens: 16, sequences: 4 }, ..SIZE });
+    let whole =
+        |id: &str, client, max_tokens| Request { ignore_eos: true, ..request(id, client, 8, max_tokens) };
+    for i in 0..6 {
+        office.submit(whole(&format!("long {i}"), 1, 200), None).unwrap();
+    }
+    (0..20).for_each(|_| office.turn());
+    let begun = |office: &Office, id: &str| office.generated(id) > 0;
+    assert!(begun(&office, "long 3") && !begun(&office, "long 4"), "all places are taken");
+    for i in 0..3 {
+        office.submit(whole(&format!("other {i}"), 2, 100), None).unwrap();
+    }
+    office.turn();
+    office.turn();
+    assert!(begun(&office, "other 0"), "at once, whatever the others have left to do");
+    (0..20).for_each(|_| office.turn());
+    // Two each: the third waits, though its client was served less.
+    assert_eq!(["other 0", "other 1", "other 2"].map(|id| begun(&office, id)), [true, true, false]);
+    office.submit(whole("third", 3, 100), None).unwrap();
+    (0..20).for_each(|_| office.turn());
+    assert!(begun(&office, "third"));
+    // Once that was fair, nobody's place is taken any more: three sequences gave theirs up.
+    let before = office.handle.status().preemptions;
+    (0..10).for_each(|_| office.turn());
+    assert_eq!((before, office.handle.status().preemptions), (3, 3));
+    office.finish();
+}
+
+#[test]
 fn a_second_turn_of_a_chat_computes_only_what_is_new() {
     let mut office = Office::new(SIZE);
     office.submit(request("first", 0, 100, 40), None).unwrap();
