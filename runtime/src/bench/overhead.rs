@@ -45,12 +45,19 @@ impl Null {
 }
 
 impl Compute for Null {
-    fn step(&mut self, _batch: &Batch, rows: &[Row<'_>]) -> Result<Vec<Chosen>, ModelError> {
+    fn step(
+        &mut self,
+        _batch: &Batch,
+        rows: &[Row<'_>],
+        meanwhile: &mut dyn FnMut(),
+    ) -> Result<Vec<Chosen>, ModelError> {
         if let Some((over, _)) = self.over.filter(|&(_, last)| last == rows.len()) {
             (self.between)(rows.len(), over.elapsed());
         }
-        if !self.pause.is_zero() {
-            std::thread::sleep(self.pause);
+        let start = Instant::now();
+        meanwhile();
+        if let Some(left) = self.pause.checked_sub(start.elapsed()).filter(|left| !left.is_zero()) {
+            std::thread::sleep(left);
         }
         self.over = Some((Instant::now(), rows.len()));
         self.steps += 1;

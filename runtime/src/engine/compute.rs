@@ -9,8 +9,13 @@ use crate::request::Chosen;
 /// Computes steps: a model on its device, or in tests something that can be looked into.
 pub(crate) trait Compute {
     /// Computes a batch; the tokens chosen for the rows of its output, in order. A failed step may have written to any of the
-    /// batch's slots.
-    fn step(&mut self, batch: &Batch, rows: &[Row<'_>]) -> Result<Vec<Chosen>, ModelError>;
+    /// batch's slots. `meanwhile` is called when the device is at work; not if it cannot be.
+    fn step(
+        &mut self,
+        batch: &Batch,
+        rows: &[Row<'_>],
+        meanwhile: &mut dyn FnMut(),
+    ) -> Result<Vec<Chosen>, ModelError>;
 
     /// Whether another step could work after one that failed.
     fn probe(&mut self) -> Result<(), ModelError>;
@@ -24,8 +29,18 @@ pub(crate) struct OnDevice {
 }
 
 impl Compute for OnDevice {
-    fn step(&mut self, batch: &Batch, rows: &[Row<'_>]) -> Result<Vec<Chosen>, ModelError> {
+    fn step(
+        &mut self,
+        batch: &Batch,
+        rows: &[Row<'_>],
+        meanwhile: &mut dyn FnMut(),
+    ) -> Result<Vec<Chosen>, ModelError> {
+        if self.device.as_cuda().is_none() {
+            // Its work is done when the call returns.
+            meanwhile();
+        }
         self.model.forward(&self.device, batch, None)?;
+        meanwhile();
         if rows.is_empty() {
             return Ok(Vec::new());
         }

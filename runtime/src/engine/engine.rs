@@ -10,8 +10,9 @@ use kernels::sample::NO_TOKEN;
 use crate::batch::{Batch, Chunk};
 use crate::engine::compute::Compute;
 use crate::engine::fault::fault;
+use crate::engine::outbox::Outbox;
 use crate::engine::sampler::Row;
-use crate::engine::sequence::{Outcome, Sequence};
+use crate::engine::sequence::Sequence;
 use crate::engine::{CacheUse, DEFAULT_MAX_TOKENS, Job, JobKey, JobQueue, Next};
 use crate::model::ModelError;
 use crate::request::{Event, JobError, StopReason};
@@ -26,6 +27,7 @@ pub(crate) struct Engine<C> {
     scheduler: Scheduler,
     /// Waiting and running, by arrival.
     jobs: BTreeMap<Id, Sequence>,
+    outbox: Outbox,
     /// Jobs that ever came.
     arrived: Id,
     batch: Batch,
@@ -40,8 +42,8 @@ enum Leaves {
 
 impl<C: Compute> Engine<C> {
     pub(crate) fn new(compute: C, tokenizer: Arc<Tokenizer>, queue: JobQueue, scheduler: Scheduler) -> Self {
-        let (jobs, batch) = (BTreeMap::new(), Batch::default());
-        Self { compute, tokenizer, queue, scheduler, jobs, arrived: 0, batch }
+        let (jobs, outbox, batch) = Default::default();
+        Self { compute, tokenizer, queue, scheduler, jobs, outbox, arrived: 0, batch }
     }
 
     /// Works until a shutdown is asked for and nothing is left, or the device fails.
@@ -81,6 +83,13 @@ impl<C: Compute> Engine<C> {
         if let Err(error) = self.step() {
             self.survive(error)?;
         }
+        for id in self.outbox.take_gone() {
+            self.leave(id, Leaves::Disconnected);
+        }
+        if self.jobs.is_empty() {
+            // No step follows in which it could be told.
+            self.outbox.flush();
+        }
         self.publish();
         Ok(ControlFlow::Continue(()))
     }
@@ -105,17 +114,16 @@ impl<C: Compute> Engine<C> {
         let id = self.arrived;
         self.arrived += 1;
         self.scheduler.submit(id, job.request.client, &job.request.prompt);
-        self.jobs.insert(id, Sequence::new(job, max_tokens, &self.tokenizer));
+        let (sequence, sink) = Sequence::new(job, max_tokens, &self.tokenizer);
+        self.jobs.insert(id, sequence);
+        self.outbox.open(id, sink);
     }
 
     /// Jobs whose turn it is begin.
     fn admit(&mut self) {
         for id in self.scheduler.admit() {
-            let Some(sequence) = self.jobs.get_mut(&id) else { unreachable!("the scheduler has no others") };
-            self.queue.begun(&sequence.key);
-            if sequence.send(Event::Started).is_err() {
-                self.leave(id, Leaves::Disconnected);
-            }
+            self.queue.begun(&self.jobs[&id].key);
+            self.outbox.put(id, Event::Started);
         }
     }
 
@@ -148,9 +156,11 @@ impl<C: Compute> Engine<C> {
         }
     }
 
-    /// One forward pass of what is planned, and a token for each sequence that is up to date.
+    /// One forward pass of what is planned, and a token for each sequence that is up to date. Meanwhile clients hear of the step
+    /// before.
     fn step(&mut self) -> Result<(), ModelError> {
         if self.scheduler.planned().is_empty() {
+            self.outbox.flush();
             return Ok(());
         }
         self.batch.clear();
@@ -177,7 +187,7 @@ impl<C: Compute> Engine<C> {
         }
         let rows: Vec<Row<'_>> =
             up_to_date.iter().zip(choices).map(|(id, choice)| self.jobs[id].row(choice)).collect();
-        let chosen = self.compute.step(&self.batch, &rows)?;
+        let chosen = self.compute.step(&self.batch, &rows, &mut || self.outbox.flush())?;
         self.scheduler.computed();
 
         for (id, token) in up_to_date.into_iter().zip(chosen) {
@@ -188,10 +198,13 @@ impl<C: Compute> Engine<C> {
             }
             let Some(sequence) = self.jobs.get_mut(&id) else { unreachable!("it was planned") };
             let chosen = token.id;
-            match sequence.accept(token, &self.tokenizer) {
-                Outcome::Goes => self.scheduler.push(id, chosen),
-                Outcome::Ended(reason) => self.leave(id, Leaves::Ended(reason)),
-                Outcome::Disconnected => self.leave(id, Leaves::Disconnected),
+            let (text, ended) = sequence.accept(token, &self.tokenizer);
+            if let Some(event) = text {
+                self.outbox.put(id, event);
+            }
+            match ended {
+                None => self.scheduler.push(id, chosen),
+                Some(reason) => self.leave(id, Leaves::Ended(reason)),
             }
         }
         Ok(())
@@ -213,17 +226,19 @@ impl<C: Compute> Engine<C> {
 
     /// A job leaves: its pages and its id are free before its client hears of it.
     fn leave(&mut self, id: Id, how: Leaves) {
-        let Some(mut sequence) = self.jobs.remove(&id) else { return };
+        let Some(sequence) = self.jobs.remove(&id) else { return };
         self.scheduler.remove(id);
         self.queue.finished(&sequence.key);
         self.publish();
         match how {
-            Leaves::Ended(reason) => sequence.end(reason),
-            Leaves::Failed(error) => {
-                // Whether anybody still listens makes no difference any more.
-                let _ = sequence.send(Event::Error(error));
+            Leaves::Ended(reason) => {
+                let (rest, end) = sequence.end(reason);
+                for event in rest.into_iter().chain([end]) {
+                    self.outbox.put(id, event);
+                }
             }
-            Leaves::Disconnected => {}
+            Leaves::Failed(error) => self.outbox.put(id, Event::Error(error)),
+            Leaves::Disconnected => self.outbox.close(id),
         }
     }
 
@@ -232,6 +247,7 @@ impl<C: Compute> Engine<C> {
         tracing::error!(event = "error", severity = "CRITICAL", error = %error, "the device failed: the engine stops");
         let told = fault(&error);
         self.stop_all(&told);
+        self.outbox.flush();
         for mut job in self.queue.fail(error.to_string()) {
             let _ = job.sink.send(Event::Error(told.clone()));
         }

@@ -7,6 +7,7 @@ mod engine;
 mod fault;
 mod handle;
 mod logprobs;
+mod outbox;
 pub(crate) mod sampler;
 mod sequence;
 mod stop;

@@ -11,14 +11,13 @@ use crate::engine::adjust::Adjustments;
 use crate::engine::sampler::Row;
 use crate::engine::stop::{Decided, StopMatcher};
 use crate::engine::{Job, JobKey};
-use crate::request::{Chosen, Completion, Disconnected, Event, EventSink, Sampling, StopReason};
+use crate::request::{Chosen, Completion, Event, EventSink, Sampling, StopReason};
 use crate::tokenizer::{Detokenizer, Tokenizer};
 
 /// A job that waits or is being computed.
 pub(crate) struct Sequence {
     pub(crate) key: JobKey,
     pub(crate) deadline: Instant,
-    sink: Box<dyn EventSink>,
     sampling: Sampling,
     /// Prompt and generated tokens.
     tokens: Vec<u32>,
@@ -40,28 +39,18 @@ pub(crate) struct Sequence {
     first_token: Option<Instant>,
 }
 
-/// What a generated token led to.
-pub(crate) enum Outcome {
-    /// More to come.
-    Goes,
-    /// The completion is whole.
-    Ended(StopReason),
-    /// Nobody listens.
-    Disconnected,
-}
-
 impl Sequence {
-    pub(crate) fn new(job: Job, max_tokens: usize, tokenizer: &Arc<Tokenizer>) -> Self {
+    /// Of a job, whose sink is given back.
+    pub(crate) fn new(job: Job, max_tokens: usize, tokenizer: &Arc<Tokenizer>) -> (Self, Box<dyn EventSink>) {
         let Job { request, sink, deadline } = job;
         let random = Pcg64::seed_from_u64(request.sampling.seed);
         // Of a sequence that ignores them they are tokens like any other.
         let withheld = request.min_tokens > 0 && !request.ignore_eos;
         let forbidden = if withheld { tokenizer.ends() } else { &[] };
         let adjustments = Adjustments::new(&request.sampling, &request.prompt, forbidden);
-        Self {
+        let sequence = Self {
             key: JobKey { client: request.client, id: request.job_id },
             deadline,
-            sink,
             sampling: request.sampling,
             prompt: request.prompt.len(),
             tokens: request.prompt,
@@ -76,7 +65,8 @@ impl Sequence {
             unsent: Vec::new(),
             sent: 0,
             first_token: None,
-        }
+        };
+        (sequence, sink)
     }
 
     /// Prompt and generated tokens.
@@ -96,12 +86,16 @@ impl Sequence {
         Row { choice, adjustments, logprobs: self.logprobs }
     }
 
-    /// Takes in the token that was chosen and sends what text became certain.
-    pub(crate) fn accept(&mut self, chosen: Chosen, tokenizer: &Tokenizer) -> Outcome {
+    /// Takes in the token that was chosen: what text became certain, and why the completion is whole if it is.
+    pub(crate) fn accept(
+        &mut self,
+        chosen: Chosen,
+        tokenizer: &Tokenizer,
+    ) -> (Option<Event>, Option<StopReason>) {
         let id = chosen.id;
         self.first_token.get_or_insert_with(Instant::now);
         if tokenizer.is_end(id) && !self.ignore_eos {
-            return Outcome::Ended(StopReason::EndOfSequence);
+            return (None, Some(StopReason::EndOfSequence));
         }
         self.tokens.push(id);
         self.unsent.push(chosen);
@@ -123,10 +117,7 @@ impl Sequence {
             // With the last token's own text, so that no job has more texts than tokens, and an end of sequence.
             text += &self.rest();
         }
-        if self.send_text(text).is_err() {
-            return Outcome::Disconnected;
-        }
-        ended.map_or(Outcome::Goes, Outcome::Ended)
+        (self.tell(text), ended)
     }
 
     /// The text that was held back, when no token follows.
@@ -141,26 +132,23 @@ impl Sequence {
         self.tokens.len() - self.prompt
     }
 
-    pub(crate) fn send(&mut self, event: Event) -> Result<(), Disconnected> {
-        self.sink.send(event)
-    }
-
-    fn send_text(&mut self, text: String) -> Result<(), Disconnected> {
+    /// The event of a text, if there is any.
+    fn tell(&mut self, text: String) -> Option<Event> {
         if text.is_empty() {
-            return Ok(());
+            return None;
         }
         self.sent += 1;
         let tokens = std::mem::take(&mut self.unsent);
-        self.send(Event::Token { index: self.sent - 1, text, tokens })
+        Some(Event::Token { index: self.sent - 1, text, tokens })
     }
 
-    /// Sends the text that is still held back, then the end.
-    pub(crate) fn end(mut self, reason: StopReason) {
-        // Whether anybody still listens makes no difference any more.
-        if !matches!(reason, StopReason::StopSequence(_)) {
-            let rest = self.rest();
-            let _ = self.send_text(rest);
-        }
+    /// The text that is still held back, then the end.
+    pub(crate) fn end(mut self, reason: StopReason) -> (Option<Event>, Event) {
+        let rest = match reason {
+            StopReason::StopSequence(_) => String::new(),
+            StopReason::MaxTokens | StopReason::EndOfSequence => self.rest(),
+        };
+        let rest = self.tell(rest);
         let ids: Vec<u8> = self.tokens[self.prompt..].iter().flat_map(|id| id.to_le_bytes()).collect();
         let completion = Completion {
             tokens_in: self.prompt as u32,
@@ -170,6 +158,6 @@ impl Sequence {
             tokens: std::mem::take(&mut self.unsent),
             output_hash: *blake3::hash(&ids).as_bytes(),
         };
-        let _ = self.sink.send(Event::End(completion));
+        (rest, Event::End(completion))
     }
 }

@@ -53,7 +53,15 @@ pub(super) fn mix(a: u64, b: u64) -> u64 {
 }
 
 impl Compute for Fake {
-    fn step(&mut self, batch: &Batch, rows: &[Row<'_>]) -> Result<Vec<Chosen>, ModelError> {
+    fn step(
+        &mut self,
+        batch: &Batch,
+        rows: &[Row<'_>],
+        meanwhile: &mut dyn FnMut(),
+    ) -> Result<Vec<Chosen>, ModelError> {
+        if !self.fails {
+            meanwhile();
+        }
         assert_eq!(batch.outputs(), rows.len());
         self.steps += 1;
         let pages: Vec<&[u32]> = batch.pages().collect();
