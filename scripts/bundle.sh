@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Collects stripped test, bench and server executables and what they read into dist/worker-orcd-bundle/ and a
-# .tar.gz beside it: unpacked on a machine with a GPU and no Rust, its run.sh runs the whole suite, and
+# .tar.xz beside it: unpacked on a machine with a GPU and no Rust, its run.sh runs the whole suite, and
 # scripts/generate_gate1_report.sh --bundle . the tests behind Gate 1.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -40,5 +40,5 @@ git describe --always --dirty >"$bundle/COMMIT"
 cp scripts/bundle-run.sh "$bundle/run.sh"
 cp scripts/generate_gate1_report.sh scripts/gate1.py "$bundle/scripts"
 cp tests/gate1.toml "$bundle"
-tar -C dist -czf dist/worker-orcd-bundle.tar.gz worker-orcd-bundle
-du -sh "$bundle" dist/worker-orcd-bundle.tar.gz
+tar -C dist -cJf dist/worker-orcd-bundle.tar.xz worker-orcd-bundle
+du -sh "$bundle" dist/worker-orcd-bundle.tar.xz
