@@ -169,10 +169,19 @@ fn attention(model: Model, tensor_core: bool) -> Vec<Row> {
                 }));
             }
         }
+        if lengths == [4096] {
+            let shape = format!("{name} one token of 4096 through a window of 128, with sinks");
+            rows.push(row("attention/f32", shape.clone(), move || {
+                Attend::new(kv_heads, group, head_dim, lengths, last, 1.0).through(128).with_sinks(1.0)
+            }));
+            rows.push(row("flash/whole_f16", shape, move || {
+                Flash::new(Float::F16, heads, &[Run::last(4096, 1)], 1.0).within(128).with_sinks(1.0)
+            }));
+        }
         if last == 1 {
             rows.push(row("flash/merge", shape, move || {
                 let positions: Vec<u32> = lengths.iter().map(|&length| length as u32 - 1).collect();
-                Merge::new(kv_heads * group, head_dim, &positions, 1.0)
+                Merge::new(kv_heads * group, head_dim, &positions, 1.0, 0)
             }));
         }
     }

@@ -9,7 +9,7 @@ use crate::model::linear::Linear;
 use crate::model::weights::{Loader, Matrix};
 use crate::model::{Activations, ModelError};
 use crate::numerics::Numerics;
-use crate::ops::{self, Addend, RopeTable};
+use crate::ops::{self, Addend, AttentionLayer, RopeTable};
 use crate::products::Products;
 
 /// The weights.
@@ -118,7 +118,7 @@ impl Block {
         let pairing = config.rope.pairing;
         ops::rope(device, pairing, rope, heads, batch, &self.qkv, normed, wide, cache, layer)?;
         let form = self.attention_output.form();
-        ops::attention(device, heads, batch, cache, layer, attended.values())?;
+        ops::attention(device, heads, batch, cache, AttentionLayer::plain(layer), attended.values())?;
         ops::round(device, attended, form, tokens)?;
         ops::multiply(device, products, &self.attention_output, attended, tokens, narrow)?;
         let added = Addend { w: &self.attention_output, x: attended, sums: narrow, tokens };

@@ -17,7 +17,7 @@ use crate::model::weights::{Matrix, Stored};
 use crate::numerics::Form;
 use crate::rows::{Rows, nothing};
 
-pub use attention::{Heads, RopeTable, attention, rope};
+pub use attention::{AttentionLayer, Heads, RopeTable, attention, rope};
 pub use multiply::{logits, multiply};
 pub use sample::{Change, change, logprobs, sample};
 
