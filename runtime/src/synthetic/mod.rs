@@ -17,8 +17,23 @@ pub use shape::{SHAPES, Shape};
 pub use write::{WriteError, write};
 
 /// Types that a synthetic model's matrices can be stored in.
-pub const QUANTS: [TensorType; 5] =
-    [TensorType::BF16, TensorType::F16, TensorType::Q8_0, TensorType::Q4_0, TensorType::Q4_1];
+pub const QUANTS: [TensorType; 15] = [
+    TensorType::BF16,
+    TensorType::F16,
+    TensorType::Q8_0,
+    TensorType::Q4_0,
+    TensorType::Q4_1,
+    TensorType::Q5_0,
+    TensorType::Q5_1,
+    TensorType::Q2_K,
+    TensorType::Q3_K,
+    TensorType::Q4_K,
+    TensorType::Q5_K,
+    TensorType::Q6_K,
+    TensorType::IQ4_NL,
+    TensorType::IQ4_XS,
+    TensorType::MXFP4,
+];
 
 /// The type of this name, such as `q4_0`.
 ///
