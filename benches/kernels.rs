@@ -31,7 +31,7 @@ use cases::residual::Addition;
 use cases::rope::{Pairing, Turn};
 use cases::rows::Rounded;
 use cases::sample::{Change, Changed, Draw, Way};
-use cases::stored::Stored;
+use cases::stored::{Layout, Stored};
 use cases::swiglu::Gate;
 use cases::{Case, Entry, Stage, flash, matmul, matvec, qmatmul, rope};
 
@@ -98,6 +98,11 @@ const SMOLLM2: Model =
 const LLAMA_8B: Model =
     Model { name: "8B", kv_heads: 8, group: 4, head_dim: 128, n: 4096, ffn: 14_336, vocab: 128_256 };
 
+/// Types whose values are stored in blocks.
+fn quantised() -> impl Iterator<Item = Stored> {
+    Stored::ALL.iter().copied().filter(|stored| stored.is_quantised())
+}
+
 /// Matrix x few rows.
 fn products(tensor_core: bool) -> Vec<Row> {
     let mut rows = Vec::new();
@@ -105,11 +110,12 @@ fn products(tensor_core: bool) -> Vec<Row> {
     // Gate and up stacked, down, Q with K and V, logits.
     let stacked = [(28_672, 4096), (4096, 14_336), (6144, 4096), (128_256, 4096)];
     let on_tensor_core: Vec<_> = if tensor_core { [shapes, stacked].concat() } else { shapes[..1].to_vec() };
-    for stored in Stored::ALL {
-        for (n, k) in shapes {
+    for &stored in Stored::ALL {
+        // SmolLM2's rows are no super-blocks.
+        for (n, k) in shapes.map(|(n, k)| (n, stored.row_length(k))) {
             for m in [1, 8] {
                 let shape = format!("{n}x{k} m={m}");
-                rows.push(row(format!("matvec/{}", stored.name()), shape, move || {
+                rows.push(row(format!("matvec/{}", stored.lower()), shape, move || {
                     matvec::Product::new(stored, m, n, k, m)
                 }));
             }
@@ -122,15 +128,16 @@ fn products(tensor_core: bool) -> Vec<Row> {
                     matmul::Product::new(float, n, k, m, 1)
                 }));
             }
-            for stored in [Stored::Q8_0, Stored::Q4_0, Stored::Q4_1] {
-                rows.push(row(format!("qmatmul/{}", stored.name()), format!("{n}x{k} m={m}"), move || {
+            for stored in quantised() {
+                let k = stored.row_length(k);
+                rows.push(row(format!("qmatmul/{}", stored.lower()), format!("{n}x{k} m={m}"), move || {
                     qmatmul::Product::new(stored, n, k, m, 1)
                 }));
             }
         }
     }
-    for stored in [Stored::Q8_0, Stored::Q4_0, Stored::Q4_1] {
-        rows.push(row(format!("dequantise/{}", stored.name()), "4096x4096", move || {
+    for stored in quantised() {
+        rows.push(row(format!("dequantise/{}", stored.lower()), "4096x4096", move || {
             Weights::new(stored, 4096 * 4096)
         }));
     }

@@ -28,8 +28,21 @@ use worker_orcd::images::IMAGES;
 use case::{Case, Subject};
 use reference::agrees_with_the_reference;
 
-const FIXTURES: [&str; 7] =
-    ["llama-f32", "llama-f16", "llama-bf16", "llama-q8_0", "llama-q4_0", "llama-q4_1", "llama31-f32"];
+const FIXTURES: [&str; 13] = [
+    "llama-f32",
+    "llama-f16",
+    "llama-bf16",
+    "llama-q8_0",
+    "llama-q4_0",
+    "llama-q4_1",
+    "llama-q5_0",
+    "llama-q5_1",
+    "llama-q4_k",
+    "llama-q5_k",
+    "llama-q6_k",
+    "llama-mxfp4",
+    "llama31-f32",
+];
 
 /// What is proved of a model's bits.
 type Proof = fn(&Case) -> Result<(), Failed>;

@@ -26,7 +26,6 @@ use cache::Cache;
 use config::ModelConfig;
 pub use error::ModelError;
 use llama::Llama;
-use weights::Stored;
 
 /// What a step computes on its way, one buffer a role.
 struct Activations {
@@ -250,7 +249,7 @@ impl Model {
 /// The form of the KV cache: that of the rows before the first block's queries.
 fn cache_form(gguf: &Gguf, numerics: Numerics) -> Form {
     let tensor = gguf.tensor("blk.0.attn_q.weight");
-    tensor.and_then(|tensor| Stored::from(tensor.ty)).map_or(Form::F32, |stored| numerics.form(stored))
+    tensor.and_then(|tensor| tensor.ty.stored()).map_or(Form::F32, |stored| numerics.form(stored))
 }
 
 impl Activations {
