@@ -28,8 +28,18 @@ use worker_orcd::images::IMAGES;
 use case::{Case, Subject};
 use reference::agrees_with_the_reference;
 
-const FIXTURES: [&str; 7] =
-    ["llama-f32", "llama-f16", "llama-bf16", "llama-q8_0", "llama-q4_0", "llama-q4_1", "llama31-f32"];
+const FIXTURES: [&str; 10] = [
+    "llama-f32",
+    "llama-f16",
+    "llama-bf16",
+    "llama-q8_0",
+    "llama-q4_0",
+    "llama-q4_1",
+    "llama31-f32",
+    "qwen2-f32",
+    "phi3-f32",
+    "phi3-longrope-f16",
+];
 
 /// What is proved of a model's bits.
 type Proof = fn(&Case) -> Result<(), Failed>;

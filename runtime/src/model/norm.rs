@@ -1,0 +1,37 @@
+//! The norms before a layer's parts.
+
+use crate::device::Buffer;
+use crate::model::ModelError;
+use crate::model::weights::Loader;
+
+/// A norm of rows, by its weights.
+pub enum Norm {
+    /// Root-mean-square norm, see [`kernels::norm`].
+    Rms(Scale),
+}
+
+/// What a normed row is multiplied by.
+pub struct Scale {
+    /// `[n]`.
+    pub w: Buffer<f32>,
+    /// Added to the mean of squares.
+    pub epsilon: f32,
+}
+
+impl Norm {
+    /// `{name}.weight` of `n` values.
+    ///
+    /// # Errors
+    /// See [`Loader::vector`].
+    pub fn rms(load: &mut Loader<'_>, name: &str, n: usize, epsilon: f32) -> Result<Self, ModelError> {
+        let w = load.vector(&format!("{name}.weight"), n)?;
+        Ok(Self::Rms(Scale { w, epsilon }))
+    }
+
+    /// Elements in a row.
+    pub fn width(&self) -> usize {
+        match self {
+            Self::Rms(scale) => scale.w.len(),
+        }
+    }
+}
