@@ -28,7 +28,7 @@ use worker_orcd::images::IMAGES;
 use case::{Case, Subject};
 use reference::agrees_with_the_reference;
 
-const FIXTURES: [&str; 13] = [
+const FIXTURES: [&str; 18] = [
     "llama-f32",
     "llama-f16",
     "llama-bf16",
@@ -42,6 +42,11 @@ const FIXTURES: [&str; 13] = [
     "llama-q6_k",
     "llama-mxfp4",
     "llama31-f32",
+    "qwen2-f32",
+    "qwen3-f32",
+    "gpt2-f32",
+    "phi3-f32",
+    "phi3-longrope-f16",
 ];
 
 /// What is proved of a model's bits.

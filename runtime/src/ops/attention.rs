@@ -1,18 +1,15 @@
-//! From the products of Q, K and V to what attention gives.
+//! From queries and the cache to what attention gives.
 
-use cuda_std::{In, Kernel, Value};
+use cuda_std::In;
 use kernels::flash::Flash;
-use kernels::rope::Rope;
-use kernels::{attention, flash, rope};
+use kernels::{attention, flash};
 
 use super::Done;
 use crate::batch::BatchBuffers;
 use crate::device::{Buffer, Device};
 use crate::model::cache::{Cache, Half, KvLayer, Partials, Store};
-use crate::model::config::Pairing;
-use crate::model::linear::Linear;
 use crate::numerics::Form;
-use crate::rows::{Rows, nothing, nothing_out};
+use crate::rows::{nothing, nothing_out};
 
 /// How the heads of a layer share its rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +20,14 @@ pub struct Heads {
     pub kv: usize,
     /// Elements of a head.
     pub dim: usize,
+}
+
+impl Heads {
+    /// Elements of Q, K and V.
+    pub fn rows(self) -> [usize; 3] {
+        let kv = self.kv * self.dim;
+        [self.query * self.dim, kv, kv]
+    }
 }
 
 /// What is a layer's own in attention.
@@ -54,93 +59,6 @@ impl AttentionLayer<'_> {
     unsafe fn sinks(&self, heads: Heads) -> In<f32> {
         // SAFETY: the caller's promise.
         self.sinks.map_or_else(nothing, |sinks| unsafe { sinks.view(0, heads.query) })
-    }
-}
-
-/// Cosines and sines for every position of the context.
-pub struct RopeTable {
-    /// `[context, rotated / 2, 2]`.
-    pub angles: Buffer<f32>,
-    /// Elements of a head that turn.
-    pub rotated: usize,
-}
-
-/// Turns Q and K, the first two products of `w` with `x`, by their positions; K and V, the third, go to their pages of
-/// layer `layer`, and Q to the cache's queries.
-#[allow(clippy::too_many_arguments, reason = "each is one operand")]
-pub fn rope(
-    device: &Device,
-    pairing: Pairing,
-    table: &RopeTable,
-    heads: Heads,
-    batch: &BatchBuffers,
-    w: &Linear,
-    x: &Rows,
-    sums: &Buffer<f32>,
-    cache: &Cache,
-    layer: usize,
-) -> Done {
-    let task = RopeTask { table, heads, batch, w, x, sums, layer };
-    match cache {
-        Cache::Full(store) => {
-            let kernel = match pairing {
-                Pairing::Interleaved => &rope::INTERLEAVED_F32,
-                Pairing::SplitHalf => &rope::SPLIT_HALF_F32,
-            };
-            task.run(device, kernel, store)
-        }
-        Cache::Half(Half { form, store, .. }) => {
-            let kernel = match (pairing, form) {
-                (Pairing::Interleaved, Form::Bf16) => &rope::INTERLEAVED_BF16,
-                (Pairing::Interleaved, _) => &rope::INTERLEAVED_F16,
-                (Pairing::SplitHalf, Form::Bf16) => &rope::SPLIT_HALF_BF16,
-                (Pairing::SplitHalf, _) => &rope::SPLIT_HALF_F16,
-            };
-            task.run(device, kernel, store)
-        }
-    }
-}
-
-/// [`rope`]'s operands, whatever the type of the cache.
-struct RopeTask<'a> {
-    table: &'a RopeTable,
-    heads: Heads,
-    batch: &'a BatchBuffers,
-    w: &'a Linear,
-    x: &'a Rows,
-    sums: &'a Buffer<f32>,
-    layer: usize,
-}
-
-impl RopeTask<'_> {
-    fn run<V: Value>(&self, device: &Device, kernel: &'static Kernel<Rope<V>>, store: &Store<V>) -> Done {
-        let Self { table, heads, batch, .. } = *self;
-        assert!(table.rotated <= heads.dim, "more elements turn than a head has");
-        assert_eq!(self.w.rows(), (heads.query + 2 * heads.kv) * heads.dim, "Q, K and V of other sizes");
-        let KvLayer { keys, values } = &store.layers[self.layer];
-        let tokens = batch.loaded().tokens;
-        // SAFETY: the views have the sizes the kernel documents; positions were checked against the context; slots come
-        // from the page pool, each once.
-        unsafe {
-            let product = |i| self.w.product(i, self.x, tokens, self.sums, self.w.form().rounding());
-            let args = Rope {
-                q: product(0),
-                k: product(1),
-                v: product(2),
-                table: table.angles.view(0, table.angles.len()),
-                positions: batch.positions(),
-                slots: batch.slots(),
-                queries: store.queries.view_mut(0, tokens * heads.query * heads.dim),
-                key_pages: keys.view_mut(0, keys.len()),
-                value_pages: values.view_mut(0, values.len()),
-                tokens: tokens as u32,
-                heads: heads.query as u32,
-                kv_heads: heads.kv as u32,
-                head_dim: heads.dim as u32,
-                rotated: table.rotated as u32,
-            };
-            device.launch(kernel, &args)
-        }
     }
 }
 
