@@ -28,7 +28,7 @@ use worker_orcd::images::IMAGES;
 use case::{Case, Subject};
 use reference::agrees_with_the_reference;
 
-const FIXTURES: [&str; 12] = [
+const FIXTURES: [&str; 16] = [
     "llama-f32",
     "llama-f16",
     "llama-bf16",
@@ -37,10 +37,14 @@ const FIXTURES: [&str; 12] = [
     "llama-q4_1",
     "llama31-f32",
     "qwen2-f32",
+    "qwen2-bf16",
+    "qwen2-yarn-f16",
     "qwen3-f32",
-    "gpt2-f32",
+    "qwen3-f16",
     "phi3-f32",
     "phi3-longrope-f16",
+    "gpt2-f32",
+    "gpt2-f16",
 ];
 
 /// What is proved of a model's bits.
@@ -97,12 +101,22 @@ fn prove(test: Proof, case: &Case) -> Result<(), Failed> {
 fn trials_of(case: &Case) -> Vec<Trial> {
     let mut trials = Vec::new();
     if let Subject::Fixture(name) = case.subject {
-        let (path, device, numerics) = (common::data(&format!("{name}.gguf")), case.device, case.numerics);
-        let test = move || {
-            let _alone = (device != DeviceChoice::Cpu).then(gpu);
-            agrees_with_the_reference(&path, name, device, numerics, None)
+        let (device, numerics) = (case.device, case.numerics);
+        let agrees = |golden: String| {
+            let path = common::data(&format!("{name}.gguf"));
+            move || {
+                let _alone = (device != DeviceChoice::Cpu).then(gpu);
+                agrees_with_the_reference(&path, &golden, device, numerics, None)
+            }
         };
-        trials.push(Trial::test(format!("{case}/agrees_with_the_reference"), test));
+        trials.push(Trial::test(format!("{case}/agrees_with_the_reference"), agrees(name.to_owned())));
+        if name == "phi3-longrope-f16" {
+            let agrees = agrees(format!("{name}.long"));
+            trials.push(Trial::test(format!("{case}/agrees_with_the_reference_in_a_long_context"), agrees));
+        }
+        let of = case.clone();
+        let every = move || prove(reference::every_position, &of);
+        trials.push(Trial::test(format!("{case}/agrees_with_the_reference_at_every_position"), every));
     }
     for (proves, test) in proofs(case).into_iter().chain(of_sampling(case)) {
         let of = case.clone();
