@@ -124,7 +124,15 @@ fn what_is_not_understood_is_refused_by_name() {
         let error = config(architecture, fields).expect_err(part);
         assert!(error.contains(part) && !error.contains('\n'), "{error}");
     }
-    // One that no position reaches is none.
-    let window = [("attention.sliding_window", Size(4096))];
-    assert_eq!(config("qwen2", &window).expect("a configuration").window, 0);
+}
+
+#[test]
+fn a_window_is_that_of_every_layer_or_none_that_a_position_reaches() {
+    let window = |architecture, size| {
+        config(architecture, &[("attention.sliding_window", Size(size))]).map(|config| config.window)
+    };
+    for architecture in ["llama", "phi3"] {
+        assert_eq!([0, 64, 4095, 4096].map(|size| window(architecture, size)), [0, 64, 4095, 0].map(Ok));
+    }
+    assert_eq!(window("qwen2", 4096), Ok(0));
 }

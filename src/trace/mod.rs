@@ -12,7 +12,6 @@ use runtime::batch::BatchLimits;
 use runtime::device::DeviceError;
 use runtime::gguf::{Gguf, GgufError};
 use runtime::kv_cache::pages_for;
-use runtime::model::weights::Stored;
 use runtime::model::{Model, ModelError, Plan};
 use runtime::numerics::{Form, Numerics};
 use runtime::trace::{Layer, PromptTrace, trace_prompt};
@@ -61,7 +60,7 @@ pub struct Args {
 /// exactly in f32 numerics, so that their type makes no difference there.
 fn tolerance(numerics: Numerics, gguf: &Gguf) -> f64 {
     let stored = gguf.tensors().iter().filter(|tensor| tensor.dims.len() > 1);
-    let stored = stored.filter_map(|tensor| Stored::from(tensor.ty));
+    let stored = stored.filter_map(|tensor| tensor.ty.stored());
     let of = |stored| match numerics.form(stored) {
         Form::F32 => 1e-4,
         Form::F16 => 5e-3,

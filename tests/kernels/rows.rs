@@ -8,7 +8,7 @@ use crate::cases::float::Float;
 use crate::cases::gelu::Activation;
 use crate::cases::norm::Norm;
 use crate::cases::rows::Rounded;
-use crate::cases::stored::Stored;
+use crate::cases::stored::{Layout, Stored};
 use crate::cases::swiglu::Gate;
 use crate::cases::{Case, Entry, layer_norm, matmul, matvec, qmatmul};
 use crate::trials::run;
@@ -53,7 +53,7 @@ pub(crate) fn of_matmul(float: Float, device: &Device) -> Result<(), Failed> {
 }
 
 pub(crate) fn of_qmatmul(stored: Stored, device: &Device) -> Result<(), Failed> {
-    let among = qmatmul::Product::new(stored, 37, 608, 17, 4);
+    let among = qmatmul::Product::new(stored, 37, stored.row_length(608), 17, 4);
     same_alone(device, &among, among.m, |row| among.row(row))
 }
 
@@ -94,14 +94,14 @@ pub(crate) fn of_rounding(form: Float, device: &Device) -> Result<(), Failed> {
     same_alone(device, &among, 17, |row| Rounded { x: among.x[row * 600..][..600].to_vec(), ..among })
 }
 
-/// Dequantised to f16 and multiplied as such, weights give the bits of the product that dequantises on its way.
+/// Dequantised to 16 bits and multiplied as such, weights give the bits of the product that dequantises on its way.
 pub(crate) fn dequantised_before_is_dequantised_on_the_way(
     stored: Stored,
     device: &Device,
 ) -> Result<(), Failed> {
     let run = |case: &dyn Case| run(case, device, Entry::Device(device));
     for (n, k, m, spread) in [(48, 576, 17, 3), (33, 64, 1, 10), (200, 1536, 3, 1)] {
-        let product = qmatmul::Product::new(stored, n, k, m, spread);
+        let product = qmatmul::Product::new(stored, n, stored.row_length(k), m, spread);
         let halves = run(&product.weights())?.swap_remove(0);
         let halves = halves.as_chunks().0.iter().map(|&bytes| u16::from_le_bytes(bytes)).collect();
         same_bits(&run(&product)?[0], &run(&product.with_halves(halves))?[0])?;

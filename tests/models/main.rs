@@ -28,14 +28,21 @@ use worker_orcd::images::IMAGES;
 use case::{Case, Subject};
 use reference::agrees_with_the_reference;
 
-const FIXTURES: [&str; 16] = [
+const FIXTURES: &[&str] = &[
     "llama-f32",
     "llama-f16",
     "llama-bf16",
     "llama-q8_0",
     "llama-q4_0",
     "llama-q4_1",
+    "llama-q5_0",
+    "llama-q5_1",
+    "llama-q4_k",
+    "llama-q5_k",
+    "llama-q6_k",
+    "llama-mxfp4",
     "llama31-f32",
+    "llama-window-f16",
     "qwen2-f32",
     "qwen2-bf16",
     "qwen2-yarn-f16",
@@ -43,6 +50,7 @@ const FIXTURES: [&str; 16] = [
     "qwen3-f16",
     "phi3-f32",
     "phi3-longrope-f16",
+    "phi3-window-bf16",
     "gpt2-f32",
     "gpt2-f16",
 ];
@@ -74,8 +82,8 @@ fn main() {
         };
         for numerics in [Numerics::F32, Numerics::Tc] {
             let mut of_numerics = with_smollm2(&model, device, numerics);
-            let fixtures = FIXTURES.map(Subject::Fixture);
-            for subject in fixtures.into_iter().chain(QUANTS.map(Subject::Drawn)) {
+            let fixtures = FIXTURES.iter().map(|name| Subject::Fixture(name));
+            for subject in fixtures.chain(QUANTS.map(Subject::Drawn)) {
                 of_numerics.extend(trials_of(&Case { subject, device, numerics }));
             }
             trials.extend(of_numerics.into_iter().map(on_device));
