@@ -23,6 +23,7 @@ use cases::dequantise::Weights;
 use cases::embed::Lookup;
 use cases::flash::{Flash, Path, Run};
 use cases::float::Float;
+use cases::gelu::Activation;
 use cases::logits::Finished;
 use cases::logprobs::Likely;
 use cases::merge::Merge;
@@ -33,7 +34,7 @@ use cases::rows::Rounded;
 use cases::sample::{Change, Changed, Draw, Way};
 use cases::stored::{Layout, Stored};
 use cases::swiglu::Gate;
-use cases::{Case, Entry, Stage, flash, matmul, matvec, qmatmul, rope};
+use cases::{Case, Entry, Stage, flash, layer_norm, matmul, matvec, qmatmul, rope};
 
 /// More than any cache holds.
 const ROUND: usize = 256 << 20;
@@ -208,12 +209,19 @@ fn others(model: Model) -> Vec<Row> {
             row(kernel("norm/rms_"), shape("after an addition, m=8"), move || {
                 Norm::new(float, 8, n).with_product(0)
             }),
+            row(kernel("layer_norm/"), shape("after an addition, m=8"), move || {
+                layer_norm::Norm::new(float, 8, n).with_product(0)
+            }),
             row(kernel("swiglu/"), shape("m=8"), move || Gate::new(float, 8, ffn, 0)),
+            row(kernel("gelu/"), shape("m=8"), move || Activation::new(float, 8, ffn, 0)),
             row(kernel("rope/interleaved_"), shape("m=8"), move || {
                 Turn::new(Pairing::Interleaved, float, 8, heads, 0)
             }),
             row(kernel("rope/split_half_"), shape("m=8"), move || {
                 Turn::new(Pairing::SplitHalf, float, 8, heads, 0)
+            }),
+            row(kernel("rope/normed_split_half_"), shape("m=8"), move || {
+                Turn::new(Pairing::SplitHalf, float, 8, heads, 0).normed()
             }),
         ]);
     }

@@ -183,7 +183,8 @@ fn trace(args: &Args) -> Result<Traced, TraceError> {
     let (device, taken) = args.device.open(images::IMAGES, cache::images())?;
     let numerics = args.numerics.unwrap_or(Numerics::default_of(&device));
     tracing::info!(event = "startup", numerics = numerics.name(), "runs on {taken}");
-    let limits = BatchLimits { tokens: longest, sequences: 1, context: positions };
+    let context = golden.as_ref().and_then(|golden| golden.options.ctx).unwrap_or(0).max(positions);
+    let limits = BatchLimits { tokens: longest, sequences: 1, context };
     let plan = Plan { numerics, limits, pages: pages_for(positions) };
     let mut model = Model::load(&device, &gguf, plan, &mut |_, _| ())?;
 

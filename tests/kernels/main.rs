@@ -113,7 +113,11 @@ fn of_floats(float: Float) -> Vec<Trial> {
     let name = float.name();
     let mut trials = suite(&format!("expert_swiglu/{name}"), move |_| cases::expert_rows::activations(float));
     trials.extend(suite(&format!("norm/rms_{name}"), move |_| cases::norm::cases(float)));
+    trials.extend(suite(&format!("layer_norm/{name}"), move |_| cases::layer_norm::cases(float)));
     trials.extend(suite(&format!("swiglu/{name}"), move |_| cases::swiglu::cases(float)));
+    trials.extend(suite(&format!("gelu/{name}"), move |_| cases::gelu::cases(float)));
+    trials
+        .extend(suite(&format!("rope/normed_split_half_{name}"), move |_| cases::rope::normed_cases(float)));
     for (pairing_name, pairing) in [("interleaved", Pairing::Interleaved), ("split_half", Pairing::SplitHalf)]
     {
         trials.extend(suite(&format!("rope/{pairing_name}_{name}"), move |_| {
@@ -122,6 +126,12 @@ fn of_floats(float: Float) -> Vec<Trial> {
     }
     trials.extend(relation(&format!("norm/rms_{name}/a_row_has_the_same_bits_alone"), move |device| {
         rows::of_norm(float, device)
+    }));
+    trials.extend(relation(&format!("layer_norm/{name}/a_row_has_the_same_bits_alone"), move |device| {
+        rows::of_layer_norm(float, device)
+    }));
+    trials.extend(relation(&format!("gelu/{name}/a_row_has_the_same_bits_alone"), move |device| {
+        rows::of_gelu(float, device)
     }));
     trials.extend(relation(&format!("swiglu/{name}/a_row_has_the_same_bits_alone"), move |device| {
         rows::of_swiglu(float, device)

@@ -6,13 +6,14 @@ use runtime::device::Device;
 use crate::cases::expect::same_bits;
 use crate::cases::expert_rows::Together;
 use crate::cases::float::Float;
+use crate::cases::gelu::Activation;
 use crate::cases::mixture::{Mixture, Shape, Way};
 use crate::cases::norm::Norm;
 use crate::cases::router::Choice;
 use crate::cases::rows::Rounded;
 use crate::cases::stored::{Layout, Stored};
 use crate::cases::swiglu::Gate;
-use crate::cases::{Case, Entry, matmul, matvec, qmatmul};
+use crate::cases::{Case, Entry, layer_norm, matmul, matvec, qmatmul};
 use crate::trials::run;
 
 /// Every output of `among` has `rows` parts, which are the outputs of the rows alone.
@@ -70,6 +71,22 @@ pub(crate) fn of_norm(form: Float, device: &Device) -> Result<(), Failed> {
 pub(crate) fn of_swiglu(form: Float, device: &Device) -> Result<(), Failed> {
     for (n, variant) in [(576, 7), (1000, 10)] {
         let among = Gate::new(form, 9, n, variant);
+        same_alone(device, &among, 9, |row| among.row(row))?;
+    }
+    Ok(())
+}
+
+pub(crate) fn of_layer_norm(form: Float, device: &Device) -> Result<(), Failed> {
+    for (n, variant) in [(576, 7), (1000, 10)] {
+        let among = layer_norm::Norm::new(form, 9, n).with_product(variant);
+        same_alone(device, &among, 9, |row| among.row(row))?;
+    }
+    Ok(())
+}
+
+pub(crate) fn of_gelu(form: Float, device: &Device) -> Result<(), Failed> {
+    for (n, variant) in [(576, 7), (1000, 10)] {
+        let among = Activation::new(form, 9, n, variant);
         same_alone(device, &among, 9, |row| among.row(row))?;
     }
     Ok(())

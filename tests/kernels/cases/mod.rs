@@ -10,6 +10,8 @@ pub(crate) mod expect;
 pub(crate) mod expert_rows;
 pub(crate) mod flash;
 pub(crate) mod float;
+pub(crate) mod gelu;
+pub(crate) mod layer_norm;
 pub(crate) mod logits;
 pub(crate) mod logprobs;
 pub(crate) mod matmul;
