@@ -1,6 +1,7 @@
 //! What a GGUF file says of its model.
 
 mod fields;
+mod mixture;
 mod rope;
 
 use crate::gguf::Gguf;
@@ -9,6 +10,7 @@ use crate::model::architecture::{Architecture, Positions, Window};
 use crate::ops::Heads;
 
 use fields::Fields;
+pub use mixture::Mixture;
 pub use rope::{Pairing, RopeConfig, Scaling};
 
 /// The shape of a model.
@@ -30,6 +32,10 @@ pub struct ModelConfig {
     pub context: usize,
     /// How many positions up to its own a token looks at; 0: at all.
     pub window: usize,
+    /// Layers 0, `window_every`, `2 window_every` and so on have the window, the others none.
+    pub window_every: usize,
+    /// The mixture of experts, where the feed-forward part is one.
+    pub mixture: Option<Mixture>,
     /// Added to the mean of squares in a norm.
     pub epsilon: f32,
     /// Rotary position embedding.
@@ -47,9 +53,7 @@ impl ModelConfig {
 
         let hidden = fields.size("embedding_length")?;
         let heads = heads(&fields, hidden)?;
-        if fields.optional("expert_count", Fields::number)?.unwrap_or(0) > 0 {
-            return Err(fields.wrong("expert_count", "mixtures of experts are not supported".to_owned()));
-        }
+        let mixture = Mixture::read(&fields, architecture)?;
         let context = fields.size_up_to("context_length", u32::MAX)?;
         let rope = match architecture.positions {
             Positions::Rotary(pairing) => RopeConfig::read(&fields, heads.dim, context, pairing)?,
@@ -64,9 +68,18 @@ impl ModelConfig {
             vocab: fields.vocab()?,
             context,
             window: window(&fields, architecture, context)?,
+            window_every: if let Window::EvenLayers = architecture.window { 2 } else { 1 },
+            mixture,
             epsilon: gguf.f32(&fields.key(architecture.epsilon))?,
             rope,
         })
+    }
+}
+
+impl ModelConfig {
+    /// Positions that a token sees at most in a layer, if it does not see all up to itself.
+    pub fn window_of(&self, layer: usize) -> Option<usize> {
+        (self.window > 0 && layer.is_multiple_of(self.window_every)).then_some(self.window)
     }
 }
 
@@ -94,10 +107,18 @@ fn heads(fields: &Fields<'_>, hidden: usize) -> Result<Heads, ModelError> {
 
 /// 0 where every token sees all positions before it.
 fn window(fields: &Fields<'_>, architecture: &Architecture, context: usize) -> Result<usize, ModelError> {
+    if let Window::EvenLayers = architecture.window {
+        let every = fields.optional("attention.sliding_window_pattern", Fields::number)?.unwrap_or(2);
+        if every != 2 {
+            let problem = format!("{every} is not supported, 2 is");
+            return Err(fields.wrong("attention.sliding_window_pattern", problem));
+        }
+        fields.size_up_to("attention.sliding_window", u32::MAX)?;
+    }
     let window = fields.optional("attention.sliding_window", Fields::number)?.unwrap_or(0) as usize;
     match architecture.window {
         _ if window == 0 || window >= context => Ok(0),
-        Window::EveryLayer => Ok(window),
+        Window::EveryLayer | Window::EvenLayers => Ok(window),
         Window::None => {
             Err(fields.wrong("attention.sliding_window", format!("a window of {window} is not supported")))
         }
