@@ -49,6 +49,31 @@ fn a_written_model_computes_the_same_bits_as_the_drawn_one() {
 }
 
 #[test]
+fn a_mixture_is_drawn_as_other_models_are() {
+    let shape = Shape::named("tiny-gpt-oss").expect("the shape for tests");
+    for quant in [TensorType::BF16, TensorType::Q8_0, TensorType::MXFP4] {
+        let model = synthetic::model(shape, quant, 7).expect("a header");
+        assert_eq!(model.tensor("blk.1.ffn_up_exps.weight").map(|tensor| tensor.ty), Some(quant));
+        let (here, there) = (trace(&model), trace(&written(&model)));
+        assert!(here == there, "{quant}: {:?} and {:?}", here.steps, there.steps);
+        assert!(here.final_logits.iter().all(|logit| logit.is_finite()));
+    }
+}
+
+#[test]
+fn gpt_oss_20b_is_as_large_as_its_files() {
+    let shape = Shape::named("gpt-oss-20b").expect("a shape");
+    let model = synthetic::model(shape, TensorType::MXFP4, 0).expect("a header");
+    let bytes = |of: &dyn Fn(&Tensor) -> bool| -> usize {
+        model.tensors().iter().filter(|&tensor| of(tensor)).map(|tensor| tensor.bytes.len()).sum()
+    };
+    // Three matrices of 2880 x 2880 for each of 32 experts in 24 blocks, 17 bytes for 32 values.
+    let experts = 24 * 3 * 32 * 2880 * 2880 / 32 * 17;
+    assert_eq!(bytes(&|tensor| tensor.ty == TensorType::MXFP4), experts);
+    assert!((13_500_000_000..14_500_000_000).contains(&bytes(&|_| true)), "{}", bytes(&|_| true));
+}
+
+#[test]
 fn a_written_model_takes_and_gives_text() {
     let gguf = written(&drawn(TensorType::Q8_0, 0));
     assert_eq!(gguf.quant_kind(), Some(TensorType::Q8_0));
@@ -156,7 +181,10 @@ fn a_shape_whose_rows_are_no_whole_super_blocks_is_refused() {
 
 #[test]
 fn names_that_are_not_known_are_answered_with_those_that_are() {
-    assert_eq!(Shape::named("llama"), Err("there are smollm2-135m, llama-3.2-1b, llama-3-8b".to_owned()));
+    assert_eq!(
+        Shape::named("llama"),
+        Err("there are smollm2-135m, llama-3.2-1b, llama-3-8b, gpt-oss-20b".to_owned())
+    );
     assert_eq!(synthetic::quant("q5"), Err(format!("there are {QUANT_NAMES}")));
     assert_eq!(synthetic::quant("q4_1"), Ok(TensorType::Q4_1));
 }
