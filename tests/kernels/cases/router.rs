@@ -105,6 +105,12 @@ pub(crate) struct Grouping {
 }
 
 impl Grouping {
+    /// Experts at random.
+    pub(crate) fn random(pairs: usize, experts: usize, tile: usize) -> Self {
+        let mut random = Random::new((pairs + experts) as u64);
+        Self { chosen: (0..pairs).map(|_| random.below(experts) as u32).collect(), experts, tile }
+    }
+
     /// The pairs by expert.
     pub(crate) fn sorted(&self) -> Vec<u32> {
         let mut pairs: Vec<u32> = (0..self.chosen.len() as u32).collect();
@@ -137,8 +143,7 @@ pub(crate) fn groupings() -> Vec<Box<dyn Case>> {
         [(1, 1, 1), (4, 32, 1), (4, 32, 32), (20, 8, 8), (68, 32, 32), (1024, 32, 8), (2000, 33, 32)];
     for (pairs, experts, tile) in shapes.into_iter().chain([(4100, 128, 128), (700, 1024, 8), (513, 1, 128)])
     {
-        let mut random = Random::new((pairs + experts) as u64);
-        let even: Vec<u32> = (0..pairs).map(|_| random.below(experts) as u32).collect();
+        let Grouping { chosen: even, .. } = Grouping::random(pairs, experts, tile);
         // All at one expert, and at the first and the last ones.
         let one = vec![experts as u32 / 2; pairs];
         let ends = (0..pairs).map(|i| if i % 3 == 0 { 0 } else { experts as u32 - 1 }).collect();
