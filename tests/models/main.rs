@@ -28,7 +28,7 @@ use worker_orcd::images::IMAGES;
 use case::{Case, Subject};
 use reference::agrees_with_the_reference;
 
-const FIXTURES: [&str; 13] = [
+const FIXTURES: [&str; 14] = [
     "llama-f32",
     "llama-f16",
     "llama-bf16",
@@ -41,6 +41,7 @@ const FIXTURES: [&str; 13] = [
     "llama-q5_k",
     "llama-q6_k",
     "llama-mxfp4",
+    "llama-mixed",
     "llama31-f32",
 ];
 
