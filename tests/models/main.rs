@@ -28,6 +28,7 @@ use worker_orcd::images::IMAGES;
 use case::{Case, Subject};
 use reference::agrees_with_the_reference;
 
+/// `llama-mixed` has a matrix or two in each of IQ4_XS, Q2_K, Q8_0, Q6_K, IQ4_NL, Q3_K and Q5_K.
 const FIXTURES: [&str; 14] = [
     "llama-f32",
     "llama-f16",
