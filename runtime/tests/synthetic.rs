@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use cuda_std::Value;
 use kernels::embed::{self, Embed, NO_FAULT};
+use kernels::format::Stored;
 use runtime::batch::BatchLimits;
 use runtime::device::{Buffer, Device, Purpose};
 use runtime::gguf::{Gguf, Tensor, TensorType};
@@ -171,6 +172,18 @@ fn a_full_disk_is_an_error() {
 
 const QUANT_NAMES: &str =
     "bf16, f16, q8_0, q4_0, q4_1, q5_0, q5_1, q2_k, q3_k, q4_k, q5_k, q6_k, iq4_nl, iq4_xs, mxfp4";
+
+#[test]
+fn every_type_that_kernels_read_can_be_drawn() {
+    let drawn = QUANTS.iter().chain(&[TensorType::F32]).filter_map(|ty| ty.stored());
+    let (mut drawn, mut all) = (
+        Vec::from_iter(drawn.map(Stored::name)),
+        Vec::from_iter(Stored::ALL.iter().map(|stored| stored.name())),
+    );
+    drawn.sort();
+    all.sort();
+    assert_eq!(drawn, all);
+}
 
 #[test]
 fn a_shape_whose_rows_are_no_whole_super_blocks_is_refused() {

@@ -30,6 +30,7 @@ use worker_orcd::images::IMAGES;
 use case::{Case, Subject};
 use reference::agrees_with_the_reference;
 
+/// `llama-mixed` has a matrix or two in each of IQ4_XS, Q2_K, Q8_0, Q6_K, IQ4_NL, Q3_K and Q5_K.
 const FIXTURES: &[&str] = &[
     "llama-f32",
     "llama-f16",
@@ -43,6 +44,7 @@ const FIXTURES: &[&str] = &[
     "llama-q5_k",
     "llama-q6_k",
     "llama-mxfp4",
+    "llama-mixed",
     "llama31-f32",
     "llama-window-f16",
     "qwen2-f32",
