@@ -12,7 +12,6 @@ use runtime::batch::BatchLimits;
 use runtime::device::DeviceError;
 use runtime::gguf::{Gguf, GgufError};
 use runtime::kv_cache::pages_for;
-use runtime::model::weights::Stored;
 use runtime::model::{Model, ModelError, Plan};
 use runtime::numerics::{Form, Numerics};
 use runtime::trace::{Layer, PromptTrace, trace_prompt};
@@ -58,13 +57,16 @@ pub struct Args {
 }
 
 /// What rounding to the form of the products' inputs may change, relative to the greatest logit. Weights are dequantised
-/// exactly in f32 numerics, so that their type makes no difference there.
+/// exactly in f32 numerics, so that their type makes no difference there. In a mixture a small difference can make another
+/// expert a token's last one.
 fn tolerance(numerics: Numerics, gguf: &Gguf) -> f64 {
     let stored = gguf.tensors().iter().filter(|tensor| tensor.dims.len() > 1);
-    let stored = stored.filter_map(|tensor| Stored::from(tensor.ty));
+    let stored = stored.filter_map(|tensor| tensor.ty.stored());
+    let mixture = gguf.tensors().iter().any(|tensor| tensor.dims.len() == 3);
     let of = |stored| match numerics.form(stored) {
         Form::F32 => 1e-4,
         Form::F16 => 5e-3,
+        Form::Bf16 if mixture => 5e-2,
         Form::Bf16 => 2e-2,
     };
     stored.map(of).fold(1e-4, f64::max)
@@ -184,7 +186,8 @@ fn trace(args: &Args) -> Result<Traced, TraceError> {
     let (device, taken) = args.device.open(images::IMAGES, cache::images())?;
     let numerics = args.numerics.unwrap_or(Numerics::default_of(&device));
     tracing::info!(event = "startup", numerics = numerics.name(), "runs on {taken}");
-    let limits = BatchLimits { tokens: longest, sequences: 1, context: positions };
+    let context = golden.as_ref().and_then(|golden| golden.options.ctx).unwrap_or(0).max(positions);
+    let limits = BatchLimits { tokens: longest, sequences: 1, context };
     let plan = Plan { numerics, limits, pages: pages_for(positions) };
     let mut model = Model::load(&device, &gguf, plan, &mut |_, _| ())?;
 

@@ -17,7 +17,7 @@ use cases::flash::Path;
 use cases::float::Float;
 use cases::rope::Pairing;
 use cases::sample::Way;
-use cases::stored::Stored;
+use cases::stored::{Layout, Stored};
 use libtest_mimic::{Arguments, Trial};
 use runtime::device::Device;
 use trials::{relation, suite};
@@ -32,13 +32,18 @@ fn main() {
         trials.extend(relation(&format!("sample/draws_follow_{}", way.0), test));
     }
     trials.extend(relation("sample/ties_go_to_the_lowest_id", statistics::ties_go_to_the_lowest_id));
-    trials.extend(Stored::ALL.into_iter().flat_map(of_weights));
+    trials.extend(Stored::ALL.iter().copied().flat_map(of_weights));
     trials.extend(Float::ALL.into_iter().flat_map(of_floats));
     trials.extend(Float::HALVES.into_iter().flat_map(of_halves));
     trials.extend(suite("compare/draw", cases::compare::draw_cases));
     trials.extend(suite("compare/count", |_| cases::compare::count_cases()));
     trials.extend(suite("residual/add", |_| cases::residual::cases()));
     trials.extend(suite("logits/finish", |_| cases::logits::cases()));
+    trials.extend(suite("router/choose", |_| cases::router::choices()));
+    trials.extend(suite("router/group", |_| cases::router::groupings()));
+    trials.extend(relation("router/a_token_chooses_alone", rows::of_choice));
+    trials.extend(suite("expert_sum/sum", |_| cases::expert_rows::sums()));
+    trials.extend(relation("expert_sum/a_token_has_the_same_bits_alone", rows::of_expert_sum));
     trials.extend(suite("attention/f32", cases::attention::cases));
     trials.extend(suite("flash/merge", |_| cases::merge::cases()));
     trials.extend(suite("sample/token", cases::sample::cases));
@@ -52,14 +57,15 @@ fn main() {
 
 /// What there is for each stored type of weights.
 fn of_weights(stored: Stored) -> Vec<Trial> {
-    let name = stored.name();
+    let name = stored.lower();
     let mut trials = suite(&format!("embed/{name}"), move |scale| cases::embed::cases(stored, scale));
     trials.extend(suite(&format!("draw/{name}"), move |scale| cases::draw::cases(stored, scale)));
     trials.extend(suite(&format!("matvec/{name}"), move |scale| cases::matvec::cases(stored, scale)));
     trials.extend(relation(&format!("matvec/{name}/a_row_has_the_same_bits_alone"), move |device| {
         rows::of_matvec(stored, device)
     }));
-    if let Stored::F32 | Stored::F16 | Stored::Bf16 = stored {
+    trials.extend(of_experts(stored));
+    if !stored.is_quantised() {
         trials.push(Trial::test(format!("embed/{name}/widens_exactly"), move || {
             golden::plain_types_widen_exactly(stored)
         }));
@@ -78,11 +84,40 @@ fn of_weights(stored: Stored) -> Vec<Trial> {
     trials
 }
 
+/// What there is for each stored type of a mixture's weights.
+fn of_experts(stored: Stored) -> Vec<Trial> {
+    let name = stored.lower();
+    let mut trials = Vec::new();
+    for (family, tensor_core) in [("expert_matvec", false), ("expert_matmul", true)] {
+        let there = if tensor_core {
+            kernels::expert_matmul::of(stored, 32).is_some()
+        } else {
+            kernels::expert_matvec::of(stored, 8).is_some()
+        };
+        if !there {
+            continue;
+        }
+        trials.extend(suite(&format!("{family}/{name}"), move |scale| {
+            cases::mixture::cases(stored, tensor_core, scale)
+        }));
+        trials.extend(relation(
+            &format!("{family}/{name}/is_a_product_of_the_experts_matrix"),
+            move |device| rows::of_mixture(stored, tensor_core, device),
+        ));
+    }
+    trials
+}
+
 /// What there is for each form of rows and each type of the KV cache.
 fn of_floats(float: Float) -> Vec<Trial> {
     let name = float.name();
-    let mut trials = suite(&format!("norm/rms_{name}"), move |_| cases::norm::cases(float));
+    let mut trials = suite(&format!("expert_swiglu/{name}"), move |_| cases::expert_rows::activations(float));
+    trials.extend(suite(&format!("norm/rms_{name}"), move |_| cases::norm::cases(float)));
+    trials.extend(suite(&format!("layer_norm/{name}"), move |_| cases::layer_norm::cases(float)));
     trials.extend(suite(&format!("swiglu/{name}"), move |_| cases::swiglu::cases(float)));
+    trials.extend(suite(&format!("gelu/{name}"), move |_| cases::gelu::cases(float)));
+    trials
+        .extend(suite(&format!("rope/normed_split_half_{name}"), move |_| cases::rope::normed_cases(float)));
     for (pairing_name, pairing) in [("interleaved", Pairing::Interleaved), ("split_half", Pairing::SplitHalf)]
     {
         trials.extend(suite(&format!("rope/{pairing_name}_{name}"), move |_| {
@@ -91,6 +126,12 @@ fn of_floats(float: Float) -> Vec<Trial> {
     }
     trials.extend(relation(&format!("norm/rms_{name}/a_row_has_the_same_bits_alone"), move |device| {
         rows::of_norm(float, device)
+    }));
+    trials.extend(relation(&format!("layer_norm/{name}/a_row_has_the_same_bits_alone"), move |device| {
+        rows::of_layer_norm(float, device)
+    }));
+    trials.extend(relation(&format!("gelu/{name}/a_row_has_the_same_bits_alone"), move |device| {
+        rows::of_gelu(float, device)
     }));
     trials.extend(relation(&format!("swiglu/{name}/a_row_has_the_same_bits_alone"), move |device| {
         rows::of_swiglu(float, device)

@@ -4,12 +4,16 @@ use libtest_mimic::Failed;
 use runtime::device::Device;
 
 use crate::cases::expect::same_bits;
+use crate::cases::expert_rows::Together;
 use crate::cases::float::Float;
+use crate::cases::gelu::Activation;
+use crate::cases::mixture::{Mixture, Shape, Way};
 use crate::cases::norm::Norm;
+use crate::cases::router::Choice;
 use crate::cases::rows::Rounded;
-use crate::cases::stored::Stored;
+use crate::cases::stored::{Layout, Stored};
 use crate::cases::swiglu::Gate;
-use crate::cases::{Case, Entry, matmul, matvec, qmatmul};
+use crate::cases::{Case, Entry, layer_norm, matmul, matvec, qmatmul};
 use crate::trials::run;
 
 /// Every output of `among` has `rows` parts, which are the outputs of the rows alone.
@@ -52,7 +56,7 @@ pub(crate) fn of_matmul(float: Float, device: &Device) -> Result<(), Failed> {
 }
 
 pub(crate) fn of_qmatmul(stored: Stored, device: &Device) -> Result<(), Failed> {
-    let among = qmatmul::Product::new(stored, 37, 608, 17, 4);
+    let among = qmatmul::Product::new(stored, 37, stored.row_length(608), 17, 4);
     same_alone(device, &among, among.m, |row| among.row(row))
 }
 
@@ -72,22 +76,82 @@ pub(crate) fn of_swiglu(form: Float, device: &Device) -> Result<(), Failed> {
     Ok(())
 }
 
+pub(crate) fn of_layer_norm(form: Float, device: &Device) -> Result<(), Failed> {
+    for (n, variant) in [(576, 7), (1000, 10)] {
+        let among = layer_norm::Norm::new(form, 9, n).with_product(variant);
+        same_alone(device, &among, 9, |row| among.row(row))?;
+    }
+    Ok(())
+}
+
+pub(crate) fn of_gelu(form: Float, device: &Device) -> Result<(), Failed> {
+    for (n, variant) in [(576, 7), (1000, 10)] {
+        let among = Activation::new(form, 9, n, variant);
+        same_alone(device, &among, 9, |row| among.row(row))?;
+    }
+    Ok(())
+}
+
 pub(crate) fn of_rounding(form: Float, device: &Device) -> Result<(), Failed> {
     let among = Rounded::new(form, 17, 600);
     same_alone(device, &among, 17, |row| Rounded { x: among.x[row * 600..][..600].to_vec(), ..among })
 }
 
-/// Dequantised to f16 and multiplied as such, weights give the bits of the product that dequantises on its way.
+/// Dequantised to 16 bits and multiplied as such, weights give the bits of the product that dequantises on its way.
 pub(crate) fn dequantised_before_is_dequantised_on_the_way(
     stored: Stored,
     device: &Device,
 ) -> Result<(), Failed> {
     let run = |case: &dyn Case| run(case, device, Entry::Device(device));
     for (n, k, m, spread) in [(48, 576, 17, 3), (33, 64, 1, 10), (200, 1536, 3, 1)] {
-        let product = qmatmul::Product::new(stored, n, k, m, spread);
+        let product = qmatmul::Product::new(stored, n, stored.row_length(k), m, spread);
         let halves = run(&product.weights())?.swap_remove(0);
         let halves = halves.as_chunks().0.iter().map(|&bytes| u16::from_le_bytes(bytes)).collect();
         same_bits(&run(&product)?[0], &run(&product.with_halves(halves))?[0])?;
+    }
+    Ok(())
+}
+
+pub(crate) fn of_choice(device: &Device) -> Result<(), Failed> {
+    for levels in [0, 3] {
+        let among = Choice::new(17, 32, 4, 7, levels);
+        same_alone(device, &among, 17, |token| among.row(token))?;
+    }
+    Ok(())
+}
+
+pub(crate) fn of_expert_sum(device: &Device) -> Result<(), Failed> {
+    let among = Together::new(9, 4, 600, 7);
+    same_alone(device, &among, 9, |token| among.token(token))
+}
+
+/// Among other pairs, and alone with its token, a pair has the bits of its row's product with its expert's matrix, as the
+/// kernel computes it that knows no experts.
+pub(crate) fn of_mixture(stored: Stored, tensor_core: bool, device: &Device) -> Result<(), Failed> {
+    let ways = if tensor_core {
+        [Way::TensorCore(32), Way::TensorCore(128)]
+    } else {
+        [Way::Chain(1), Way::Chain(8)]
+    };
+    for (way, share) in ways.into_iter().flat_map(|way| [(way, 4), (way, 1)]) {
+        let shape = Shape { n: 37, k: stored.row_length(288), experts: 8, used: 4, share };
+        let among = Mixture::new(stored, way, shape, 41, 4);
+        let all = run(&among, device, Entry::Device(device))?.swap_remove(0);
+        let row = all.len() / among.chosen.len();
+        for token in [0, 1, 20, 40] {
+            let alone = run(&among.token(token), device, Entry::Device(device))?.swap_remove(0);
+            same_bits(&alone, &all[token * 4 * row..][..4 * row])
+                .map_err(|error| format!("{way:?}, token {token} alone: {error}"))?;
+            for pair in 4 * token..4 * token + 4 {
+                let product = if tensor_core {
+                    run(&among.steps(pair), device, Entry::Device(device))?
+                } else {
+                    run(&among.chain(pair), device, Entry::Device(device))?
+                };
+                same_bits(&product[0], &all[pair * row..][..row])
+                    .map_err(|error| format!("{way:?}, pair {pair}: {error}"))?;
+            }
+        }
     }
     Ok(())
 }

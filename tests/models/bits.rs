@@ -3,6 +3,7 @@
 
 use libtest_mimic::Failed;
 use runtime::kv_cache::pages_for;
+use runtime::model::config::ModelConfig;
 use runtime::worker::DeviceChoice;
 
 use crate::case::{CONTEXT, Case, Subject, text};
@@ -10,9 +11,32 @@ use crate::loaded::{Loaded, Logits, Piece, Room, Sequence, differ, greedy, same}
 
 /// Tokens of a case's longest text.
 fn long(case: &Case) -> Result<usize, Failed> {
-    let gguf = case.subject.gguf()?;
-    let context = gguf.u32("llama.context_length")? as usize;
+    let context = ModelConfig::from_gguf(&case.subject.gguf()?)?.context;
     Ok(if case.is_slow() { 12 } else { (context.min(CONTEXT) - 8).min(600) })
+}
+
+/// What the last of `len` tokens sees of those before it.
+struct Sight {
+    /// One that it surely sees: the first, where a layer has no window.
+    seen: usize,
+    /// So many of the first it does not see, through no layer.
+    unseen: usize,
+}
+
+impl Sight {
+    fn of(case: &Case, len: usize) -> Result<Self, Failed> {
+        let config = ModelConfig::from_gguf(&case.subject.gguf()?)?;
+        Ok(match config.window {
+            0 => Self { seen: 0, unseen: 0 },
+            _ if (0..config.blocks).any(|layer| config.window_of(layer).is_none()) => {
+                Self { seen: 0, unseen: 0 }
+            }
+            window => Self {
+                seen: len - (window / 2).min(len),
+                unseen: (len - 1).saturating_sub(config.blocks * (window - 1)),
+            },
+        })
+    }
 }
 
 /// A prompt in one piece equals the prompt in several, in whatever pages it lies.
@@ -27,7 +51,10 @@ pub(crate) fn pieces(case: &Case) -> Result<(), Failed> {
     }
     prompt.pages = loaded.text(0, len).pages;
     same(&loaded.in_pieces(&prompt, len / 2)?, &whole, "in other pages");
-    prompt.ids[0] ^= 1;
+    let Sight { seen, unseen } = Sight::of(case, len)?;
+    prompt.ids[..unseen].iter_mut().for_each(|id| *id ^= 1);
+    same(&loaded.in_pieces(&prompt, len / 2)?, &whole, format!("after {unseen} tokens beyond the windows"));
+    prompt.ids[seen] ^= 1;
     differ(&loaded.in_pieces(&prompt, len / 2)?, &whole, "the first token");
     Ok(())
 }
@@ -119,7 +146,7 @@ pub(crate) fn decoding(case: &Case) -> Result<(), Failed> {
     let (steps, counts): (usize, &[usize]) =
         if case.is_slow() { (2, &[1, 2]) } else { (7, &[1, 2, 3, 5, 8, 17]) };
     let most = counts[counts.len() - 1];
-    let context = case.subject.gguf()?.u32("llama.context_length")? as usize;
+    let context = ModelConfig::from_gguf(&case.subject.gguf()?)?.context;
     let length = |i: usize| {
         let len = if case.is_slow() { 5 + i } else { LENGTHS[i] };
         if len + steps <= context { len } else { 40 + i }
@@ -195,10 +222,12 @@ pub(crate) fn used_pages(case: &Case) -> Result<(), Failed> {
             same(again, fresh, format!("after text {seed}, step {step}"));
         }
     }
-    // That the pages are used: another's first token in the middle of an answer.
+    // That the pages are used: another's token in the middle of an answer.
     loaded.alone(target.whole())?;
-    let other = Sequence { ids: vec![target.ids[0] ^ 1], pages: target.pages.clone() };
-    loaded.alone(other.whole())?;
+    let Sight { seen, .. } = Sight::of(case, len)?;
+    let mut other = Sequence { ids: target.ids[..=seen].to_vec(), pages: target.pages.clone() };
+    other.ids[seen] ^= 1;
+    loaded.alone(other.last())?;
     differ(&loaded.alone(target.last())?, &fresh[0], "what another writes into a page");
     Ok(())
 }

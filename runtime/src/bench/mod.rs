@@ -111,6 +111,10 @@ pub struct Bench<'a> {
 struct Sizes {
     /// Bytes of weights in every step.
     body: u64,
+    /// Bytes of one expert of every layer.
+    expert: u64,
+    /// Experts of a layer, and those that compute a token; none where there is no mixture.
+    experts: (usize, usize),
     /// Bytes of the matrix that makes logits.
     output: u64,
     /// Bytes of the keys and values of a token.
@@ -136,7 +140,7 @@ impl<'a> Bench<'a> {
         let room = room(&options, config.context, worker::step_tokens(device))?;
         let numerics = options.numerics.unwrap_or(Numerics::default_of(device));
         let page = Model::page_bytes(gguf, &config, numerics) as u64;
-        let sizes = Sizes::of(gguf, page);
+        let sizes = Sizes::of(gguf, &config, page);
         let weights: u64 = gguf.tensors().iter().map(|tensor| tensor.bytes.len() as u64).sum();
         let kv = (room.pages() as u64).saturating_mul(page);
         let (_, free) = device.memory()?;
@@ -242,16 +246,27 @@ impl<'a> Bench<'a> {
 }
 
 impl Sizes {
-    fn of(gguf: &Gguf, page: u64) -> Self {
+    fn of(gguf: &Gguf, config: &ModelConfig, page: u64) -> Self {
         let bytes = |name| gguf.tensor(name).map_or(0, |tensor| tensor.bytes.len() as u64);
         let total: u64 = gguf.tensors().iter().map(|tensor| tensor.bytes.len() as u64).sum();
         let (embedding, output) = (bytes("token_embd.weight"), bytes("output.weight"));
+        let of_experts = gguf.tensors().iter().filter(|tensor| tensor.name.contains("_exps."));
+        let of_experts: u64 = of_experts.map(|tensor| tensor.bytes.len() as u64).sum();
+        let experts = config.mixture.map_or((0, 0), |mixture| (mixture.experts, mixture.used));
         Self {
             // Of the embedding a step reads a row for each token.
-            body: total - embedding - output,
+            body: total - embedding - output - of_experts,
+            expert: of_experts / experts.0.max(1) as u64,
+            experts,
             output: if output > 0 { output } else { embedding },
             token: page / PAGE as u64,
         }
+    }
+
+    /// Bytes of the blocks' weights in a step of so many tokens: of the experts as many as these may choose.
+    fn blocks(&self, tokens: usize) -> u64 {
+        let (experts, used) = self.experts;
+        self.body + self.expert * experts.min(used.saturating_mul(tokens)) as u64
     }
 
     /// Steps of a prompt, and bytes of them all: weights once a step, the output matrix in the last, and once a step the
@@ -259,13 +274,13 @@ impl Sizes {
     fn of_prompt(&self, depth: usize, tokens: usize, step: usize) -> (usize, u64) {
         let steps = tokens.div_ceil(step);
         let positions: usize = (1..=steps).map(|i| depth + tokens.min(i.saturating_mul(step))).sum();
-        (steps, self.body * steps as u64 + self.output + self.token * positions as u64)
+        (steps, self.blocks(tokens.min(step)) * steps as u64 + self.output + self.token * positions as u64)
     }
 
     /// Bytes of all steps: weights once a step, and every stream's keys and values.
     fn of_generation(&self, depth: usize, steps: usize, batch: usize) -> u64 {
         let positions: usize = (1..=steps).map(|i| depth + i).sum();
-        (self.body + self.output) * steps as u64 + self.token * (batch * positions) as u64
+        (self.blocks(batch) + self.output) * steps as u64 + self.token * (batch * positions) as u64
     }
 }
 
@@ -348,10 +363,20 @@ mod tests {
 
     #[test]
     fn a_step_reads_all_weights_once_and_what_each_stream_has() {
-        let sizes = Sizes { body: 1000, output: 100, token: 7 };
+        let sizes = Sizes { body: 1000, expert: 0, experts: (0, 0), output: 100, token: 7 };
         // Two steps over 3 streams, at 10 and 11 positions.
         assert_eq!(sizes.of_generation(9, 2, 3), 2 * 1100 + 7 * 3 * (10 + 11));
         // 40 tokens in steps of 16 end at positions 21, 37 and 45; logits come of the last step alone.
         assert_eq!(sizes.of_prompt(5, 40, 16), (3, 3 * 1000 + 100 + 7 * (21 + 37 + 45)));
+    }
+
+    #[test]
+    fn a_step_reads_as_many_experts_as_its_tokens_may_choose() {
+        let sizes = Sizes { body: 1000, expert: 10, experts: (32, 4), output: 100, token: 0 };
+        assert_eq!(sizes.of_generation(0, 2, 1), 2 * (1100 + 4 * 10));
+        assert_eq!(sizes.of_generation(0, 1, 3), 1100 + 12 * 10);
+        assert_eq!(sizes.of_generation(0, 1, 9), 1100 + 32 * 10);
+        assert_eq!(sizes.of_prompt(0, 2, 16), (1, 1100 + 8 * 10));
+        assert_eq!(sizes.of_prompt(0, 40, 16), (3, 3 * (1000 + 32 * 10) + 100));
     }
 }

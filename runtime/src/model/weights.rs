@@ -5,6 +5,8 @@ use crate::gguf::{Content, Gguf, Tensor, TensorType};
 use crate::model::ModelError;
 use crate::synthetic;
 
+pub use kernels::format::Stored;
+
 /// A weight matrix: `rows` output features of `columns` input features.
 pub struct Matrix {
     /// The rows, stored one after the other.
@@ -19,35 +21,10 @@ pub struct Matrix {
     pub bias: Option<Buffer<f32>>,
 }
 
-/// Types of weights that the kernels read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stored {
-    /// IEEE 754 single precision.
-    F32,
-    /// IEEE 754 half precision.
-    F16,
-    /// The upper half of an `F32`.
-    BF16,
-    /// Blocks of 32: a scale in f16, and 8 bits a value.
-    Q8_0,
-    /// Blocks of 32: a scale in f16, and 4 bits a value.
-    Q4_0,
-    /// Blocks of 32: a scale and a minimum in f16, and 4 bits a value.
-    Q4_1,
-}
-
-impl Stored {
-    /// That of a tensor's type; none if this program does not run it.
-    pub fn from(ty: TensorType) -> Option<Self> {
-        Some(match ty {
-            TensorType::F32 => Self::F32,
-            TensorType::F16 => Self::F16,
-            TensorType::BF16 => Self::BF16,
-            TensorType::Q8_0 => Self::Q8_0,
-            TensorType::Q4_0 => Self::Q4_0,
-            TensorType::Q4_1 => Self::Q4_1,
-            _ => return None,
-        })
+impl TensorType {
+    /// How kernels read it; none if this program does not run it.
+    pub fn stored(self) -> Option<Stored> {
+        Stored::ALL.iter().copied().find(|stored| stored.name() == self.name())
     }
 }
 
@@ -81,13 +58,9 @@ impl<'a> Loader<'a> {
         gguf: &'a Gguf,
         progress: &'a mut dyn FnMut(u64, u64),
     ) -> Result<Self, ModelError> {
-        let unknown = gguf.tensors().iter().find(|tensor| Stored::from(tensor.ty).is_none());
+        let unknown = gguf.tensors().iter().find(|tensor| tensor.ty.stored().is_none());
         if let Some(tensor) = unknown {
-            let problem = format!(
-                "type {} is not supported; supported: F32, F16, BF16, Q8_0, Q4_0, Q4_1",
-                tensor.ty.name()
-            );
-            return Err(wrong(gguf, &tensor.name, problem));
+            return Err(wrong(gguf, &tensor.name, unsupported(tensor.ty)));
         }
         let total = gguf.tensors().iter().map(|tensor| tensor.bytes.len() as u64).sum();
         Ok(Self { device, gguf, progress, done: 0, total })
@@ -134,12 +107,38 @@ impl<'a> Loader<'a> {
         self.join(&parts, columns).map(Some)
     }
 
+    /// The matrices of `count` experts, each of `rows` x `columns`, which the file holds as one tensor, `{name}.weight`, and
+    /// their biases in another, `{name}.bias`, where it has them. As one matrix.
+    ///
+    /// # Errors
+    /// A missing tensor or another shape; no memory.
+    pub fn experts(
+        &mut self,
+        name: &str,
+        count: usize,
+        rows: usize,
+        columns: usize,
+    ) -> Result<Matrix, ModelError> {
+        let part = self.part_of(name, &[columns, rows, count], &[rows, count])?;
+        self.join(&[part], columns)
+    }
+
+    /// How `{name}.weight` is stored.
+    ///
+    /// # Errors
+    /// A missing tensor, or one of a type that this program does not run.
+    pub fn stored(&self, name: &str) -> Result<Stored, ModelError> {
+        let weight = format!("{name}.weight");
+        let tensor = self.gguf.tensor(&weight).ok_or_else(|| self.wrong(&weight, "is missing".to_owned()))?;
+        tensor.ty.stored().ok_or_else(|| self.wrong(&weight, unsupported(tensor.ty)))
+    }
+
     /// The f32 vector `name` of `len` values.
     ///
     /// # Errors
     /// A missing tensor, another shape or type; no memory.
     pub fn vector(&mut self, name: &str, len: usize) -> Result<Buffer<f32>, ModelError> {
-        let tensor = self.vector_tensor(name, len)?;
+        let tensor = self.vector_tensor(name, &[len])?;
         let mut buffer = self.device.alloc_unset(Purpose::Weights, len)?;
         self.put_floats(&mut buffer, 0, tensor)?;
         Ok(buffer)
@@ -147,14 +146,16 @@ impl<'a> Loader<'a> {
 
     /// What there is of a matrix, checked.
     fn part(&self, name: &str, rows: usize, columns: usize) -> Result<Part<'a>, ModelError> {
-        let weight = format!("{name}.weight");
-        let tensor = self.tensor(&weight, &[columns, rows])?;
-        let stored = Stored::from(tensor.ty).ok_or_else(|| {
-            wrong(self.gguf, &weight, format!("type {} is not supported", tensor.ty.name()))
-        })?;
+        self.part_of(name, &[columns, rows], &[rows])
+    }
+
+    /// What there is of tensors with these dimensions, checked.
+    fn part_of(&self, name: &str, dims: &[usize], bias_dims: &[usize]) -> Result<Part<'a>, ModelError> {
+        let tensor = self.tensor(&format!("{name}.weight"), dims)?;
+        let stored = self.stored(name)?;
         let bias = format!("{name}.bias");
-        let bias = if self.has(&bias) { Some(self.vector_tensor(&bias, rows)?) } else { None };
-        Ok(Part { tensor, stored, rows, bias })
+        let bias = if self.has(&bias) { Some(self.vector_tensor(&bias, bias_dims)?) } else { None };
+        Ok(Part { tensor, stored, rows: bias_dims.iter().product(), bias })
     }
 
     /// Matrices of one stored type, one after the other.
@@ -220,8 +221,8 @@ impl<'a> Loader<'a> {
         Ok(())
     }
 
-    fn vector_tensor(&self, name: &str, len: usize) -> Result<&'a Tensor, ModelError> {
-        let tensor = self.tensor(name, &[len])?;
+    fn vector_tensor(&self, name: &str, dims: &[usize]) -> Result<&'a Tensor, ModelError> {
+        let tensor = self.tensor(name, dims)?;
         if tensor.ty != TensorType::F32 {
             return Err(wrong(self.gguf, name, format!("type {} where F32 was expected", tensor.ty.name())));
         }
@@ -253,6 +254,12 @@ impl<'a> Loader<'a> {
         self.done += bytes as u64;
         (self.progress)(self.done, self.total);
     }
+}
+
+/// What is wrong with a tensor of such a type.
+fn unsupported(ty: TensorType) -> String {
+    let names: Vec<&str> = Stored::ALL.iter().map(|stored| stored.name()).collect();
+    format!("type {ty} is not supported; supported: {}", names.join(", "))
 }
 
 fn wrong(gguf: &Gguf, name: &str, problem: String) -> ModelError {
