@@ -7,6 +7,7 @@ pub mod device;
 pub mod engine;
 pub mod gemm;
 pub mod gguf;
+pub mod huggingface;
 pub mod kv_cache;
 pub mod model;
 pub mod model_hash;

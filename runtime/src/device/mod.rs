@@ -14,7 +14,7 @@ mod image_cache;
 mod jit;
 mod ledger;
 mod modules;
-mod pool;
+pub(crate) mod pool;
 mod profile;
 mod residency;
 mod staging;

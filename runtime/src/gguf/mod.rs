@@ -14,7 +14,9 @@ mod value;
 mod writer;
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::fs::File;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
@@ -48,15 +50,28 @@ enum Bytes {
     Mapped(Mmap),
     /// No data: they are drawn from the seed.
     Drawn { header: Vec<u8>, seed: u64 },
+    /// No data: somebody else has them.
+    Given { header: Vec<u8>, source: Box<dyn Source> },
+}
+
+/// Whoever has the tensors' bytes of a header without a file.
+pub trait Source: fmt::Debug + Send + Sync {
+    /// Fills `into` with the bytes of `tensor` from its byte `start` on; both ends lie between blocks.
+    ///
+    /// # Errors
+    /// They cannot be had; names the file and the tensor.
+    fn read(&self, tensor: &Tensor, start: usize, into: &mut [u8]) -> Result<(), GgufError>;
 }
 
 /// Where a tensor's bytes come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub enum Content<'a> {
     /// They are in the file: `tensor.ty` blocks, row after row, the first dimension fastest.
     Stored(&'a [u8]),
     /// They are drawn from this seed, see [`synthetic`](crate::synthetic).
     Drawn(u64),
+    /// They are to be asked for, see [`Gguf::read`].
+    Given(&'a dyn Source),
 }
 
 impl Gguf {
@@ -87,6 +102,17 @@ impl Gguf {
         Ok(Self::new(PathBuf::from(name), Bytes::Drawn { header, seed }, parsed))
     }
 
+    /// A file that is not there: `header` is all of it, and its tensors' data are those that `source` gives. `path` is what
+    /// errors name.
+    ///
+    /// # Errors
+    /// As of [`open`](Self::open), if the header is not as the format says.
+    pub fn given(path: &Path, header: Vec<u8>, source: Box<dyn Source>) -> Result<Gguf, GgufError> {
+        let parsed = Header::parse(&header, usize::MAX)
+            .map_err(|problem| GgufError { path: path.to_owned(), problem })?;
+        Ok(Self::new(path.to_owned(), Bytes::Given { header, source }, parsed))
+    }
+
     fn new(path: PathBuf, bytes: Bytes, header: Header) -> Gguf {
         let Header { metadata, tensors } = header;
         let by_name = tensors.iter().enumerate().map(|(i, tensor)| (tensor.name.clone(), i)).collect();
@@ -98,7 +124,7 @@ impl Gguf {
     pub(crate) fn header(&self) -> &[u8] {
         match &self.bytes {
             Bytes::Mapped(map) => map,
-            Bytes::Drawn { header, .. } => header,
+            Bytes::Drawn { header, .. } | Bytes::Given { header, .. } => header,
         }
     }
 
@@ -125,17 +151,37 @@ impl Gguf {
         match &self.bytes {
             Bytes::Mapped(map) => Content::Stored(&map[tensor.bytes.clone()]),
             Bytes::Drawn { seed, .. } => Content::Drawn(*seed),
+            Bytes::Given { source, .. } => Content::Given(source.as_ref()),
         }
     }
 
     /// The stored bytes of a tensor, see [`Content::Stored`].
     ///
     /// # Panics
-    /// If the data are drawn; if `tensor` is of another file and lies outside this one.
+    /// If the file is not there; if `tensor` is of another file and lies outside this one.
     pub fn data(&self, tensor: &Tensor) -> &[u8] {
         match self.content(tensor) {
             Content::Stored(bytes) => bytes,
-            Content::Drawn(_) => panic!("the data of {} are drawn where they are used", self.path.display()),
+            _ => panic!("the data of {} are made where they are used", self.path.display()),
+        }
+    }
+
+    /// Some of a tensor's bytes; the range's ends lie between blocks.
+    ///
+    /// # Errors
+    /// The source of a given file fails.
+    ///
+    /// # Panics
+    /// If the data are drawn; if the range is outside of the tensor.
+    pub fn read(&self, tensor: &Tensor, range: Range<usize>) -> Result<Vec<u8>, GgufError> {
+        match self.content(tensor) {
+            Content::Given(source) => {
+                assert!(range.end <= tensor.bytes.len(), "a range of the tensor");
+                let mut bytes = vec![0; range.len()];
+                source.read(tensor, range.start, &mut bytes)?;
+                Ok(bytes)
+            }
+            _ => Ok(self.data(tensor)[range].to_vec()),
         }
     }
 

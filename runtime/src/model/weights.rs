@@ -1,6 +1,7 @@
-//! Tensors from a file to a device, in their stored form; those of a model without a file are drawn there.
+//! Tensors from a file to a device, in their stored form; those of a model without a file are drawn there, those of a folder
+//! made on the way.
 
-use crate::device::{Buffer, Device, DeviceError, Purpose};
+use crate::device::{Buffer, Device, Purpose};
 use crate::gguf::{Content, Gguf, Tensor, TensorType};
 use crate::model::ModelError;
 use crate::synthetic;
@@ -69,6 +70,8 @@ pub struct Loader<'a> {
     progress: &'a mut dyn FnMut(u64, u64),
     done: u64,
     total: u64,
+    /// A piece on its way.
+    staging: Vec<u8>,
 }
 
 impl<'a> Loader<'a> {
@@ -90,7 +93,7 @@ impl<'a> Loader<'a> {
             return Err(wrong(gguf, &tensor.name, problem));
         }
         let total = gguf.tensors().iter().map(|tensor| tensor.bytes.len() as u64).sum();
-        Ok(Self { device, gguf, progress, done: 0, total })
+        Ok(Self { device, gguf, progress, done: 0, total, staging: Vec::new() })
     }
 
     /// Whether the file has the tensor.
@@ -183,16 +186,26 @@ impl<'a> Loader<'a> {
     }
 
     /// Uploads or draws a tensor's bytes.
-    fn put(&mut self, bytes: &mut Buffer<u8>, at: usize, tensor: &Tensor) -> Result<(), DeviceError> {
+    fn put(&mut self, bytes: &mut Buffer<u8>, at: usize, tensor: &Tensor) -> Result<(), ModelError> {
         let len = tensor.bytes.len();
-        for start in (0..len).step_by(CHUNK) {
-            let piece = start..len.min(start + CHUNK);
+        let chunk = match self.gguf.content(tensor) {
+            // Whoever makes blocks makes whole ones.
+            Content::Given(_) => CHUNK - CHUNK % tensor.ty.block_bytes(),
+            _ => CHUNK,
+        };
+        for start in (0..len).step_by(chunk) {
+            let piece = start..len.min(start + chunk);
             match self.gguf.content(tensor) {
                 Content::Stored(data) => {
                     self.device.upload(bytes, at + start, &data[piece.clone()])?;
                 }
                 Content::Drawn(seed) => {
                     synthetic::draw(self.device, tensor, seed, piece.clone(), bytes, at + start)?;
+                }
+                Content::Given(source) => {
+                    self.staging.resize(piece.len(), 0);
+                    source.read(tensor, start, &mut self.staging)?;
+                    self.device.upload(bytes, at + start, &self.staging)?;
                 }
             }
             self.advance(piece.len());
@@ -206,14 +219,18 @@ impl<'a> Loader<'a> {
         values: &mut Buffer<f32>,
         at: usize,
         tensor: &Tensor,
-    ) -> Result<(), DeviceError> {
+    ) -> Result<(), ModelError> {
+        let floats = |data: &[u8]| -> Vec<f32> {
+            data.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect()
+        };
         match self.gguf.content(tensor) {
-            Content::Stored(data) => {
-                let stored: Vec<f32> = data.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect();
-                self.device.upload(values, at, &stored)?;
-            }
+            Content::Stored(data) => self.device.upload(values, at, &floats(data))?,
             Content::Drawn(seed) => {
                 synthetic::draw(self.device, tensor, seed, 0..tensor.bytes.len(), values, at)?;
+            }
+            Content::Given(_) => {
+                let data = self.gguf.read(tensor, 0..tensor.bytes.len())?;
+                self.device.upload(values, at, &floats(&data))?;
             }
         }
         self.advance(tensor.bytes.len());
