@@ -28,7 +28,7 @@ use worker_orcd::images::IMAGES;
 use case::{Case, Subject};
 use reference::agrees_with_the_reference;
 
-const FIXTURES: [&str; 10] = [
+const FIXTURES: [&str; 12] = [
     "llama-f32",
     "llama-f16",
     "llama-bf16",
@@ -37,6 +37,8 @@ const FIXTURES: [&str; 10] = [
     "llama-q4_1",
     "llama31-f32",
     "qwen2-f32",
+    "qwen3-f32",
+    "gpt2-f32",
     "phi3-f32",
     "phi3-longrope-f16",
 ];

@@ -2,8 +2,8 @@
 
 use cuda_std::{Geometry, Kernel};
 use kernels::{
-    attention, compare, dequantise, draw, embed, flash, logits, logprobs, matmul, matvec, norm, qmatmul,
-    residual, rope, rows, sample, swiglu,
+    attention, compare, dequantise, draw, embed, flash, gelu, layer_norm, logits, logprobs, matmul, matvec,
+    norm, qmatmul, residual, rope, rows, sample, swiglu,
 };
 
 use crate::cpu::Cpu;
@@ -83,6 +83,12 @@ static KERNELS: &[&dyn HostKernel] = &[
     &flash::MERGE,
     &flash::WHOLE_BF16,
     &flash::WHOLE_F16,
+    &gelu::BF16,
+    &gelu::F16_,
+    &gelu::F32,
+    &layer_norm::BF16,
+    &layer_norm::F16_,
+    &layer_norm::F32,
     &logits::FINISH,
     &logprobs::LOGPROBS,
     &matmul::BF16,
@@ -109,6 +115,9 @@ static KERNELS: &[&dyn HostKernel] = &[
     &rope::INTERLEAVED_BF16,
     &rope::INTERLEAVED_F16,
     &rope::INTERLEAVED_F32,
+    &rope::NORMED_SPLIT_HALF_BF16,
+    &rope::NORMED_SPLIT_HALF_F16,
+    &rope::NORMED_SPLIT_HALF_F32,
     &rope::SPLIT_HALF_BF16,
     &rope::SPLIT_HALF_F16,
     &rope::SPLIT_HALF_F32,

@@ -8,7 +8,7 @@ use crate::model::linear::Linear;
 use crate::model::norm::Norm;
 use crate::model::step::Step;
 use crate::model::weights::Loader;
-use crate::model::{ModelError, llama, phi3, qwen2};
+use crate::model::{ModelError, gpt2, llama, phi3, qwen2, qwen3};
 use crate::ops::Addend;
 
 /// One architecture: what its name alone says. The rest is in a file's metadata.
@@ -62,12 +62,28 @@ const ARCHITECTURES: &[Architecture] = &[
         block: qwen2::load,
     },
     Architecture {
+        name: "qwen3",
+        positions: Positions::Rotary(Pairing::SplitHalf),
+        window: Window::None,
+        epsilon: RMS_EPSILON,
+        norm: Norm::rms,
+        block: qwen3::load,
+    },
+    Architecture {
         name: "phi3",
         positions: Positions::Rotary(Pairing::SplitHalf),
         window: Window::None,
         epsilon: RMS_EPSILON,
         norm: Norm::rms,
         block: phi3::load,
+    },
+    Architecture {
+        name: "gpt2",
+        positions: Positions::Learned,
+        window: Window::None,
+        epsilon: "attention.layer_norm_epsilon",
+        norm: Norm::layer,
+        block: gpt2::load,
     },
 ];
 

@@ -3,7 +3,7 @@
 use crate::model::ModelError;
 use crate::model::config::ModelConfig;
 use crate::model::linear::Linear;
-use crate::model::norm::Norm;
+use crate::model::norm::{HeadNorms, Norm, Scale};
 use crate::model::weights::Loader;
 use crate::numerics::Numerics;
 
@@ -36,6 +36,21 @@ impl BlockLoader<'_, '_> {
     /// An RMS norm of the residual stream.
     pub(super) fn rms_norm(&mut self, part: &str) -> Result<Norm, ModelError> {
         Norm::rms(self.load, &self.name(part), self.config.hidden, self.config.epsilon)
+    }
+
+    /// A layer norm of the residual stream.
+    pub(super) fn layer_norm(&mut self, part: &str) -> Result<Norm, ModelError> {
+        Norm::layer(self.load, &self.name(part), self.config.hidden, self.config.epsilon)
+    }
+
+    /// The norms of Q's and K's heads.
+    pub(super) fn head_norms(&mut self, q: &str, k: &str) -> Result<HeadNorms, ModelError> {
+        let (epsilon, dim) = (self.config.epsilon, self.config.heads.dim);
+        let mut scale = |part: &str| {
+            let w = self.load.vector(&format!("{}.weight", self.name(part)), dim)?;
+            Ok::<_, ModelError>(Scale { w, epsilon })
+        };
+        Ok(HeadNorms { q: scale(q)?, k: scale(k)? })
     }
 
     /// That each of these matrices has a bias, without which the architecture would be another.

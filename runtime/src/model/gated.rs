@@ -5,7 +5,7 @@ use crate::device::DeviceError;
 use crate::model::activations::Activations;
 use crate::model::architecture::{Block, Input};
 use crate::model::linear::Linear;
-use crate::model::norm::Norm;
+use crate::model::norm::{HeadNorms, Norm};
 use crate::model::step::Step;
 use crate::ops::Addend;
 
@@ -14,6 +14,8 @@ pub(super) struct Gated {
     pub(super) attention_norm: Norm,
     /// Q, K and V.
     pub(super) qkv: Linear,
+    /// Of the heads of Q and K, where the architecture has them.
+    pub(super) head_norms: Option<HeadNorms>,
     pub(super) attention_output: Linear,
     pub(super) feed_forward_norm: Norm,
     /// Gate and up.
@@ -42,7 +44,7 @@ impl Block for Gated {
         // Attention: every token looks at its sequence up to itself.
         step.norm(before, &self.attention_norm, &self.qkv)?;
         step.multiply(&self.qkv, normed, wide)?;
-        step.rope(&self.qkv, layer)?;
+        step.rope(&self.qkv, self.head_norms.as_ref(), layer)?;
         step.attention(layer, &self.attention_output)?;
         let added = step.multiply(&self.attention_output, attended, narrow)?;
 

@@ -11,6 +11,7 @@ pub(super) fn load(load: &mut BlockLoader<'_, '_>) -> Result<Box<dyn Block>, Mod
     let [q, k, v] = load.config.heads.rows();
     Ok(Box::new(Gated {
         qkv: load.linear(&["attn_q", "attn_k", "attn_v"], &[q, k, v], hidden)?,
+        head_norms: None,
         attention_output: load.linear(&["attn_output"], &[hidden], q)?,
         gate_up: load.linear(&["ffn_gate", "ffn_up"], &[inner, inner], hidden)?,
         down: load.linear(&["ffn_down"], &[hidden], inner)?,

@@ -7,11 +7,13 @@ pub mod cache;
 pub mod config;
 mod error;
 mod gated;
+mod gpt2;
 pub mod linear;
 mod llama;
 pub mod norm;
 mod phi3;
 mod qwen2;
+mod qwen3;
 mod rope_table;
 mod step;
 mod transformer;
@@ -188,6 +190,11 @@ impl Model {
             ops::norm(device, &act.x, added, from, &transformer.output_norm, rows, (&act.normed, form))
         };
         ops::embed(device, transformer.embedding(), batch.ids(), &act.fault, &act.x)?;
+        if let Some(positions) = &transformer.positions {
+            let values = &act.narrow;
+            ops::embed(device, positions, batch.positions(), &act.fault, values)?;
+            ops::add(device, &act.x, Addend::Values { values, width: config.hidden, tokens })?;
+        }
         self.observe(device, "embed", &act.x, observer)?;
 
         let mut added: Option<Addend<'_>> = None;

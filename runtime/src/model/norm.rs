@@ -8,6 +8,8 @@ use crate::model::weights::Loader;
 pub enum Norm {
     /// Root-mean-square norm, see [`kernels::norm`].
     Rms(Scale),
+    /// Layer norm, see [`kernels::layer_norm`].
+    Layer(Scale, Buffer<f32>),
 }
 
 /// What a normed row is multiplied by.
@@ -16,6 +18,14 @@ pub struct Scale {
     pub w: Buffer<f32>,
     /// Added to the mean of squares.
     pub epsilon: f32,
+}
+
+/// The norms of Q's and K's heads, by weights of `[head_dim]`.
+pub struct HeadNorms {
+    /// Of the queries.
+    pub q: Scale,
+    /// Of the keys.
+    pub k: Scale,
 }
 
 impl Norm {
@@ -28,10 +38,20 @@ impl Norm {
         Ok(Self::Rms(Scale { w, epsilon }))
     }
 
+    /// `{name}.weight` and `{name}.bias` of `n` values.
+    ///
+    /// # Errors
+    /// See [`Loader::vector`].
+    pub fn layer(load: &mut Loader<'_>, name: &str, n: usize, epsilon: f32) -> Result<Self, ModelError> {
+        let w = load.vector(&format!("{name}.weight"), n)?;
+        let bias = load.vector(&format!("{name}.bias"), n)?;
+        Ok(Self::Layer(Scale { w, epsilon }, bias))
+    }
+
     /// Elements in a row.
     pub fn width(&self) -> usize {
         match self {
-            Self::Rms(scale) => scale.w.len(),
+            Self::Rms(scale) | Self::Layer(scale, _) => scale.w.len(),
         }
     }
 }

@@ -12,6 +12,7 @@ pub(super) fn load(load: &mut BlockLoader<'_, '_>) -> Result<Box<dyn Block>, Mod
     let [q, k, v] = load.config.heads.rows();
     Ok(Box::new(Gated {
         qkv: load.fused("attn_qkv", &[q, k, v], hidden)?,
+        head_norms: None,
         attention_output: load.linear(&["attn_output"], &[hidden], q)?,
         gate_up: load.fused("ffn_up", &[inner, inner], hidden)?,
         down: load.linear(&["ffn_down"], &[hidden], inner)?,

@@ -6,7 +6,7 @@ use crate::model::activations::Activations;
 use crate::model::cache::Cache;
 use crate::model::config::ModelConfig;
 use crate::model::linear::Linear;
-use crate::model::norm::Norm;
+use crate::model::norm::{HeadNorms, Norm};
 use crate::ops::{self, Addend, RopeTable};
 use crate::products::Products;
 use crate::rows::Rows;
@@ -49,9 +49,9 @@ impl<'a> Step<'a> {
     }
 
     /// From the sums of Q, K and V, which `qkv` left in `wide`, to the queries and the cache of a layer.
-    pub(super) fn rope(&self, qkv: &Linear, layer: usize) -> Done {
+    pub(super) fn rope(&self, qkv: &Linear, norms: Option<&HeadNorms>, layer: usize) -> Done {
         let Self { device, config, rope, batch, act, cache, .. } = self;
-        ops::rope(device, rope, config.heads, batch, (qkv, &act.normed, &act.wide), cache, layer)
+        ops::rope(device, rope, norms, config.heads, batch, (qkv, &act.normed, &act.wide), cache, layer)
     }
 
     /// What the queries find in the cache of a layer goes to `attended`, in the form that `next` multiplies.
@@ -65,5 +65,11 @@ impl<'a> Step<'a> {
     pub(super) fn swiglu(&self, gate_up: &Linear, next: &Linear) -> Done {
         let Activations { normed, inner, wide, .. } = self.act;
         ops::swiglu(self.device, gate_up, normed, self.tokens(), wide, (inner, next.form()))
+    }
+
+    /// `gelu(up)` of the sums that `up` left in `wide` goes to `inner`, in the form that `next` multiplies.
+    pub(super) fn gelu(&self, up: &Linear, next: &Linear) -> Done {
+        let Activations { normed, inner, wide, .. } = self.act;
+        ops::gelu(self.device, up, normed, self.tokens(), wide, (inner, next.form()))
     }
 }

@@ -3,7 +3,7 @@
 use crate::device::Device;
 use crate::gguf::Gguf;
 use crate::model::ModelError;
-use crate::model::architecture::{Architecture, Block};
+use crate::model::architecture::{Architecture, Block, Positions};
 use crate::model::block_loader::BlockLoader;
 use crate::model::config::ModelConfig;
 use crate::model::linear::Linear;
@@ -15,6 +15,8 @@ use crate::numerics::Numerics;
 pub(super) struct Transformer {
     /// `[vocab, hidden]`; none where the output's matrix serves.
     embedding: Option<Matrix>,
+    /// `[context, hidden]`: added to the tokens' first values, where the architecture learns its positions.
+    pub(super) positions: Option<Matrix>,
     pub(super) blocks: Vec<Box<dyn Block>>,
     pub(super) output_norm: Norm,
     /// `[vocab, hidden]`: makes logits. Where the file has none, it is the embedding.
@@ -33,6 +35,10 @@ impl Transformer {
         let mut load = Loader::new(device, gguf, progress)?;
         let hidden = config.hidden;
         let embedding = load.matrix("token_embd", config.vocab, hidden)?;
+        let positions = match architecture.positions {
+            Positions::Rotary(_) => None,
+            Positions::Learned => Some(load.matrix("position_embd", config.context, hidden)?),
+        };
         let (output, embedding) = if load.has("output.weight") {
             let output = Linear::load(&mut load, numerics, &["output"], &[config.vocab], hidden)?;
             (output, Some(embedding))
@@ -44,7 +50,7 @@ impl Transformer {
             .collect::<Result<_, _>>()?;
         let output_norm = (architecture.norm)(&mut load, "output_norm", hidden, config.epsilon)?;
         load.finish();
-        Ok(Self { embedding, blocks, output_norm, output })
+        Ok(Self { embedding, positions, blocks, output_norm, output })
     }
 
     /// The matrix whose rows are the tokens' first values.

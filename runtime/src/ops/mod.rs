@@ -11,7 +11,7 @@ mod sample;
 
 use cuda_std::In;
 use kernels::product::{Product, Rounding};
-use kernels::{embed, residual, rows, swiglu};
+use kernels::{embed, gelu, residual, rows, swiglu};
 
 use crate::device::{Buffer, Device, DeviceError};
 use crate::model::linear::Linear;
@@ -143,6 +143,33 @@ pub fn swiglu(
         let args = swiglu::Swiglu {
             gate: product(0),
             up: product(1),
+            y: y.view_mut(form, tokens),
+            n: y.width() as u32,
+            rows: tokens as u32,
+        };
+        device.launch(kernel, &args)
+    }
+}
+
+/// `y[t] = gelu(x[t])` in a form, of the product of `w` with `x`.
+pub fn gelu(
+    device: &Device,
+    w: &Linear,
+    x: &Rows,
+    tokens: usize,
+    sums: &Buffer<f32>,
+    (y, form): (&Rows, Form),
+) -> Done {
+    assert_eq!(y.width(), w.rows(), "rows of another width");
+    let kernel = match form {
+        Form::F32 => &gelu::F32,
+        Form::F16 => &gelu::F16_,
+        Form::Bf16 => &gelu::BF16,
+    };
+    // SAFETY: the views have the sizes the kernel documents.
+    unsafe {
+        let args = gelu::Gelu {
+            x: w.product(0, x, tokens, sums, w.form().rounding()),
             y: y.view_mut(form, tokens),
             n: y.width() as u32,
             rows: tokens as u32,

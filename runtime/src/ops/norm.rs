@@ -1,6 +1,7 @@
 //! The norms before a layer's parts.
 
 use cuda_std::In;
+use kernels::layer_norm::{self, LayerNorm};
 use kernels::norm::{self, RmsNorm};
 use kernels::product::{Product, Rounding};
 
@@ -39,6 +40,15 @@ pub fn norm(
                 };
                 let (w, epsilon) = (w.view(0, w.len()), *epsilon);
                 device.launch(kernel, &RmsNorm { x, product, from, w, y, epsilon, n, rows })
+            }
+            Norm::Layer(Scale { w, epsilon }, bias) => {
+                let kernel = match form {
+                    Form::F32 => &layer_norm::F32,
+                    Form::F16 => &layer_norm::F16_,
+                    Form::Bf16 => &layer_norm::BF16,
+                };
+                let (w, bias, epsilon) = (w.view(0, w.len()), bias.view(0, bias.len()), *epsilon);
+                device.launch(kernel, &LayerNorm { x, product, from, w, bias, y, epsilon, n, rows })
             }
         }
     }

@@ -1,7 +1,7 @@
 //! From the products of Q, K and V to queries and to the cache.
 
 use cuda_std::{Kernel, Value};
-use kernels::rope::{self, Rope};
+use kernels::rope::{self, Rope, RopeNormed};
 
 use super::{Done, Heads};
 use crate::batch::BatchBuffers;
@@ -9,6 +9,7 @@ use crate::device::{Buffer, Device};
 use crate::model::cache::{Cache, Half, KvLayer, Store};
 use crate::model::config::Pairing;
 use crate::model::linear::Linear;
+use crate::model::norm::{HeadNorms, Scale};
 use crate::numerics::Form;
 use crate::rows::Rows;
 
@@ -22,41 +23,59 @@ pub struct RopeTable {
     pub pairing: Pairing,
 }
 
-/// Turns Q and K, the first two products of `w` with `x`, by their positions; K and V, the third, go to their pages of
-/// layer `layer`, and Q to the cache's queries.
+/// Turns Q and K, the first two products of `w` with `x`, by their positions, each head being normed before if there are
+/// norms; K and V, the third, go to their pages of layer `layer`, and Q to the cache's queries.
+#[allow(clippy::too_many_arguments, reason = "each is one operand")]
 pub fn rope(
     device: &Device,
     table: &RopeTable,
+    norms: Option<&HeadNorms>,
     heads: Heads,
     batch: &BatchBuffers,
     (w, x, sums): (&Linear, &Rows, &Buffer<f32>),
     cache: &Cache,
     layer: usize,
 ) -> Done {
-    let task = Task { table, heads, batch, w, x, sums, layer };
+    let task = Task { table, norms, heads, batch, w, x, sums, layer };
     match cache {
         Cache::Full(store) => {
-            let kernel = match table.pairing {
-                Pairing::Interleaved => &rope::INTERLEAVED_F32,
-                Pairing::SplitHalf => &rope::SPLIT_HALF_F32,
+            let kernels = Kernels {
+                interleaved: &rope::INTERLEAVED_F32,
+                split_half: &rope::SPLIT_HALF_F32,
+                normed: &rope::NORMED_SPLIT_HALF_F32,
             };
-            task.run(device, kernel, store)
+            task.run(device, &kernels, store)
         }
-        Cache::Half(Half { form, store, .. }) => {
-            let kernel = match (table.pairing, form) {
-                (Pairing::Interleaved, Form::Bf16) => &rope::INTERLEAVED_BF16,
-                (Pairing::Interleaved, _) => &rope::INTERLEAVED_F16,
-                (Pairing::SplitHalf, Form::Bf16) => &rope::SPLIT_HALF_BF16,
-                (Pairing::SplitHalf, _) => &rope::SPLIT_HALF_F16,
+        Cache::Half(Half { form: Form::Bf16, store, .. }) => {
+            let kernels = Kernels {
+                interleaved: &rope::INTERLEAVED_BF16,
+                split_half: &rope::SPLIT_HALF_BF16,
+                normed: &rope::NORMED_SPLIT_HALF_BF16,
             };
-            task.run(device, kernel, store)
+            task.run(device, &kernels, store)
+        }
+        Cache::Half(Half { store, .. }) => {
+            let kernels = Kernels {
+                interleaved: &rope::INTERLEAVED_F16,
+                split_half: &rope::SPLIT_HALF_F16,
+                normed: &rope::NORMED_SPLIT_HALF_F16,
+            };
+            task.run(device, &kernels, store)
         }
     }
+}
+
+/// The kernels for one type of the cache.
+struct Kernels<V: 'static> {
+    interleaved: &'static Kernel<Rope<V>>,
+    split_half: &'static Kernel<Rope<V>>,
+    normed: &'static Kernel<RopeNormed<V>>,
 }
 
 /// [`rope`]'s operands, whatever the type of the cache.
 struct Task<'a> {
     table: &'a RopeTable,
+    norms: Option<&'a HeadNorms>,
     heads: Heads,
     batch: &'a BatchBuffers,
     w: &'a Linear,
@@ -66,13 +85,13 @@ struct Task<'a> {
 }
 
 impl Task<'_> {
-    fn run<V: Value>(&self, device: &Device, kernel: &'static Kernel<Rope<V>>, store: &Store<V>) -> Done {
+    fn run<V: Value>(&self, device: &Device, kernels: &Kernels<V>, store: &Store<V>) -> Done {
         let Self { table, heads, batch, .. } = *self;
         assert!(table.rotated <= heads.dim, "more elements turn than a head has");
         assert_eq!(self.w.rows(), heads.rows().iter().sum::<usize>(), "Q, K and V of other sizes");
         let KvLayer { keys, values } = &store.layers[self.layer];
         let tokens = batch.loaded().tokens;
-        // SAFETY: the views have the sizes the kernel documents; positions were checked against the context; slots come
+        // SAFETY: the views have the sizes the kernels document; positions were checked against the context; slots come
         // from the page pool, each once.
         unsafe {
             let product = |i| self.w.product(i, self.x, tokens, self.sums, self.w.form().rounding());
@@ -92,7 +111,16 @@ impl Task<'_> {
                 head_dim: heads.dim as u32,
                 rotated: table.rotated as u32,
             };
-            device.launch(kernel, &args)
+            match (self.norms, table.pairing) {
+                (None, Pairing::Interleaved) => device.launch(kernels.interleaved, &args),
+                (None, Pairing::SplitHalf) => device.launch(kernels.split_half, &args),
+                (Some(HeadNorms { q, k }), pairing) => {
+                    assert!(pairing == Pairing::SplitHalf && q.epsilon == k.epsilon, "no kernel for this");
+                    let norm = |scale: &Scale| scale.w.view(0, heads.dim);
+                    let (q_norm, k_norm, epsilon) = (norm(q), norm(k), q.epsilon);
+                    device.launch(kernels.normed, &RopeNormed { rope: args, q_norm, k_norm, epsilon })
+                }
+            }
         }
     }
 }
