@@ -14,7 +14,7 @@ mod image_cache;
 mod jit;
 mod ledger;
 mod modules;
-pub(crate) mod pool;
+mod pool;
 mod profile;
 mod residency;
 mod staging;

@@ -56,7 +56,7 @@ enum Bytes {
 
 /// Whoever has the tensors' bytes of a header without a file.
 pub trait Source: fmt::Debug + Send + Sync {
-    /// Fills `into` with the bytes of `tensor` from its byte `start` on; both ends lie between blocks.
+    /// Fills `into` with the bytes of `tensor` from its byte `start` on. Several threads may do so at once.
     ///
     /// # Errors
     /// They cannot be had; names the file and the tensor.
@@ -166,7 +166,7 @@ impl Gguf {
         }
     }
 
-    /// Some of a tensor's bytes; the range's ends lie between blocks.
+    /// Some of a tensor's bytes.
     ///
     /// # Errors
     /// The source of a given file fails.

@@ -158,7 +158,9 @@ impl Config {
         let head_dim = match fields.size_up_to("head_dim", MAX_SIZE)? {
             None if kind == Kind::Qwen3 => fields.required("head_dim", None)?,
             None if !hidden.is_multiple_of(heads) => {
-                return Err(fields.wrong("num_attention_heads", format!("is {heads}, no divisor of {hidden}")));
+                return Err(
+                    fields.wrong("num_attention_heads", format!("is {heads}, no divisor of {hidden}"))
+                );
             }
             given => given.unwrap_or(hidden / heads),
         };
@@ -297,7 +299,9 @@ fn window(fields: &mut Fields, family: &Family) -> Result<Option<usize>, FolderE
     if let Some(kinds) = fields.take("layer_types") {
         // Which newer files have beside the fields that they follow from.
         if kinds.as_array().is_none_or(|kinds| kinds.iter().any(|kind| kind != "full_attention")) {
-            return Err(fields.wrong("layer_types", "has other layers than full_attention, which are not supported"));
+            return Err(
+                fields.wrong("layer_types", "has other layers than full_attention, which are not supported")
+            );
         }
     }
     match family.kind {

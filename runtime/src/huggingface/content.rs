@@ -1,31 +1,28 @@
 //! The bytes of a folder's tensors as a GGUF file would have them, made piece by piece as they are asked for.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
 
 use super::encode::{Float, encode};
 use super::names::Arrangement;
 use super::shards::Shards;
-use crate::device::pool::Pool;
-use crate::gguf::{GgufError, Problem, Source, Tensor};
+use crate::gguf::{GgufError, Problem, Source, Tensor, TensorType};
 
-/// Threads that read and encode, at most.
-const THREADS: usize = 16;
-/// Bytes that a thread makes before it asks for more, about.
-const SHARE: usize = 256 << 10;
+/// Values that are read and encoded at once: few enough for a core's cache.
+const STEP: usize = 64 << 10;
+/// Bytes of the largest block that is made.
+const MAX_BLOCK: usize = 34;
 
 /// Where every tensor's values come from.
+#[derive(Debug)]
 pub(super) struct Content {
     shards: Shards,
     /// By GGUF's names.
     tensors: HashMap<String, Origin>,
-    pool: OnceLock<Pool>,
 }
 
 /// Where a tensor's values come from.
+#[derive(Debug)]
 pub(super) enum Origin {
     /// They are in a file.
     Stored(Stored),
@@ -34,6 +31,7 @@ pub(super) enum Origin {
 }
 
 /// Values in a file.
+#[derive(Debug)]
 pub(super) struct Stored {
     /// Its name in the folder.
     pub(super) name: String,
@@ -43,85 +41,81 @@ pub(super) struct Stored {
     pub(super) start: u64,
     /// How they are stored.
     pub(super) float: Float,
-    /// Of the tensor as GGUF has it; 1 column for a vector.
+    /// Rows as GGUF has them; the values of a vector.
     pub(super) rows: usize,
-    /// Values of a row.
+    /// Values of such a row; 1 of a vector.
     pub(super) columns: usize,
-    /// Where they are to go.
+    /// Where values are to go.
     pub(super) arrangement: Arrangement,
-}
-
-impl fmt::Debug for Content {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Content").field("shards", &self.shards).finish_non_exhaustive()
-    }
 }
 
 impl Content {
     pub(super) fn new(shards: Shards, tensors: HashMap<String, Origin>) -> Self {
-        Self { shards, tensors, pool: OnceLock::new() }
+        Self { shards, tensors }
     }
 
-    /// The files.
-    pub(super) fn shards(&self) -> &Shards {
-        &self.shards
-    }
-
-    fn pool(&self) -> &Pool {
-        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-        self.pool.get_or_init(|| Pool::new(cores().min(THREADS)))
-    }
-
-    /// Makes a piece of a stored tensor on all threads.
-    fn make(&self, stored: &Stored, tensor: &Tensor, start: usize, into: &mut [u8]) -> Result<(), String> {
-        let (values, bytes) = (tensor.ty.block_values(), tensor.ty.block_bytes());
-        assert!(start.is_multiple_of(bytes) && into.len().is_multiple_of(bytes), "whole blocks");
-        let share = match stored.arrangement {
+    /// The bytes of a tensor of type `ty` from its byte `start` on.
+    fn make(&self, stored: &Stored, ty: TensorType, start: usize, into: &mut [u8]) -> Result<(), String> {
+        let (values, bytes) = (ty.block_values(), ty.block_bytes());
+        let most = match stored.arrangement {
             // Of which a little of every row is read: the more at once, the better.
-            Arrangement::Transposed => into.len().div_ceil(self.pool().threads()),
-            _ => SHARE,
+            Arrangement::Transposed => usize::MAX,
+            _ => STEP / values,
         };
-        let share = share.next_multiple_of(bytes);
-        let shares: Vec<_> = into.chunks_mut(share).map(|share| Mutex::new(Some(share))).collect();
-        let (next, failed) = (AtomicUsize::new(0), Mutex::new(None));
-        self.pool().run(&|| {
-            let mut raw = Vec::new();
-            loop {
-                let i = next.fetch_add(1, Ordering::Relaxed);
-                let Some(into) = shares.get(i).and_then(|share| lock(share).take()) else { return };
-                let first = (start + i * share) / bytes * values;
-                let done = self.gather(stored, first, into.len() / bytes * values, &mut raw);
-                let done = done.map_err(|error| unreadable(&error));
-                if let Err(fault) = done.and_then(|()| encode(stored.float, &raw, tensor.ty, into)) {
-                    lock(&failed).get_or_insert(fault);
-                    next.store(shares.len(), Ordering::Relaxed);
-                }
+        let (mut at, mut raw) = (0, Vec::new());
+        while at < into.len() {
+            let (block, skipped) = ((start + at) / bytes, (start + at) % bytes);
+            let rest = &mut into[at..];
+            let whole = (rest.len() / bytes).min(most);
+            if skipped > 0 || whole == 0 {
+                // A part of a block, at either end.
+                let mut made = [0; MAX_BLOCK];
+                self.encode(stored, block * values, ty, &mut made[..bytes], &mut raw)?;
+                let part = (bytes - skipped).min(rest.len());
+                rest[..part].copy_from_slice(&made[skipped..skipped + part]);
+                at += part;
+            } else {
+                self.encode(stored, block * values, ty, &mut rest[..whole * bytes], &mut raw)?;
+                at += whole * bytes;
             }
-        });
-        match lock(&failed).take() {
-            None => Ok(()),
-            Some(fault) => Err(fault),
         }
+        Ok(())
+    }
+
+    /// Whole blocks, from value `first` on.
+    fn encode(
+        &self,
+        stored: &Stored,
+        first: usize,
+        ty: TensorType,
+        into: &mut [u8],
+        raw: &mut Vec<u8>,
+    ) -> Result<(), String> {
+        let count = into.len() / ty.block_bytes() * ty.block_values();
+        if ty == stored.float.tensor_type() {
+            return self.gather(stored, first, count, into).map_err(|error| unreadable(&error));
+        }
+        raw.resize(count * stored.float.bytes(), 0);
+        self.gather(stored, first, count, raw).map_err(|error| unreadable(&error))?;
+        encode(stored.float, raw, ty, into)
     }
 
     /// Reads `count` values from the `first` on, in GGUF's order.
-    fn gather(&self, stored: &Stored, first: usize, count: usize, raw: &mut Vec<u8>) -> io::Result<()> {
+    fn gather(&self, stored: &Stored, first: usize, count: usize, into: &mut [u8]) -> io::Result<()> {
         let Stored { shard, rows, columns, .. } = *stored;
         let size = stored.float.bytes();
         let read = |value: usize, into: &mut [u8]| {
             self.shards.read(shard, stored.start + (value * size) as u64, into)
         };
-        raw.clear();
-        raw.resize(count * size, 0);
         match stored.arrangement {
-            Arrangement::Same => read(first, raw),
+            Arrangement::Same => read(first, into),
             Arrangement::Interleaved { heads } => {
                 let mut at = 0;
                 while at < count {
                     let (row, column) = ((first + at) / columns, (first + at) % columns);
                     let len = (columns - column).min(count - at);
                     let from = from_halves(row, rows / heads);
-                    read(from * columns + column, &mut raw[at * size..(at + len) * size])?;
+                    read(from * columns + column, &mut into[at * size..(at + len) * size])?;
                     at += len;
                 }
                 Ok(())
@@ -134,7 +128,7 @@ impl Content {
                     for (row, value) in (top..).zip(strip.chunks_exact(size)) {
                         let at = (row * columns + column).wrapping_sub(first);
                         if at < count {
-                            raw[at * size..(at + 1) * size].copy_from_slice(value);
+                            into[at * size..(at + 1) * size].copy_from_slice(value);
                         }
                     }
                 }
@@ -149,13 +143,12 @@ impl Source for Content {
         let stored = match &self.tensors[&tensor.name] {
             Origin::Stored(stored) => stored,
             Origin::Computed(values) => {
-                for (bytes, value) in into.as_chunks_mut().0.iter_mut().zip(&values[start / 4..]) {
-                    *bytes = value.to_le_bytes();
-                }
+                let bytes = values.iter().flat_map(|value| value.to_le_bytes()).skip(start);
+                into.iter_mut().zip(bytes).for_each(|(into, byte)| *into = byte);
                 return Ok(());
             }
         };
-        self.make(stored, tensor, start, into).map_err(|fault| GgufError {
+        self.make(stored, tensor.ty, start, into).map_err(|fault| GgufError {
             path: self.shards.path(stored.shard).to_owned(),
             problem: Problem::Content { tensor: stored.name.clone(), fault },
         })
@@ -173,8 +166,4 @@ fn unreadable(error: &io::Error) -> String {
         io::ErrorKind::UnexpectedEof => "the file has become shorter".to_owned(),
         _ => format!("cannot be read: {error}"),
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

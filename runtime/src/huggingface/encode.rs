@@ -205,3 +205,74 @@ fn round(value: f32) -> i32 {
     let rounded = whole + i32::from(magnitude - whole as f32 >= 0.5);
     if value < 0.0 { -rounded } else { rounded }
 }
+
+#[cfg(test)]
+mod tests {
+    use base64::prelude::{BASE64_STANDARD, Engine as _};
+    use serde_json::Value;
+
+    use super::*;
+
+    fn golden() -> Value {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/quantise.json");
+        serde_json::from_slice(&std::fs::read(path).expect("the reference's blocks")).expect("JSON")
+    }
+
+    fn bytes(value: &Value) -> Vec<u8> {
+        BASE64_STANDARD.decode(value.as_str().expect("base64")).expect("base64")
+    }
+
+    #[test]
+    fn blocks_are_those_of_the_reference_byte_for_byte() {
+        let golden = golden();
+        for (name, float) in [("f32", Float::F32), ("f16", Float::F16), ("bf16", Float::Bf16)] {
+            let values = bytes(&golden[name]["values"]);
+            for quant in [Quant::Q8_0, Quant::Q4_0] {
+                let want = bytes(&golden[name][quant.name()]);
+                let mut got = vec![0xaa; want.len()];
+                encode(float, &values, quant.tensor_type(), &mut got).expect("finite values");
+                let size = quant.tensor_type().block_bytes();
+                assert_eq!(want.len() / size, 108, "blocks");
+                for (i, (got, want)) in got.chunks(size).zip(want.chunks(size)).enumerate() {
+                    assert_eq!(got, want, "block {i} of {name} as {}", quant.name());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_value_of_16_bits_is_widened_exactly() {
+        for bits in 0..=u16::MAX {
+            let stored = [bits.to_le_bytes(); 3].concat();
+            let mut made = [0; 12];
+            encode(Float::Bf16, &stored, TensorType::F32, &mut made).expect("any value");
+            let want = (u32::from(bits) << 16).to_le_bytes();
+            assert_eq!(made, [want; 3].concat()[..]);
+            encode(Float::F16, &stored, TensorType::F32, &mut made).expect("any value");
+            let want = half::f16::from_bits(bits).to_f32();
+            let got = f32::from_le_bytes([made[8], made[9], made[10], made[11]]);
+            assert!(
+                got.to_bits() == want.to_bits() || (got.is_nan() && want.is_nan()),
+                "{bits:x}: {got} for {want}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_quantised_is_told() {
+        for quant in [Quant::Q8_0, Quant::Q4_0] {
+            let fault = |value: f32| {
+                let mut values = [1.0f32; 64];
+                values[40] = value;
+                values[41] = 2.0;
+                let stored: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+                let mut made = vec![0; 2 * quant.tensor_type().block_bytes()];
+                encode(Float::F32, &stored, quant.tensor_type(), &mut made).err()
+            };
+            assert_eq!(fault(3.0), None);
+            for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 1e9] {
+                assert!(fault(bad).is_some(), "{bad} as {}", quant.name());
+            }
+        }
+    }
+}

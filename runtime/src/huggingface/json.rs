@@ -105,7 +105,9 @@ impl Fields {
     /// Numbers above 0.
     pub(super) fn factors(&mut self, name: &str) -> Result<Option<Vec<f32>>, FolderError> {
         let factor = |value: &Value| value.as_f64().map(|x| x as f32).filter(|x| x.is_finite() && *x > 0.0);
-        self.optional(name, "a list of numbers above 0", |value| value.as_array()?.iter().map(factor).collect())
+        self.optional(name, "a list of numbers above 0", |value| {
+            value.as_array()?.iter().map(factor).collect()
+        })
     }
 
     /// The fields of an object within.

@@ -55,7 +55,8 @@ pub fn open(folder: &Path, quant: Option<Quant>) -> Result<Gguf, FolderError> {
     }
     let Model { header, shards, tensors, .. } = model;
     let content = Box::new(Content::new(shards, tensors));
-    let invalid = |error: crate::gguf::GgufError| FolderProblem::Weights(error.problem.to_string()).at(folder);
+    let invalid =
+        |error: crate::gguf::GgufError| FolderProblem::Weights(error.problem.to_string()).at(folder);
     Gguf::given(folder, header.header(), content).map_err(invalid)
 }
 
@@ -79,14 +80,14 @@ impl Model {
             let problem = "is missing, and the model of config.json has it";
             return Err(FolderProblem::tensor(&name, problem).at(folder));
         };
-        let wrong = |problem: String| {
-            FolderProblem::tensor(&name, problem).at(self.shards.path(stored.shard))
-        };
+        let wrong =
+            |problem: String| FolderProblem::tensor(&name, problem).at(self.shards.path(stored.shard));
         if stored.info.shape != shape {
             return Err(wrong(format!("has shape {:?}, config.json wants {shape:?}", stored.info.shape)));
         }
         let Some(float) = Float::from(stored.info.dtype) else {
-            let problem = format!("is {:?}, which is not supported; F32, F16 and BF16 are", stored.info.dtype);
+            let problem =
+                format!("is {:?}, which is not supported; F32, F16 and BF16 are", stored.info.dtype);
             return Err(wrong(problem));
         };
         let (rows, columns) = match (shape.as_slice(), arrangement) {

@@ -63,7 +63,8 @@ pub(super) fn of_block(config: &Config, prefix: &str, block: usize) -> Vec<Wante
     let Config { hidden, inner, heads, kv_heads, head_dim, .. } = *config;
     let (q, kv) = (heads * head_dim, kv_heads * head_dim);
     let (attention_bias, feed_forward_bias) = (config.attention_bias, config.feed_forward_bias);
-    let mut block = Block { wanted: Vec::new(), folder: format!("model.layers.{block}"), gguf: format!("blk.{block}") };
+    let mut block =
+        Block { wanted: Vec::new(), folder: format!("model.layers.{block}"), gguf: format!("blk.{block}") };
     if config.kind == Kind::Gpt2 {
         block.folder = format!("{prefix}h.{}", &block.gguf["blk.".len()..]);
         for (name, gguf) in [("ln_1", "attn_norm"), ("ln_2", "ffn_norm")] {
@@ -102,7 +103,8 @@ pub(super) fn of_block(config: &Config, prefix: &str, block: usize) -> Vec<Wante
 /// Whether a tensor beside those is nothing that is computed with: angles and masks that older files hold, and the output's
 /// matrix where the embedding serves.
 pub(super) fn is_idle(config: &Config, name: &str) -> bool {
-    let gpt2 = config.kind == Kind::Gpt2 && (name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias"));
+    let gpt2 =
+        config.kind == Kind::Gpt2 && (name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias"));
     gpt2 || name.ends_with(".rotary_emb.inv_freq") || (config.tied && name == OUTPUT)
 }
 

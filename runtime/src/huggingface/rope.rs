@@ -22,11 +22,22 @@ enum Scaling {
     /// All are divided by a factor.
     Linear(f64),
     /// The slow ones are divided by a factor, the fast ones stay, those between are mixed.
-    Yarn { factor: f64, original: usize, fast: f64, slow: f64, magnitude: f64 },
+    Yarn {
+        factor: f64,
+        original: usize,
+        fast: f64,
+        slow: f64,
+        magnitude: f64,
+    },
     /// A divisor for each pair, from a rule like YaRN's.
     Llama3(Vec<f32>),
     /// A divisor for each pair, other ones in contexts beyond the original.
-    Long { original: usize, short: Vec<f32>, long: Vec<f32>, magnitude: f64 },
+    Long {
+        original: usize,
+        short: Vec<f32>,
+        long: Vec<f32>,
+        magnitude: f64,
+    },
 }
 
 impl Rope {
@@ -37,7 +48,8 @@ impl Rope {
         head_dim: usize,
         context: usize,
     ) -> Result<Self, FolderError> {
-        let (mut base, mut part) = (fields.positive("rope_theta")?, fields.positive("partial_rotary_factor")?);
+        let (mut base, mut part) =
+            (fields.positive("rope_theta")?, fields.positive("partial_rotary_factor")?);
         // Of some files of Llama's; true is how others pair the elements of a head.
         fields.only("rope_interleaved", false)?;
         let outside = fields.size_up_to("original_max_position_embeddings", u32::MAX)?;
@@ -103,12 +115,7 @@ impl Rope {
 const DEFAULT_BASE: f64 = 10_000.0;
 
 /// Elements that turn: so great a part of a head, rounded down; of most architectures all.
-fn rotated(
-    fields: &Fields,
-    is_phi3: bool,
-    head_dim: usize,
-    part: Option<f64>,
-) -> Result<usize, FolderError> {
+fn rotated(fields: &Fields, is_phi3: bool, head_dim: usize, part: Option<f64>) -> Result<usize, FolderError> {
     let rotated = (head_dim as f64 * part.unwrap_or(1.0)) as usize;
     if rotated == 0 || rotated > head_dim || rotated % 2 != 0 || !(is_phi3 || rotated == head_dim) {
         let problem = format!("makes {rotated} of a head's {head_dim} elements turn, which is not supported");

@@ -75,7 +75,8 @@ impl Shards {
         let map = fields.required(MAP, map)?;
         let mut names: Vec<&str> = Vec::new();
         for (tensor, file) in &map {
-            let wrong = |problem: &str| FolderProblem::tensor(tensor, format!("is in {file}, {problem}")).at(index);
+            let wrong =
+                |problem: &str| FolderProblem::tensor(tensor, format!("is in {file}, {problem}")).at(index);
             let Value::String(name) = file else { return Err(wrong("which is no text")) };
             // Nothing outside of the folder is read.
             if !name.ends_with(".safetensors") || name.contains(['/', '\\', '\0']) {
@@ -187,7 +188,9 @@ fn open(path: &Path) -> Result<(File, u64, Vec<(String, TensorInfo)>), FolderPro
     }
     file.read_exact_at(&mut first, 0)?;
     if first == *b"version " {
-        return Err(weights("is a pointer of Git LFS, not the file: fetch the file, with git lfs pull".to_owned()));
+        return Err(weights(
+            "is a pointer of Git LFS, not the file: fetch the file, with git lfs pull".to_owned(),
+        ));
     }
     let head = u64::from_le_bytes(first);
     if head > MAX_HEAD || head > len - 8 {
@@ -213,7 +216,8 @@ fn open(path: &Path) -> Result<(File, u64, Vec<(String, TensorInfo)>), FolderPro
     // The format's own library has the last word, on gaps among others.
     let checked = Metadata::new(None, entries.clone()).map_err(|error| weights(error.to_string()))?;
     if checked.data_len() as u64 != len - data {
-        let problem = format!("its tensors end at byte {}, the file at {len}", data + checked.data_len() as u64);
+        let problem =
+            format!("its tensors end at byte {}, the file at {len}", data + checked.data_len() as u64);
         return Err(weights(problem));
     }
     Ok((file, data, entries))

@@ -188,13 +188,8 @@ impl<'a> Loader<'a> {
     /// Uploads or draws a tensor's bytes.
     fn put(&mut self, bytes: &mut Buffer<u8>, at: usize, tensor: &Tensor) -> Result<(), ModelError> {
         let len = tensor.bytes.len();
-        let chunk = match self.gguf.content(tensor) {
-            // Whoever makes blocks makes whole ones.
-            Content::Given(_) => CHUNK - CHUNK % tensor.ty.block_bytes(),
-            _ => CHUNK,
-        };
-        for start in (0..len).step_by(chunk) {
-            let piece = start..len.min(start + chunk);
+        for start in (0..len).step_by(CHUNK) {
+            let piece = start..len.min(start + CHUNK);
             match self.gguf.content(tensor) {
                 Content::Stored(data) => {
                     self.device.upload(bytes, at + start, &data[piece.clone()])?;
@@ -214,12 +209,7 @@ impl<'a> Loader<'a> {
     }
 
     /// Uploads or draws the values of an f32 tensor.
-    fn put_floats(
-        &mut self,
-        values: &mut Buffer<f32>,
-        at: usize,
-        tensor: &Tensor,
-    ) -> Result<(), ModelError> {
+    fn put_floats(&mut self, values: &mut Buffer<f32>, at: usize, tensor: &Tensor) -> Result<(), ModelError> {
         let floats = |data: &[u8]| -> Vec<f32> {
             data.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect()
         };
