@@ -1,6 +1,8 @@
 //! Hugging Face folders.
 
+mod folder;
 mod reference;
+mod same_bits;
 
 use std::path::{Path, PathBuf};
 
