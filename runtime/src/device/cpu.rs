@@ -149,10 +149,11 @@ impl HostMemory {
         self.base.as_ptr() as usize
     }
 
-    pub(crate) fn write(&mut self, at: usize, bytes: &[u8]) {
-        assert!(at + bytes.len() <= self.layout.size());
-        // SAFETY: in range, as just checked, and nobody else's memory.
-        unsafe { self.base.as_ptr().add(at).copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) }
+    /// The bytes `at..at + len`, to write.
+    pub(crate) fn bytes_mut(&mut self, at: usize, len: usize) -> &mut [u8] {
+        assert!(at.checked_add(len).is_some_and(|end| end <= self.layout.size()));
+        // SAFETY: in range, as just checked, zeroed at least, and nobody else's memory.
+        unsafe { std::slice::from_raw_parts_mut(self.base.as_ptr().add(at), len) }
     }
 
     pub(crate) fn fill(&mut self, at: usize, len: usize, byte: u8) {

@@ -30,7 +30,7 @@ pub(super) fn load(
         if tensor.ty != TensorType::F32 || tensor.values() != half {
             return Err(wrong(format!("is {:?} {:?}, F32 [{half}] was expected", tensor.ty, tensor.dims)));
         }
-        for (frequency, bytes) in frequencies.iter_mut().zip(gguf.data(tensor).chunks_exact(4)) {
+        for (frequency, bytes) in frequencies.iter_mut().zip(gguf.data(tensor)?.chunks_exact(4)) {
             let factor = f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]) as f64;
             if !factor.is_finite() || factor == 0.0 {
                 return Err(wrong(format!("a factor is {factor}")));
