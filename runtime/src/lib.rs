@@ -3,6 +3,7 @@
 pub mod batch;
 pub mod bench;
 pub mod chat_template;
+pub mod checkpoint;
 pub mod device;
 pub mod engine;
 pub mod gemm;

@@ -83,7 +83,7 @@ fn weights_have_the_spread_that_keeps_a_product_as_large_as_its_input() {
     for quant in QUANTS {
         let gguf = written(&drawn(quant, 3));
         for tensor in gguf.tensors() {
-            let values = values(tensor.ty, gguf.data(tensor));
+            let values = values(tensor.ty, &gguf.data(tensor).unwrap());
             assert_eq!(values.len(), tensor.values());
             let n = values.len() as f64;
             let mean = values.iter().sum::<f64>() / n;

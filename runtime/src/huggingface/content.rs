@@ -139,7 +139,7 @@ impl Content {
 }
 
 impl Source for Content {
-    fn read(&self, tensor: &Tensor, start: usize, into: &mut [u8]) -> Result<(), GgufError> {
+    fn read_into(&self, tensor: &Tensor, start: usize, into: &mut [u8]) -> Result<(), GgufError> {
         let stored = match &self.tensors[&tensor.name] {
             Origin::Stored(stored) => stored,
             Origin::Computed(values) => {

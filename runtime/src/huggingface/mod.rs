@@ -4,6 +4,7 @@
 //! its tensors get that format's names, and their bytes are made piece by piece as they are asked for. So everything that
 //! reads a GGUF file reads a folder.
 
+mod chat;
 mod config;
 mod content;
 mod encode;
@@ -14,10 +15,11 @@ mod rope;
 mod shards;
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::gguf::{Gguf, TensorType, Writer};
 
+pub use chat::chat_template;
 pub use encode::Quant;
 pub use error::{FolderError, FolderProblem};
 
@@ -57,7 +59,27 @@ pub fn open(folder: &Path, quant: Option<Quant>) -> Result<Gguf, FolderError> {
     let content = Box::new(Content::new(shards, tensors));
     let invalid =
         |error: crate::gguf::GgufError| FolderProblem::Weights(error.problem.to_string()).at(folder);
-    Gguf::given(folder, header.header(), content).map_err(invalid)
+    Gguf::made(folder, header.header(), content).map_err(invalid)
+}
+
+/// Files beside the weights that say what a model answers.
+const SETTINGS: [&str; 5] = [
+    config::FILE,
+    "chat_template.jinja",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+];
+
+/// The files of a folder that a model is made of, sorted by their names.
+///
+/// # Errors
+/// The weights cannot be found.
+pub fn files(folder: &Path) -> Result<Vec<PathBuf>, FolderError> {
+    let mut files = shards::files(folder)?;
+    files.extend(SETTINGS.map(|name| folder.join(name)).into_iter().filter(|path| path.exists()));
+    files.sort();
+    Ok(files)
 }
 
 /// A model in the making.

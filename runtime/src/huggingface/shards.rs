@@ -4,7 +4,7 @@
 //! place in the data: <https://huggingface.co/docs/safetensors>. Files are read and not mapped, so that one that is cut
 //! short later is an error and not the end of the process.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -12,15 +12,14 @@ use std::path::{Path, PathBuf};
 
 use safetensors::tensor::{Metadata, TensorInfo};
 use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
-use serde_json::Value;
 
 use super::error::{FolderError, FolderProblem};
 use super::json::{self, Fields};
 
 /// The one file of a small model.
-pub(super) const SINGLE: &str = "model.safetensors";
+const SINGLE: &str = "model.safetensors";
 /// Says which file has which tensor, where there are several.
-pub(super) const INDEX: &str = "model.safetensors.index.json";
+const INDEX: &str = "model.safetensors.index.json";
 
 /// Bytes of a head, as the format's own library has it.
 const MAX_HEAD: u64 = 100_000_000;
@@ -57,56 +56,25 @@ impl Shards {
     /// Opens the weights of a folder and checks what they say of themselves.
     pub(super) fn open(folder: &Path) -> Result<Self, FolderError> {
         let mut shards = Self { files: Vec::new(), tensors: BTreeMap::new() };
-        let single = folder.join(SINGLE);
-        if single.exists() {
-            shards.add(single)?;
+        let Some(index) = Index::read(folder)? else {
+            shards.add(folder.join(SINGLE))?;
             return Ok(shards);
-        }
-        let path = folder.join(INDEX);
-        let Some(bytes) = json::read(&path, MAX_INDEX)? else { return Err(no_weights(folder)) };
-        shards.add_indexed(folder, &path, Fields::parse(&path, &bytes)?)?;
-        Ok(shards)
-    }
-
-    /// The files that an index names, and that each has what the index says.
-    fn add_indexed(&mut self, folder: &Path, index: &Path, mut fields: Fields) -> Result<(), FolderError> {
-        const MAP: &str = "weight_map";
-        let map = fields.optional(MAP, "an object", |value| value.as_object().cloned())?;
-        let map = fields.required(MAP, map)?;
-        let mut names: Vec<&str> = Vec::new();
-        for (tensor, file) in &map {
-            let wrong =
-                |problem: &str| FolderProblem::tensor(tensor, format!("is in {file}, {problem}")).at(index);
-            let Value::String(name) = file else { return Err(wrong("which is no text")) };
-            // Nothing outside of the folder is read.
-            if !name.ends_with(".safetensors") || name.contains(['/', '\\', '\0']) {
-                return Err(wrong("which is no safetensors file of this folder"));
-            }
-            names.push(name);
-        }
-        names.sort_unstable();
-        names.dedup();
-        if names.len() > MAX_SHARDS {
-            let problem = format!("names {} files, up to {MAX_SHARDS} are supported", names.len());
-            return Err(fields.wrong(MAP, problem));
-        }
-        for name in &names {
-            self.add(folder.join(name))?;
+        };
+        for name in &index.files {
+            shards.add(folder.join(name))?;
         }
         // Found in whichever file; that it is the right one is checked here.
-        for (tensor, file) in &map {
-            let found = self.tensors.get(tensor).map(|stored| names[stored.shard]);
-            if found != file.as_str() {
-                let problem = format!("is not in {file}, where the index has it");
-                return Err(FolderProblem::tensor(tensor, problem).at(index));
+        let wrong = |tensor: &str, problem| FolderProblem::tensor(tensor, problem).at(&index.path);
+        for (tensor, file) in &index.map {
+            if shards.tensors.get(tensor).is_none_or(|stored| index.files[stored.shard] != *file) {
+                return Err(wrong(tensor, format!("is not in {file}, where the index has it")));
             }
         }
-        match self.tensors.iter().find(|(tensor, _)| !map.contains_key(*tensor)) {
+        match shards.tensors.iter().find(|(tensor, _)| !index.map.contains_key(*tensor)) {
             Some((tensor, stored)) => {
-                let problem = format!("is in {}, and not in the index", names[stored.shard]);
-                Err(FolderProblem::tensor(tensor, problem).at(index))
+                Err(wrong(tensor, format!("is in {}, and not in the index", index.files[stored.shard])))
             }
-            None => Ok(()),
+            None => Ok(shards),
         }
     }
 
@@ -147,14 +115,58 @@ impl Shards {
         &self.files[shard].path
     }
 
-    /// All paths, in the order in which they were opened.
-    pub(super) fn paths(&self) -> impl Iterator<Item = &Path> {
-        self.files.iter().map(|shard| shard.path.as_path())
-    }
-
     /// Fills `into` from a place in a file.
     pub(super) fn read(&self, shard: usize, at: u64, into: &mut [u8]) -> std::io::Result<()> {
         self.files[shard].file.read_exact_at(into, at)
+    }
+}
+
+/// The files with weights, and the index if there is one.
+pub(super) fn files(folder: &Path) -> Result<Vec<PathBuf>, FolderError> {
+    Ok(match Index::read(folder)? {
+        None => vec![folder.join(SINGLE)],
+        Some(Index { path, files, .. }) => {
+            files.into_iter().map(|name| folder.join(name)).chain([path]).collect()
+        }
+    })
+}
+
+/// Which file has which tensor.
+struct Index {
+    path: PathBuf,
+    /// The file of each tensor.
+    map: BTreeMap<String, String>,
+    /// Each file once, sorted.
+    files: Vec<String>,
+}
+
+impl Index {
+    /// That of a folder; `None` where one file has all.
+    fn read(folder: &Path) -> Result<Option<Self>, FolderError> {
+        if folder.join(SINGLE).exists() {
+            return Ok(None);
+        }
+        let path = folder.join(INDEX);
+        let Some(bytes) = json::read(&path, MAX_INDEX)? else { return Err(no_weights(folder)) };
+        let mut fields = Fields::parse(&path, &bytes)?;
+        const MAP: &str = "weight_map";
+        let given = fields.optional(MAP, "an object", |value| value.as_object().cloned())?;
+        let (mut map, mut files) = (BTreeMap::new(), BTreeSet::new());
+        for (tensor, file) in fields.required(MAP, given)? {
+            // Nothing outside of the folder is read.
+            let inside = |name: &&str| name.ends_with(".safetensors") && !name.contains(['/', '\\', '\0']);
+            let Some(name) = file.as_str().filter(inside) else {
+                let problem = format!("is in {file}, which is no safetensors file of this folder");
+                return Err(FolderProblem::tensor(&tensor, problem).at(&path));
+            };
+            files.insert(name.to_owned());
+            map.insert(tensor, name.to_owned());
+        }
+        if files.len() > MAX_SHARDS {
+            let problem = format!("names {} files, up to {MAX_SHARDS} are supported", files.len());
+            return Err(fields.wrong(MAP, problem));
+        }
+        Ok(Some(Self { path, map, files: files.into_iter().collect() }))
     }
 }
 

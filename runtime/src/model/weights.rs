@@ -70,8 +70,6 @@ pub struct Loader<'a> {
     progress: &'a mut dyn FnMut(u64, u64),
     done: u64,
     total: u64,
-    /// A piece on its way.
-    staging: Vec<u8>,
 }
 
 impl<'a> Loader<'a> {
@@ -93,7 +91,7 @@ impl<'a> Loader<'a> {
             return Err(wrong(gguf, &tensor.name, problem));
         }
         let total = gguf.tensors().iter().map(|tensor| tensor.bytes.len() as u64).sum();
-        Ok(Self { device, gguf, progress, done: 0, total, staging: Vec::new() })
+        Ok(Self { device, gguf, progress, done: 0, total })
     }
 
     /// Whether the file has the tensor.
@@ -190,17 +188,14 @@ impl<'a> Loader<'a> {
         let len = tensor.bytes.len();
         for start in (0..len).step_by(CHUNK) {
             let piece = start..len.min(start + CHUNK);
-            match self.gguf.content(tensor) {
-                Content::Stored(data) => {
-                    self.device.upload(bytes, at + start, &data[piece.clone()])?;
+            match self.gguf.content() {
+                Content::Stored => {
+                    self.device.upload_with(bytes, at + start, piece.len(), &|from, into| {
+                        Ok::<(), ModelError>(self.gguf.read_into(tensor, start + from, into)?)
+                    })?
                 }
                 Content::Drawn(seed) => {
                     synthetic::draw(self.device, tensor, seed, piece.clone(), bytes, at + start)?;
-                }
-                Content::Given(source) => {
-                    self.staging.resize(piece.len(), 0);
-                    source.read(tensor, start, &mut self.staging)?;
-                    self.device.upload(bytes, at + start, &self.staging)?;
                 }
             }
             self.advance(piece.len());
@@ -210,17 +205,14 @@ impl<'a> Loader<'a> {
 
     /// Uploads or draws the values of an f32 tensor.
     fn put_floats(&mut self, values: &mut Buffer<f32>, at: usize, tensor: &Tensor) -> Result<(), ModelError> {
-        let floats = |data: &[u8]| -> Vec<f32> {
-            data.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect()
-        };
-        match self.gguf.content(tensor) {
-            Content::Stored(data) => self.device.upload(values, at, &floats(data))?,
+        match self.gguf.content() {
+            Content::Stored => {
+                let data = self.gguf.data(tensor)?;
+                let stored: Vec<f32> = data.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect();
+                self.device.upload(values, at, &stored)?;
+            }
             Content::Drawn(seed) => {
                 synthetic::draw(self.device, tensor, seed, 0..tensor.bytes.len(), values, at)?;
-            }
-            Content::Given(_) => {
-                let data = self.gguf.read(tensor, 0..tensor.bytes.len())?;
-                self.device.upload(values, at, &floats(&data))?;
             }
         }
         self.advance(tensor.bytes.len());

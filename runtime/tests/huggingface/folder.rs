@@ -46,7 +46,7 @@ impl Folder {
         } else {
             let factors = |name: &str| {
                 let tensor = gguf.tensor(name)?;
-                let data = gguf.read(tensor, 0..tensor.bytes.len()).expect("factors");
+                let data = gguf.data(tensor).expect("factors");
                 let floats = data.as_chunks().0.iter().map(|&bytes| f64::from(f32::from_le_bytes(bytes)));
                 Some(floats.collect::<Vec<f64>>())
             };
@@ -70,7 +70,7 @@ impl Folder {
         let mut folder = Self { config, tensors: BTreeMap::new() };
         for tensor in gguf.tensors() {
             let Some(name) = name(&architecture, &tensor.name) else { continue };
-            let data = gguf.read(tensor, 0..tensor.bytes.len()).expect("the fixture's data");
+            let data = gguf.data(tensor).expect("the fixture's data");
             let dtype = match tensor.ty {
                 TensorType::F32 => Dtype::F32,
                 TensorType::F16 => Dtype::F16,
@@ -168,7 +168,11 @@ fn name(architecture: &str, gguf: &str) -> Option<String> {
         ("ffn_down", _) => "mlp.down_proj",
         other => panic!("no name for {other:?}"),
     };
-    Some(if is_gpt2 { format!("h.{block}.{part}.{kind}") } else { format!("model.layers.{block}.{part}.{kind}") })
+    Some(if is_gpt2 {
+        format!("h.{block}.{part}.{kind}")
+    } else {
+        format!("model.layers.{block}.{part}.{kind}")
+    })
 }
 
 /// Rows of heads whose pairs lie side by side, as heads of a first and a second half.

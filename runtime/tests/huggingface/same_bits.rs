@@ -9,7 +9,14 @@ use crate::folder::Folder;
 use crate::{golden, logits};
 
 const FIXTURES: [&str; 8] = [
-    "llama-f32", "llama-f16", "llama-bf16", "qwen2-f32", "qwen3-f32", "phi3-f32", "phi3-longrope-f16", "gpt2-f32",
+    "llama-f32",
+    "llama-f16",
+    "llama-bf16",
+    "qwen2-f32",
+    "qwen3-f32",
+    "phi3-f32",
+    "phi3-longrope-f16",
+    "gpt2-f32",
 ];
 
 fn fixture(name: &str) -> Gguf {
@@ -18,7 +25,7 @@ fn fixture(name: &str) -> Gguf {
 
 fn data(gguf: &Gguf, name: &str) -> Vec<u8> {
     let tensor = gguf.tensor(name).unwrap_or_else(|| panic!("no {name}"));
-    gguf.read(tensor, 0..tensor.bytes.len()).expect("its data")
+    gguf.data(tensor).expect("its data")
 }
 
 #[test]
