@@ -53,6 +53,11 @@ impl Checkpoint {
         &self.gguf
     }
 
+    /// The model alone.
+    pub fn into_gguf(self) -> Gguf {
+        self.gguf
+    }
+
     /// The tokenizer.
     ///
     /// # Errors

@@ -8,7 +8,6 @@ use std::sync::{Mutex, PoisonError};
 
 use cuda_std::{HostEntry, Kernel};
 
-use super::Filler;
 use super::pool::Pool;
 
 /// The CPU.
@@ -49,6 +48,9 @@ impl Simd {
         }
     }
 }
+
+/// Fills a slice with what belongs at a place, see `device::Filler`.
+type Fill<'a, E> = dyn Fn(usize, &mut [u8]) -> Result<(), E> + Sync + 'a;
 
 /// Bytes that a thread fills before it asks for more.
 const SHARE: usize = 512 << 10;
@@ -135,7 +137,7 @@ impl Cpu {
 
 impl Cpu {
     /// Fills `bytes` on all threads; gives the first failure.
-    pub(crate) fn fill<E: Send>(&self, bytes: &mut [u8], fill: Filler<'_, E>) -> Result<(), E> {
+    pub(crate) fn fill<E: Send>(&self, bytes: &mut [u8], fill: &Fill<'_, E>) -> Result<(), E> {
         let shares: Vec<_> = bytes.chunks_mut(SHARE).map(|share| Mutex::new(Some(share))).collect();
         let (next, failure) = (AtomicUsize::new(0), Mutex::new(None));
         self.pool.run(&|| {

@@ -23,8 +23,18 @@ pub(super) struct Architecture {
     pub(super) epsilon: &'static str,
     /// Loads one of its norms: the name, the elements in a row, and what is added to the mean of squares.
     pub(super) norm: fn(&mut Loader<'_>, &str, usize, f32) -> Result<Norm, ModelError>,
+    /// What a block's tensors are called.
+    pub(super) parts: Parts,
     /// Loads a block.
     pub(super) block: fn(&mut BlockLoader<'_, '_>) -> Result<Box<dyn Block>, ModelError>,
+}
+
+/// The tensors of a block: `blk.{i}.{part}.weight`, and `blk.{i}.{part}.bias` of some.
+pub(super) struct Parts {
+    /// Those that have a bias, too, or may have one.
+    pub(super) biased: &'static [&'static str],
+    /// Those that have none.
+    pub(super) unbiased: &'static [&'static str],
 }
 
 /// How tokens know their places.
@@ -48,9 +58,10 @@ const ARCHITECTURES: &[Architecture] = &[
     Architecture {
         name: "llama",
         positions: Positions::Rotary(Pairing::Interleaved),
-        window: Window::None,
+        window: Window::EveryLayer,
         epsilon: RMS_EPSILON,
         norm: Norm::rms,
+        parts: llama::PARTS,
         block: llama::load,
     },
     Architecture {
@@ -59,6 +70,7 @@ const ARCHITECTURES: &[Architecture] = &[
         window: Window::None,
         epsilon: RMS_EPSILON,
         norm: Norm::rms,
+        parts: qwen2::PARTS,
         block: qwen2::load,
     },
     Architecture {
@@ -67,14 +79,16 @@ const ARCHITECTURES: &[Architecture] = &[
         window: Window::None,
         epsilon: RMS_EPSILON,
         norm: Norm::rms,
+        parts: qwen3::PARTS,
         block: qwen3::load,
     },
     Architecture {
         name: "phi3",
         positions: Positions::Rotary(Pairing::SplitHalf),
-        window: Window::None,
+        window: Window::EveryLayer,
         epsilon: RMS_EPSILON,
         norm: Norm::rms,
+        parts: phi3::PARTS,
         block: phi3::load,
     },
     Architecture {
@@ -83,6 +97,7 @@ const ARCHITECTURES: &[Architecture] = &[
         window: Window::None,
         epsilon: "attention.layer_norm_epsilon",
         norm: Norm::layer,
+        parts: gpt2::PARTS,
         block: gpt2::load,
     },
 ];
@@ -106,6 +121,42 @@ impl Architecture {
                 .collect::<Vec<_>>()
                 .join(", "),
         })
+    }
+}
+
+impl Architecture {
+    /// Whether a tensor of this name takes part in what the architecture computes.
+    fn has(&self, tensor: &str) -> bool {
+        let in_block = tensor.strip_prefix("blk.").and_then(|rest| rest.split_once('.'));
+        match in_block.map_or(tensor, |(_, part)| part).rsplit_once('.') {
+            Some((part, kind)) if in_block.is_some() => {
+                let Parts { biased, unbiased } = self.parts;
+                (biased.contains(&part) && ["weight", "bias"].contains(&kind))
+                    || (unbiased.contains(&part) && kind == "weight")
+            }
+            Some(("token_embd" | "output" | "output_norm", "weight") | ("output", "bias")) => true,
+            Some(("output_norm", "bias")) => self.parts.biased.contains(&"attn_norm"),
+            Some(("position_embd", "weight")) => matches!(self.positions, Positions::Learned),
+            Some(("rope_freqs" | "rope_factors_long" | "rope_factors_short", "weight")) => {
+                matches!(self.positions, Positions::Rotary(_))
+            }
+            _ => false,
+        }
+    }
+
+    /// That every tensor of a file takes part: one that does not belongs to another computation than this.
+    ///
+    /// # Errors
+    /// Names the first that does not.
+    pub(super) fn check(&self, gguf: &Gguf) -> Result<(), ModelError> {
+        match gguf.tensors().iter().find(|tensor| !self.has(&tensor.name)) {
+            None => Ok(()),
+            Some(tensor) => Err(ModelError::Tensor {
+                path: gguf.path().to_owned(),
+                name: tensor.name.clone(),
+                problem: format!("is no part of the architecture {:?} as this program knows it", self.name),
+            }),
+        }
     }
 }
 

@@ -4,12 +4,18 @@
 use crate::device::DeviceError;
 use crate::model::ModelError;
 use crate::model::activations::Activations;
-use crate::model::architecture::{Block, Input};
+use crate::model::architecture::{Block, Input, Parts};
 use crate::model::block_loader::BlockLoader;
 use crate::model::linear::Linear;
 use crate::model::norm::Norm;
 use crate::model::step::Step;
 use crate::ops::Addend;
+
+/// The tensors of a block.
+pub(super) const PARTS: Parts = Parts {
+    biased: &["attn_norm", "attn_qkv", "attn_output", "ffn_norm", "ffn_up", "ffn_down"],
+    unbiased: &[],
+};
 
 /// One transformer block.
 struct Gpt2 {

@@ -61,8 +61,10 @@ impl Linear {
         let form = numerics.form(matrices[0].stored);
         if let Some(i) = matrices.iter().position(|matrix| numerics.form(matrix.stored) != form) {
             let problem = format!(
-                "{:?} beside {:?} of {}: their inputs would be rounded differently; try --numerics f32",
-                matrices[i].stored, matrices[0].stored, names[0]
+                "{} beside {} of {}: their inputs would be rounded differently; try --numerics f32",
+                matrices[i].stored.name(),
+                matrices[0].stored.name(),
+                names[0]
             );
             return Err(load.wrong(&format!("{}.weight", names[i]), problem));
         }

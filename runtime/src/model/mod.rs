@@ -38,7 +38,6 @@ use config::ModelConfig;
 pub use error::ModelError;
 use step::Step;
 use transformer::Transformer;
-use weights::Stored;
 
 /// A model on a device, with its KV cache.
 pub struct Model {
@@ -240,5 +239,5 @@ impl Model {
 /// The form of the KV cache: that of the rows before the first block's queries.
 fn cache_form(gguf: &Gguf, numerics: Numerics) -> Form {
     let tensor = ["attn_q", "attn_qkv"].iter().find_map(|part| gguf.tensor(&format!("blk.0.{part}.weight")));
-    tensor.and_then(|tensor| Stored::from(tensor.ty)).map_or(Form::F32, |stored| numerics.form(stored))
+    tensor.and_then(|tensor| tensor.ty.stored()).map_or(Form::F32, |stored| numerics.form(stored))
 }

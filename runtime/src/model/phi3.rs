@@ -2,9 +2,15 @@
 //! whose heads turn in halves.
 
 use crate::model::ModelError;
-use crate::model::architecture::Block;
+use crate::model::architecture::{Block, Parts};
 use crate::model::block_loader::BlockLoader;
 use crate::model::gated::Gated;
+
+/// The tensors of a block.
+pub(super) const PARTS: Parts = Parts {
+    biased: &["attn_qkv", "attn_output", "ffn_up", "ffn_down"],
+    unbiased: &["attn_norm", "ffn_norm"],
+};
 
 /// The weights of a block.
 pub(super) fn load(load: &mut BlockLoader<'_, '_>) -> Result<Box<dyn Block>, ModelError> {

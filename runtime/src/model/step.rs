@@ -7,7 +7,7 @@ use crate::model::cache::Cache;
 use crate::model::config::ModelConfig;
 use crate::model::linear::Linear;
 use crate::model::norm::{HeadNorms, Norm};
-use crate::ops::{self, Addend, RopeTable};
+use crate::ops::{self, Addend, AttentionLayer, RopeTable};
 use crate::products::Products;
 use crate::rows::Rows;
 
@@ -57,6 +57,8 @@ impl<'a> Step<'a> {
     /// What the queries find in the cache of a layer goes to `attended`, in the form that `next` multiplies.
     pub(super) fn attention(&self, layer: usize, next: &Linear) -> Done {
         let Self { device, config, batch, act, cache, .. } = self;
+        let window = (config.window > 0).then_some(config.window);
+        let layer = AttentionLayer { index: layer, window, sinks: None };
         ops::attention(device, config.heads, batch, cache, layer, act.attended.values())?;
         ops::round(device, &act.attended, next.form(), self.tokens())
     }

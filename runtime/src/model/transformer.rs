@@ -32,6 +32,7 @@ impl Transformer {
         numerics: Numerics,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Self, ModelError> {
+        architecture.check(gguf)?;
         let mut load = Loader::new(device, gguf, progress)?;
         let hidden = config.hidden;
         let embedding = load.matrix("token_embd", config.vocab, hidden)?;

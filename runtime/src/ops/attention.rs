@@ -1,5 +1,6 @@
 //! From queries and the cache to what attention gives.
 
+use cuda_std::In;
 use kernels::flash::Flash;
 use kernels::{attention, flash};
 
@@ -8,7 +9,7 @@ use crate::batch::BatchBuffers;
 use crate::device::{Buffer, Device};
 use crate::model::cache::{Cache, Half, KvLayer, Partials, Store};
 use crate::numerics::Form;
-use crate::rows::nothing_out;
+use crate::rows::{nothing, nothing_out};
 
 /// How the heads of a layer share its rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,13 +30,45 @@ impl Heads {
     }
 }
 
-/// Causal attention of the batch's queries over their sequences' pages of layer `layer`.
+/// What is a layer's own in attention.
+#[derive(Clone, Copy)]
+pub struct AttentionLayer<'a> {
+    /// Its place among the blocks.
+    pub index: usize,
+    /// Positions that a token sees at most, itself among them, where that is not its whole sequence up to itself.
+    pub window: Option<usize>,
+    /// `[heads.query]`: one more score for each head in the softmax's sum, with no value.
+    pub sinks: Option<&'a Buffer<f32>>,
+}
+
+impl AttentionLayer<'_> {
+    /// Layer `index`, with neither window nor sinks.
+    pub fn plain(index: usize) -> Self {
+        Self { index, window: None, sinks: None }
+    }
+
+    /// As kernels take it.
+    fn window(&self) -> u32 {
+        assert!(self.window != Some(0), "a window of no position");
+        // None is as good as one beyond all positions.
+        self.window.map_or(0, |window| u32::try_from(window).unwrap_or(0))
+    }
+
+    /// # Safety
+    /// See [`In::new`].
+    unsafe fn sinks(&self, heads: Heads) -> In<f32> {
+        // SAFETY: the caller's promise.
+        self.sinks.map_or_else(nothing, |sinks| unsafe { sinks.view(0, heads.query) })
+    }
+}
+
+/// Causal attention of the batch's queries over their sequences' pages of a layer.
 pub fn attention(
     device: &Device,
     heads: Heads,
     batch: &BatchBuffers,
     cache: &Cache,
-    layer: usize,
+    layer: AttentionLayer<'_>,
     out: &Buffer<f32>,
 ) -> Done {
     match cache {
@@ -49,11 +82,11 @@ fn attention_f32(
     heads: Heads,
     batch: &BatchBuffers,
     store: &Store<f32>,
-    layer: usize,
+    layer: AttentionLayer<'_>,
     out: &Buffer<f32>,
 ) -> Done {
     assert!(heads.dim <= attention::MAX_HEAD_DIM && heads.query.is_multiple_of(heads.kv));
-    let KvLayer { keys, values } = &store.layers[layer];
+    let KvLayer { keys, values } = &store.layers[layer.index];
     let shape = batch.loaded();
     let len = shape.tokens * heads.query * heads.dim;
     // SAFETY: the views have the sizes the kernel documents; the page table covers every position of the batch.
@@ -65,12 +98,14 @@ fn attention_f32(
             page_table: batch.page_table(),
             sequences: batch.sequences(),
             positions: batch.positions(),
+            sinks: layer.sinks(heads),
             out: out.view_mut(0, len),
             tokens: shape.tokens as u32,
             heads: heads.query as u32,
             kv_heads: heads.kv as u32,
             head_dim: heads.dim as u32,
             table_width: shape.table_width as u32,
+            window: layer.window(),
         };
         device.launch(&attention::F32, &args)
     }
@@ -82,13 +117,13 @@ fn attention_half(
     heads: Heads,
     batch: &BatchBuffers,
     half: &Half,
-    layer: usize,
+    layer: AttentionLayer<'_>,
     out: &Buffer<f32>,
 ) -> Done {
     assert!(heads.dim <= flash::MAX_HEAD_DIM && heads.dim.is_multiple_of(16));
     assert!(heads.query.is_multiple_of(heads.kv));
     let Half { form, store, partials: Partials { sums, tops } } = half;
-    let KvLayer { keys, values } = &store.layers[layer];
+    let KvLayer { keys, values } = &store.layers[layer.index];
     let shape = batch.loaded();
     let len = shape.tokens * heads.query * heads.dim;
     let chunks = shape.chunks();
@@ -103,6 +138,7 @@ fn attention_half(
             page_table: batch.page_table(),
             sequences: batch.sequences(),
             positions: batch.positions(),
+            sinks: layer.sinks(heads),
             tiles: batch.attention_tiles(),
             out: if split { nothing_out() } else { out.view_mut(0, len) },
             partial: if split { sums.view_mut(0, rows * heads.dim) } else { nothing_out() },
@@ -113,6 +149,7 @@ fn attention_half(
             head_dim: heads.dim as u32,
             table_width: shape.table_width as u32,
             chunks: chunks as u32,
+            window: layer.window(),
         };
         let bf16 = *form == Form::Bf16;
         if !split {
@@ -123,11 +160,13 @@ fn attention_half(
             partial: sums.view(0, rows * heads.dim),
             partial_tops: tops.view(0, 2 * rows),
             positions: batch.positions(),
+            sinks: layer.sinks(heads),
             out: out.view_mut(0, len),
             tokens: shape.tokens as u32,
             heads: heads.query as u32,
             head_dim: heads.dim as u32,
             chunks: chunks as u32,
+            window: layer.window(),
         };
         device.launch(&flash::MERGE, &args)
     }

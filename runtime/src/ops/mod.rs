@@ -15,11 +15,11 @@ use kernels::{embed, gelu, residual, rows, swiglu};
 
 use crate::device::{Buffer, Device, DeviceError};
 use crate::model::linear::Linear;
-use crate::model::weights::{Matrix, Stored};
+use crate::model::weights::Matrix;
 use crate::numerics::Form;
 use crate::rows::{Rows, nothing};
 
-pub use attention::{Heads, attention};
+pub use attention::{AttentionLayer, Heads, attention};
 pub use multiply::{logits, multiply};
 pub use norm::norm;
 pub use rope::{RopeTable, rope};
@@ -29,14 +29,6 @@ type Done = Result<(), DeviceError>;
 
 /// `y[t] = table[ids[t]]`; ids were checked against the vocabulary when the batch was made.
 pub fn embed(device: &Device, table: &Matrix, ids: In<u32>, fault: &Buffer<u32>, y: &Buffer<f32>) -> Done {
-    let kernel = match table.stored {
-        Stored::F32 => &embed::F32_TABLE,
-        Stored::F16 => &embed::F16_TABLE,
-        Stored::BF16 => &embed::BF16_TABLE,
-        Stored::Q8_0 => &embed::Q8_0_TABLE,
-        Stored::Q4_0 => &embed::Q4_0_TABLE,
-        Stored::Q4_1 => &embed::Q4_1_TABLE,
-    };
     // SAFETY: the views have the sizes the kernel documents; `Matrix` holds its rows whole; ids out of range are
     // left out by the kernel.
     unsafe {
@@ -49,7 +41,7 @@ pub fn embed(device: &Device, table: &Matrix, ids: In<u32>, fault: &Buffer<u32>,
             vocab: table.rows as u32,
             tokens: ids.len() as u32,
         };
-        device.launch(kernel, &args)
+        device.launch(embed::of(table.stored), &args)
     }
 }
 

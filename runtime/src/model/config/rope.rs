@@ -88,6 +88,11 @@ impl RopeConfig {
             Some("longrope") => (Scaling::Long { original }, magnitude),
             // Phi-3's files have the factors, and say nothing of a type.
             None | Some("none") if has_long => (Scaling::Long { original }, magnitude),
+            Some(kind @ ("linear" | "yarn")) if has_long => {
+                let problem =
+                    format!("{kind:?} beside the tensor \"rope_factors_long.weight\" is not supported");
+                return Err(fields.wrong("rope.scaling.type", problem));
+            }
             Some("none") => (Scaling::Linear { factor: 1.0 }, magnitude),
             None | Some("linear") => (Scaling::Linear { factor: factor(fields)? }, magnitude),
             Some("yarn") => yarn(fields, original as f64, magnitude)?,
