@@ -1,7 +1,9 @@
 //! Hugging Face folders.
 
 mod folder;
+mod mutated;
 mod reference;
+mod refusals;
 mod same_bits;
 
 use std::path::{Path, PathBuf};
