@@ -49,14 +49,15 @@ const FAMILIES: [Family; 6] = [
     Family { model_type: "gpt2", class: "GPT2LMHeadModel", kind: Kind::Gpt2, gguf: "gpt2" },
 ];
 
-/// Fields that change no answer: of training, of how the library runs a model, of other tools. Tokens are in the
+/// Fields that change no answer: of training, of sampling, of how the library runs a model, of other tools. Tokens are in the
 /// tokenizer's files.
-const IDLE: [&str; 33] = [
+const IDLE: [&str; 43] = [
     "architectures",
     "attention_dropout",
     "attn_pdrop",
     "auto_map",
     "bos_token_id",
+    "do_sample",
     "embd_pdrop",
     "eos_token_id",
     "gradient_checkpointing",
@@ -65,19 +66,28 @@ const IDLE: [&str; 33] = [
     "is_llama_config",
     "keys_to_ignore_at_inference",
     "label2id",
+    "length_penalty",
+    "max_length",
+    "max_new_tokens",
     "max_window_layers",
+    "min_length",
     "n_ctx",
+    "num_beams",
     "num_labels",
     "output_past",
     "pad_token_id",
     "pretraining_tp",
     "problem_type",
     "reorder_and_upcast_attn",
+    "repetition_penalty",
     "resid_pdrop",
     "summary_first_dropout",
     "summary_proj_to_labels",
     "summary_use_proj",
     "task_specific_params",
+    "temperature",
+    "top_k",
+    "top_p",
     "transformers.js_config",
     "transformers_version",
     "unk_token_id",
@@ -166,6 +176,9 @@ impl Config {
         };
         let context = length(fields, "max_position_embeddings")?;
         fields.only("hidden_act", "silu")?;
+        // Phi-4-mini's, where they are the whole.
+        fields.only("full_attn_mod", 1)?;
+        fields.only("interpolate_factor", 1)?;
         let mut attention_bias = fields.bool("attention_bias")?.unwrap_or(false);
         let feed_forward_bias = fields.bool("mlp_bias")?.unwrap_or(false);
         if kind != Kind::Llama {
@@ -311,5 +324,90 @@ fn window(fields: &mut Fields, family: &Family) -> Result<Option<usize>, FolderE
             Ok(None)
         }
         _ => Ok(window),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// What every gated model says.
+    fn gated(model_type: &str, class: &str, own: Value) -> Value {
+        let mut config = json!({
+            "architectures": [class], "attention_dropout": 0.0, "bos_token_id": 1, "eos_token_id": 2,
+            "hidden_act": "silu", "hidden_size": 4096, "initializer_range": 0.02, "intermediate_size": 14336,
+            "max_position_embeddings": 4096, "model_type": model_type, "num_attention_heads": 32,
+            "num_hidden_layers": 32, "num_key_value_heads": 8, "rms_norm_eps": 1e-5, "tie_word_embeddings": false,
+            "torch_dtype": "bfloat16", "transformers_version": "4.42.3", "use_cache": true, "vocab_size": 32000,
+        });
+        for (name, value) in own.as_object().expect("fields") {
+            config[name] = value.clone();
+        }
+        config
+    }
+
+    #[test]
+    fn the_settings_of_published_models_are_understood() {
+        let factors = |first: f64| (0..48).map(|i| first + f64::from(i)).collect::<Vec<f64>>();
+        let long = json!({"type": "longrope", "long_factor": factors(1.0), "short_factor": factors(1.05)});
+        let smollm2 = json!({
+            "is_llama_config": true, "rope_interleaved": false, "rope_scaling": null, "rope_theta": 100000,
+            "transformers.js_config": {"kv_cache_dtype": {"q4f16": "float16"}}, "pretraining_tp": 1, "mlp_bias": false,
+        });
+        let llama31 = json!({
+            "attention_bias": false, "eos_token_id": [128001, 128008], "mlp_bias": false, "rope_theta": 500000.0,
+            "rope_scaling": {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+                             "original_max_position_embeddings": 8192, "rope_type": "llama3"},
+        });
+        let qwen25 = json!({
+            "max_window_layers": 28, "sliding_window": 131072, "use_sliding_window": false, "use_mrope": false,
+            "rope_theta": 1000000.0,
+        });
+        let qwen3 = json!({
+            "head_dim": 128, "attention_bias": false, "max_window_layers": 36, "rope_scaling": null,
+            "rope_theta": 1000000, "sliding_window": null, "use_sliding_window": false,
+        });
+        let phi3 = json!({
+            "_name_or_path": "x", "auto_map": {"AutoConfig": "x"}, "embd_pdrop": 0.0, "resid_pdrop": 0.0,
+            "hidden_size": 3072, "original_max_position_embeddings": 4096, "pad_token_id": 32000,
+            "rope_theta": 10000.0, "sliding_window": 2047, "attention_bias": false, "rope_scaling": null,
+        });
+        let phi4_mini = json!({
+            "hidden_size": 4096, "partial_rotary_factor": 0.75, "full_attn_mod": 1, "interpolate_factor": 1,
+            "lm_head_bias": false, "original_max_position_embeddings": 4096, "rope_scaling": long,
+            "max_position_embeddings": 131072, "sliding_window": 262144,
+        });
+        let gpt2 = json!({
+            "activation_function": "gelu_new", "architectures": ["GPT2LMHeadModel"], "attn_pdrop": 0.1,
+            "bos_token_id": 50256, "embd_pdrop": 0.1, "eos_token_id": 50256, "initializer_range": 0.02,
+            "layer_norm_epsilon": 1e-5, "model_type": "gpt2", "n_ctx": 1024, "n_embd": 768, "n_head": 12,
+            "n_layer": 12, "n_positions": 1024, "resid_pdrop": 0.1, "summary_activation": null,
+            "summary_first_dropout": 0.1, "summary_proj_to_labels": true, "summary_type": "cls_index",
+            "summary_use_proj": true, "task_specific_params": {"text-generation": {"max_length": 50}},
+            "vocab_size": 50257,
+        });
+        for (config, rotated, window) in [
+            (gated("llama", "LlamaForCausalLM", json!({"pretraining_tp": 1, "max_length": 4096})), 128, None),
+            (gated("llama", "LlamaForCausalLM", llama31), 128, None),
+            (gated("llama", "LlamaForCausalLM", smollm2), 128, None),
+            (gated("mistral", "MistralForCausalLM", json!({"sliding_window": 4096})), 128, Some(4096)),
+            (gated("qwen2", "Qwen2ForCausalLM", qwen25), 128, None),
+            (gated("qwen3", "Qwen3ForCausalLM", qwen3), 128, None),
+            (gated("phi3", "Phi3ForCausalLM", phi3), 96, Some(2047)),
+            (gated("phi3", "Phi3ForCausalLM", phi4_mini), 96, Some(262_144)),
+            (gpt2, 0, None),
+        ] {
+            let folder = tempfile::tempdir().expect("a folder");
+            std::fs::write(folder.path().join(FILE), config.to_string()).expect("a file");
+            let read = Config::read(folder.path()).unwrap_or_else(|error| panic!("{error}: {config}"));
+            assert_eq!(read.window, window, "{config}");
+            let mut header = Writer::new();
+            read.describe(&mut header);
+            let name = format!("{}.rope.dimension_count", read.architecture);
+            let gguf = crate::gguf::Gguf::drawn("x", header.header(), 0).expect("a header");
+            assert_eq!(gguf.u32(&name).unwrap_or(0), rotated, "{config}");
+        }
     }
 }
