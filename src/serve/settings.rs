@@ -113,8 +113,12 @@ fn check_model(model: &str) -> Result<(), String> {
     }
     let path = Path::new(model);
     if path.is_dir() {
-        let listed = std::fs::read_dir(path);
-        return listed.map(drop).map_err(|error| format!("--model {model:?} cannot be read: {error}"));
+        return match path.join("config.json").exists() {
+            true => Ok(()),
+            false => {
+                Err(format!("--model {model:?} is a folder without config.json, and no Hugging Face model"))
+            }
+        };
     }
     if path.is_file() {
         let opened = std::fs::File::open(path);

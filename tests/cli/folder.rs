@@ -72,7 +72,7 @@ fn lacks() -> Result<(), Failed> {
         }
         Ok(())
     };
-    expect(&["config.json: is missing", "no Hugging Face model"], &commands)?;
+    expect(&["config.json", "no Hugging Face model"], &commands)?;
     let copy = |name: &str| fs::copy(data("hf-qwen2").join(name), folder.path().join(name));
     copy("config.json")?;
     expect(&["model.safetensors: is missing", "model.safetensors.index.json"], &commands)?;
