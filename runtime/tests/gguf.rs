@@ -2,9 +2,15 @@
 
 mod draft;
 
+use std::io::Write;
+
 use draft::{Draft, golden, open, string};
 use proptest::prelude::*;
+use runtime::batch::BatchLimits;
+use runtime::device::Device;
 use runtime::gguf::{Gguf, Optional, TensorType};
+use runtime::model::{Model, Plan};
+use runtime::numerics::Numerics;
 
 #[track_caller]
 fn refused(draft: Draft, words: &[&str]) {
@@ -34,9 +40,9 @@ fn a_tensor_has_its_shape_type_and_bytes() {
     assert_eq!(gguf.tensors().len(), 21);
     let gate = gguf.tensor("blk.1.ffn_gate.weight").unwrap();
     assert_eq!((&gate.dims[..], gate.ty, gate.values()), (&[64, 128][..], TensorType::F32, 64 * 128));
-    assert_eq!(gguf.data(gate).len(), 64 * 128 * 4);
+    assert_eq!(gguf.data(gate).unwrap().len(), 64 * 128 * 4);
     // Weights of a norm are near 1, so these bytes are where the file has that tensor.
-    let norm = gguf.data(gguf.tensor("output_norm.weight").unwrap());
+    let norm = gguf.data(gguf.tensor("output_norm.weight").unwrap()).unwrap();
     let values: Vec<f32> = norm.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect();
     assert!(values.len() == 64 && values.iter().all(|value| (0.0..3.0).contains(value)), "{values:?}");
     assert!(gguf.tensor("blk.9.ffn_gate.weight").is_none());
@@ -157,6 +163,40 @@ fn faulty_tensors_are_refused_by_name() {
 }
 
 #[test]
+fn a_file_cut_short_after_it_was_opened_is_told_by_the_tensor() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(&std::fs::read(golden("llama-f32.gguf")).unwrap()).unwrap();
+    let gguf = Gguf::open(file.path()).unwrap();
+    let last = gguf.tensors().iter().max_by_key(|tensor| tensor.bytes.end).unwrap();
+    assert_eq!(gguf.data(last).unwrap().len(), last.bytes.len());
+    let end = last.bytes.end as u64;
+    file.as_file().set_len(end - 1).unwrap();
+    let error = gguf.data(last).unwrap_err().to_string();
+    let parts =
+        [format!("tensor {:?}", last.name), format!("up to {end}"), format!("now it has {}", end - 1)];
+    assert!(parts.iter().all(|part| error.contains(part)), "{error}");
+    assert!(error.contains("cut short"), "{error}");
+    // What is left of it can be read, and its metadata are in memory.
+    assert!(gguf.read(last, 0..last.bytes.len() - 1).is_ok());
+    file.as_file().set_len(0).unwrap();
+    assert_eq!(gguf.strings("tokenizer.ggml.tokens").unwrap().count(), 320);
+}
+
+#[test]
+fn a_model_whose_file_is_cut_short_while_it_loads_is_told() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    let bytes = std::fs::read(golden("llama-f32.gguf")).unwrap();
+    file.write_all(&bytes).unwrap();
+    let gguf = Gguf::open(file.path()).unwrap();
+    file.as_file().set_len(bytes.len() as u64 / 2).unwrap();
+    let limits = BatchLimits { tokens: 8, sequences: 1, context: 64 };
+    let plan = Plan { numerics: Numerics::F32, limits, pages: 1 };
+    let loaded = Model::load(&Device::cpu(1), &gguf, plan, &mut |_, _| ());
+    let error = loaded.map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("tensor \"") && error.contains("cut short"), "{error}");
+}
+
+#[test]
 fn another_alignment_is_followed() {
     let draft = Draft::default().u32("general.alignment", 64).tensor("t", &[8], 24, 64).data(256);
     let gguf = draft.open().unwrap();
@@ -183,7 +223,7 @@ proptest! {
         file.truncate((file.len() as f64 * keep) as usize);
         match open(&file) {
             Ok(gguf) => {
-                let total: usize = gguf.tensors().iter().map(|tensor| gguf.data(tensor).len()).sum();
+                let total: usize = gguf.tensors().iter().map(|tensor| gguf.data(tensor).unwrap().len()).sum();
                 prop_assert!(total <= file.len());
                 let _ = runtime::tokenizer::Tokenizer::from_gguf(&gguf).map(|tokenizer| tokenizer.encode("then 1"));
             }

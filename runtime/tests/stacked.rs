@@ -56,9 +56,9 @@ fn rows_and_biases_follow_each_other() {
     let mut load = Loader::new(&device, &gguf, &mut progress).expect("known types");
     let all = load.stacked(&["q", "k", "v"], &[3, 1, 2], COLUMNS).expect("right shapes").expect("one type");
     assert_eq!((all.stored, all.rows, all.columns), (Stored::F16, 6, COLUMNS));
-    let of = |name: &str| gguf.data(gguf.tensor(name).expect("a tensor"));
+    let of = |name: &str| gguf.data(gguf.tensor(name).expect("a tensor")).expect("read");
     assert_eq!(bytes(&device, &all), [of("q.weight"), of("k.weight"), of("v.weight")].concat());
-    let biases = [&[0; 12][..], of("k.bias"), of("v.bias")].concat();
+    let biases = [&[0; 12][..], &of("k.bias"), &of("v.bias")].concat();
     let biases: Vec<u32> = biases.as_chunks().0.iter().map(|&b| u32::from_le_bytes(b)).collect();
     assert_eq!(bias(&device, &all), Some(biases));
     assert_eq!(told, 6 * COLUMNS as u64 * 2 + 3 * 4);

@@ -96,7 +96,8 @@ fn values(gguf: &Gguf, tensor: &Tensor) -> Vec<f32> {
         device.upload(&mut buffer, 0, values).expect("uploaded");
         buffer
     }
-    let (table, ids) = (put(&device, gguf.data(tensor)), put(&device, &Vec::from_iter(0..rows as u32)));
+    let (table, ids) =
+        (put(&device, &gguf.data(tensor).expect("its data")), put(&device, &Vec::from_iter(0..rows as u32)));
     let (y, fault) = (put(&device, &vec![0f32; n * rows]), put(&device, &[NO_FAULT]));
     // SAFETY: the views are whole buffers, of the sizes that the kernel documents.
     unsafe {

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
+use runtime::huggingface::Quant;
 use runtime::numerics::Numerics;
 use runtime::worker::DeviceChoice;
 use uuid::Uuid;
@@ -17,10 +18,11 @@ use crate::cache;
 
 /// What a server is told to be. It has no `Debug`: the keys must not get into a log.
 pub(super) struct Settings {
-    /// A file, or a name of the catalogue.
+    /// A file, a folder, or a name of the catalogue.
     pub(super) model: String,
     /// What it is called.
     pub(super) model_name: String,
+    pub(super) quant: Option<Quant>,
     pub(super) worker_id: Uuid,
     pub(super) device: DeviceChoice,
     pub(super) numerics: Option<Numerics>,
@@ -60,6 +62,7 @@ impl Settings {
                 faults.note(Argument, text);
             }
         }
+        let quant = faults.value(Argument, "--quant", args.quant.as_deref());
         let worker_id = faults.value(Argument, "--worker-id", args.worker_id.as_deref());
         let device = device(&mut faults, args.device.as_deref(), args.gpu_device.as_deref());
         let numerics = faults.value(Argument, "--numerics", args.numerics.as_deref());
@@ -89,6 +92,7 @@ impl Settings {
         Ok(Settings {
             model,
             model_name,
+            quant,
             worker_id: worker_id.unwrap_or_else(Uuid::new_v4),
             device,
             numerics,
@@ -109,14 +113,21 @@ impl Settings {
     }
 }
 
-/// A file that can be opened, or a name of the catalogue. What is in the file shows when it is loaded.
+/// A file that can be opened, a folder, or a name of the catalogue. What is in it shows when it is loaded.
 fn check_model(model: &str) -> Result<(), String> {
     if model.is_empty() {
-        return Err("--model is missing: a GGUF file, or a name of the catalogue".to_owned());
+        return Err(
+            "--model is missing: a GGUF file, a Hugging Face folder, or a name of the catalogue".to_owned()
+        );
     }
     let path = Path::new(model);
     if path.is_dir() {
-        return Err(format!("--model {model:?} is a folder, not a GGUF file"));
+        return match path.join("config.json").exists() {
+            true => Ok(()),
+            false => {
+                Err(format!("--model {model:?} is a folder without config.json, and no Hugging Face model"))
+            }
+        };
     }
     if path.is_file() {
         let opened = std::fs::File::open(path);

@@ -4,6 +4,7 @@
 mod bench;
 #[path = "../common/mod.rs"]
 mod common;
+mod folder;
 mod hub;
 mod load;
 mod numerics;
@@ -28,6 +29,7 @@ fn main() {
     trials.extend(bench::trials());
     trials.extend(load::trials());
     trials.extend(synth::trials());
+    trials.extend(folder::trials());
     trials.extend(numerics::trials());
     trials.extend(paper::trials());
     trials.extend(pull::trials_with_the_model(!arguments.list));

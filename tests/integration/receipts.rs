@@ -25,6 +25,7 @@ pub(crate) fn trials(model: &Result<PathBuf, String>) -> Vec<Trial> {
     trials.extend(at("receipts::an_answer_of_the_cpu_is_the_same_again", &Place::GPUS, again_on_a_gpu));
     trials.extend(at("receipts::one_changed_token_is_noticed", &[Place::Cpu], one_token));
     trials.extend(at("receipts::what_was_changed_is_noticed_or_refused", &[Place::Cpu], changed));
+    trials.extend(at("receipts::a_folders_hash_counts_what_it_is_quantised_to", &[Place::Cpu], of_a_folder));
     trials.push(with_model("receipts::an_answer_of_an_h100_is_the_same_here", model, of_an_h100));
     trials
 }
@@ -51,10 +52,21 @@ struct Kept {
 impl Kept {
     /// What a server at this place gives.
     fn of(place: Place, model: &str, numerics: &str) -> Result<Self, Failed> {
+        let kept = Self::with(place, model, numerics, &[])?;
+        assert_eq!(
+            fs::read_dir(kept.room.path("cache/hashes"))?.count(),
+            1,
+            "the model's hash is remembered"
+        );
+        Ok(kept)
+    }
+
+    /// The same with more arguments.
+    fn with(place: Place, model: &str, numerics: &str, arguments: &[&str]) -> Result<Self, Failed> {
         let room = Room::new(place)?;
         let model = data(model);
         let mut serve = room.serve(&model)?;
-        serve.args(["--numerics", numerics]).env("WORKER_ORCD_CACHE", room.path("cache"));
+        serve.args(["--numerics", numerics]).args(arguments).env("WORKER_ORCD_CACHE", room.path("cache"));
         let server = Server::start(&mut serve)?;
         let post = Server::agent().post(format!("{}/execute", server.url));
         let stream = post.send(request().to_string())?.into_body().read_to_string()?;
@@ -65,7 +77,6 @@ impl Kept {
         assert_eq!(receipt["output"]["tokens"], end["tokens_out"]);
         let device = receipt["device"].as_str().ok_or("no device")?;
         assert_eq!(device.starts_with("cuda sm_"), place != Place::Cpu, "{device}");
-        assert_eq!(fs::read_dir(room.path("cache/hashes"))?.count(), 1, "the model's hash is remembered");
         fs::write(room.path("prompt"), PROMPT)?;
         Ok(Self { room, model, stream, receipt })
     }
@@ -145,6 +156,17 @@ fn again_on_a_gpu(place: Place) -> Result<(), Failed> {
     Ok(())
 }
 
+/// A folder that was quantised is another model than the same folder as it is.
+fn of_a_folder(place: Place) -> Result<(), Failed> {
+    let kept = Kept::with(place, "hf-qwen2", "f32", &["--quant", "q4_0"])?;
+    let receipt = kept.receipt.to_string();
+    expect(&kept.replay(place, &receipt, &["--quant", "q4_0"])?, "same", "40 tokens")?;
+    for arguments in [&[][..], &["--quant", "q8_0"]] {
+        expect(&kept.replay(place, &receipt, arguments)?, "cannot decide", "hf-qwen2 is another model")?;
+    }
+    Ok(())
+}
+
 /// What an H100 answered (`reports/batch-invariance.md`), computed again by this machine's CPU.
 fn of_an_h100(model: &Path) -> Result<(), Failed> {
     let mut command = Command::new(executable());
@@ -159,6 +181,7 @@ fn generated(kept: &Kept) -> Result<Vec<u32>, Failed> {
     let receipt: Receipt = serde_json::from_value(kept.receipt.clone())?;
     let options = LoadOptions {
         path: kept.model.clone(),
+        quant: None,
         name: "model".to_owned(),
         device: DeviceChoice::Cpu,
         numerics: Some(Numerics::Tc),

@@ -6,6 +6,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod cut;
 mod driver;
 mod kv_cache;
 mod leaks;
@@ -28,7 +29,7 @@ const CHILD: &str = "VRAM_ENFORCEMENT_CASE";
 /// A case: its name, and what the child does.
 type Case = (&'static str, fn() -> Result<(), Failed>);
 
-const CASES: [Case; 16] = [
+const CASES: [Case; 18] = [
     ("device_memory_passes", pointers::device_memory_passes),
     ("memory_of_the_host_fails", pointers::memory_of_the_host_fails),
     ("managed_memory_fails", pointers::managed_memory_fails),
@@ -43,6 +44,8 @@ const CASES: [Case; 16] = [
     ("a_loaded_worker_is_verified", memory::a_loaded_worker_is_verified),
     ("the_kv_cache_is_what_the_formula_says", kv_cache::is_what_the_formula_says),
     ("an_overflow_is_an_error_before_it_happens", kv_cache::an_overflow_is_an_error),
+    ("an_upload_of_many_parts_is_whole_or_tells_what_failed", cut::an_upload_of_many_parts),
+    ("a_file_cut_short_while_it_is_loaded_is_an_error", cut::a_file_cut_short),
     ("a_thousand_loads_leave_nothing", leaks::loads),
     ("ten_thousand_requests_leave_nothing", leaks::requests),
 ];

@@ -4,6 +4,7 @@ use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::cell::RefCell;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use cuda_std::{HostEntry, Kernel};
 
@@ -47,6 +48,12 @@ impl Simd {
         }
     }
 }
+
+/// Fills a slice with what belongs at a place, see `device::Filler`.
+type Fill<'a, E> = dyn Fn(usize, &mut [u8]) -> Result<(), E> + Sync + 'a;
+
+/// Bytes that a thread fills before it asks for more.
+const SHARE: usize = 512 << 10;
 
 /// From so many blocks on, a launch is worth waking other threads.
 const PARALLEL_BLOCKS: usize = 4;
@@ -128,6 +135,29 @@ impl Cpu {
     }
 }
 
+impl Cpu {
+    /// Fills `bytes` on all threads; gives the first failure.
+    pub(crate) fn fill<E: Send>(&self, bytes: &mut [u8], fill: &Fill<'_, E>) -> Result<(), E> {
+        let shares: Vec<_> = bytes.chunks_mut(SHARE).map(|share| Mutex::new(Some(share))).collect();
+        let (next, failure) = (AtomicUsize::new(0), Mutex::new(None));
+        self.pool.run(&|| {
+            loop {
+                let i = next.fetch_add(1, Ordering::Relaxed);
+                let share = shares
+                    .get(i)
+                    .and_then(|share| share.lock().unwrap_or_else(PoisonError::into_inner).take());
+                let Some(share) = share else { break };
+                if let Err(error) = fill(i * SHARE, share) {
+                    // The others find nothing left to do.
+                    next.store(shares.len(), Ordering::Relaxed);
+                    failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                }
+            }
+        });
+        failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+    }
+}
+
 /// Zeroed host memory, aligned to 256 bytes as a GPU's is.
 pub(crate) struct HostMemory {
     base: NonNull<u8>,
@@ -149,10 +179,11 @@ impl HostMemory {
         self.base.as_ptr() as usize
     }
 
-    pub(crate) fn write(&mut self, at: usize, bytes: &[u8]) {
-        assert!(at + bytes.len() <= self.layout.size());
-        // SAFETY: in range, as just checked, and nobody else's memory.
-        unsafe { self.base.as_ptr().add(at).copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) }
+    /// The bytes `at..at + len`, to write.
+    pub(crate) fn bytes_mut(&mut self, at: usize, len: usize) -> &mut [u8] {
+        assert!(at.checked_add(len).is_some_and(|end| end <= self.layout.size()));
+        // SAFETY: in range, as just checked, zeroed at least, and nobody else's memory.
+        unsafe { std::slice::from_raw_parts_mut(self.base.as_ptr().add(at), len) }
     }
 
     pub(crate) fn fill(&mut self, at: usize, len: usize, byte: u8) {

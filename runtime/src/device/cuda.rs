@@ -19,7 +19,7 @@ use super::graph::{Capture, Graph};
 use super::image_cache::ImageCache;
 use super::modules::Modules;
 use super::staging::Staging;
-use super::{DeviceError, Image};
+use super::{DeviceError, Filler, Image};
 
 /// A GPU.
 pub struct Cuda {
@@ -177,6 +177,19 @@ impl Cuda {
         let to = memory.part(at, bytes.len());
         // SAFETY: memory of this device; it is freed only after what is on the stream.
         unsafe { self.staging.borrow_mut().upload(to, bytes, &self.stream) }
+    }
+
+    pub(crate) fn upload_with<E: From<DeviceError> + Send>(
+        &self,
+        memory: &mut CudaMemory,
+        at: usize,
+        len: usize,
+        fill: Filler<'_, E>,
+    ) -> Result<(), E> {
+        self.enter_outside_of_capture("an upload")?;
+        let to = memory.part(at, len);
+        // SAFETY: memory of this device; it is freed only after what is on the stream.
+        unsafe { self.staging.borrow_mut().upload_with(to, len, fill, &self.stream) }
     }
 
     pub(crate) fn download(

@@ -47,6 +47,10 @@ pub struct Device {
     profile: RefCell<Option<Profile>>,
 }
 
+/// Makes some of an upload's bytes: fills the slice with those from the number on. Several threads call it at once, each for
+/// other bytes.
+pub type Filler<'a, E> = &'a (dyn Fn(usize, &mut [u8]) -> Result<(), E> + Sync);
+
 enum Kind {
     Cpu(Cpu),
     Cuda(Box<Cuda>),
@@ -224,11 +228,36 @@ impl Device {
         // SAFETY: a `Value` has no padding, so all its bytes are initialised.
         let bytes = unsafe { std::slice::from_raw_parts(values.as_ptr().cast::<u8>(), size_of_val(values)) };
         match (&self.kind, buffer.storage_mut()) {
-            (Kind::Cpu(_), Storage::Host(memory)) => memory.write(at * size_of::<V>(), bytes),
+            (Kind::Cpu(_), Storage::Host(memory)) => {
+                memory.bytes_mut(at * size_of::<V>(), bytes.len()).copy_from_slice(bytes);
+            }
             (Kind::Cuda(cuda), Storage::Cuda(memory)) => cuda.upload(memory, at * size_of::<V>(), bytes)?,
             _ => unreachable!("a buffer is used on the device that made it"),
         }
         Ok(())
+    }
+
+    /// Copies to the buffer the `len` bytes that `fill` makes, from its byte `at` on. On a GPU they pass through pinned memory,
+    /// and a failure leaves some of them there or none.
+    ///
+    /// # Errors
+    /// The first that `fill` gives; a failing driver.
+    ///
+    /// # Panics
+    /// If they do not fit.
+    pub fn upload_with<E: From<DeviceError> + Send>(
+        &self,
+        buffer: &mut Buffer<u8>,
+        at: usize,
+        len: usize,
+        fill: Filler<'_, E>,
+    ) -> Result<(), E> {
+        assert!(at.checked_add(len).is_some_and(|end| end <= buffer.len()), "upload past the buffer's end");
+        match (&self.kind, buffer.storage_mut()) {
+            (Kind::Cpu(cpu), Storage::Host(memory)) => cpu.fill(memory.bytes_mut(at, len), fill),
+            (Kind::Cuda(cuda), Storage::Cuda(memory)) => cuda.upload_with(memory, at, len, fill),
+            _ => unreachable!("a buffer is used on the device that made it"),
+        }
     }
 
     /// Sets every byte of `len` values of the buffer from `at` on to `byte`.

@@ -7,14 +7,15 @@
 use std::ffi::c_void;
 use std::ptr::{NonNull, null_mut};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use cust::event::{Event, EventFlags};
 use cust::stream::Stream;
 use cust::sys::{self, CUdeviceptr, CUresult};
 
-use super::DeviceError;
 use super::cuda::{check, failed};
 use super::pool::Pool;
+use super::{DeviceError, Filler};
 
 /// Bytes of a buffer for large uploads, of which there are two.
 const CHUNK: usize = 16 << 20;
@@ -56,13 +57,40 @@ impl Staging {
         stream: &Stream,
     ) -> Result<(), DeviceError> {
         if bytes.len() > RING {
+            let fill = |at, into: &mut [u8]| {
+                into.copy_from_slice(&bytes[at..at + into.len()]);
+                Ok::<(), DeviceError>(())
+            };
             let bulk = make(&mut self.bulk, Bulk::new)?;
             // SAFETY: the caller's promise.
-            unsafe { bulk.upload(to, bytes, stream) }
+            unsafe { bulk.upload(to, bytes.len(), &fill, stream) }
         } else {
             let ring = make(&mut self.ring, Ring::new)?;
             // SAFETY: the caller's promise.
             unsafe { ring.upload(to, bytes, stream) }
+        }
+    }
+
+    /// Copies to the device what `fill` makes.
+    ///
+    /// # Safety
+    /// As [`upload`](Self::upload), of `len` bytes.
+    pub(crate) unsafe fn upload_with<E: From<DeviceError> + Send>(
+        &mut self,
+        to: CUdeviceptr,
+        len: usize,
+        fill: Filler<'_, E>,
+        stream: &Stream,
+    ) -> Result<(), E> {
+        if len > RING {
+            let bulk = make(&mut self.bulk, Bulk::new)?;
+            // SAFETY: the caller's promise.
+            unsafe { bulk.upload(to, len, fill, stream) }
+        } else {
+            let mut bytes = vec![0; len];
+            fill(0, &mut bytes)?;
+            // SAFETY: the caller's promise.
+            Ok(unsafe { self.upload(to, &bytes, stream) }?)
         }
     }
 
@@ -141,22 +169,23 @@ impl Bulk {
     }
 
     /// # Safety
-    /// As [`Staging::upload`].
-    unsafe fn upload(
+    /// As [`Staging::upload_with`].
+    unsafe fn upload<E: From<DeviceError> + Send>(
         &mut self,
-        mut to: CUdeviceptr,
-        bytes: &[u8],
+        to: CUdeviceptr,
+        len: usize,
+        fill: Filler<'_, E>,
         stream: &Stream,
-    ) -> Result<(), DeviceError> {
-        for part in bytes.chunks(CHUNK) {
+    ) -> Result<(), E> {
+        for start in (0..len).step_by(CHUNK) {
+            let part = CHUNK.min(len - start);
             let buffer = &mut self.buffers[self.next];
             self.next = 1 - self.next;
             buffer.event.wait()?;
-            buffer.pinned.fill(part, &self.pool);
+            buffer.pinned.fill(part, &|at, into| fill(start + at, into), &self.pool)?;
             // SAFETY: the caller's promise; the event below says when the buffer is free again.
-            unsafe { copy(to, buffer.pinned.base.as_ptr(), part.len(), stream)? };
+            unsafe { copy(to + start as u64, buffer.pinned.base.as_ptr(), part, stream)? };
             buffer.event.set(stream)?;
-            to += part.len() as u64;
         }
         Ok(())
     }
@@ -262,21 +291,27 @@ impl Pinned {
         Ok(Self { base, len })
     }
 
-    /// Copies `bytes` to the start of the memory, on all threads of the pool.
-    fn fill(&mut self, bytes: &[u8], pool: &Pool) {
-        assert!(bytes.len() <= self.len);
-        let (to, next) = (self.base.as_ptr() as usize, AtomicUsize::new(0));
+    /// Fills the first `len` bytes of the memory, on all threads of the pool; gives the first failure.
+    fn fill<E: Send>(&mut self, len: usize, fill: Filler<'_, E>, pool: &Pool) -> Result<(), E> {
+        assert!(len <= self.len);
+        let (to, next, failure) = (self.base.as_ptr() as usize, AtomicUsize::new(0), Mutex::new(None));
         pool.run(&|| {
             loop {
                 let at = next.fetch_add(SHARE, Ordering::Relaxed);
-                if at >= bytes.len() {
+                if at >= len {
                     break;
                 }
-                let share = &bytes[at..bytes.len().min(at + SHARE)];
-                // SAFETY: inside of this memory, and no other thread has this share.
-                unsafe { ((to + at) as *mut u8).copy_from_nonoverlapping(share.as_ptr(), share.len()) };
+                // SAFETY: inside of this memory, whose bytes the driver has set, and no other thread has this share.
+                let share =
+                    unsafe { std::slice::from_raw_parts_mut((to + at) as *mut u8, SHARE.min(len - at)) };
+                if let Err(error) = fill(at, share) {
+                    // The others find nothing left to do.
+                    next.store(len, Ordering::Relaxed);
+                    failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                }
             }
         });
+        failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
     }
 }
 

@@ -44,6 +44,28 @@ pub enum Problem {
         /// Bytes it has.
         len: u64,
     },
+    /// The file was longer when it was opened.
+    #[error(
+        "{subject}: its bytes up to {needed} were there when the file was opened, now it has {len}: it was cut short meanwhile; put a model in its place by renaming, not by writing into it"
+    )]
+    Shrunk {
+        /// What was being read.
+        subject: String,
+        /// Where its bytes end.
+        needed: u64,
+        /// Bytes the file has now, unless it has grown again.
+        len: u64,
+    },
+    /// A header that is not one of a model.
+    #[error("{subject}: {field} at byte {offset} makes the header larger than 256 MiB: no model needs that")]
+    Header {
+        /// What was being read.
+        subject: String,
+        /// Which part of it.
+        field: &'static str,
+        /// Where that part begins.
+        offset: u64,
+    },
     /// Something the format does not allow.
     #[error("{subject}: {fault} (byte {offset}): the file is damaged, or made by a faulty converter")]
     Invalid {
@@ -63,6 +85,14 @@ pub enum Problem {
         tensor: String,
         /// The type's number.
         id: u32,
+    },
+    /// A tensor's values cannot be had.
+    #[error("tensor {tensor:?}: {fault}")]
+    Content {
+        /// The tensor's name.
+        tensor: String,
+        /// What is wrong with them.
+        fault: String,
     },
     /// The metadata lack a key.
     #[error("the metadata have no {0:?}: the model was converted without it")]

@@ -15,21 +15,27 @@ const MIN_TENSOR: u64 = 8 + 4 + 8 + 4 + 8;
 pub(super) struct Header {
     pub(super) metadata: BTreeMap<String, Value>,
     pub(super) tensors: Vec<Tensor>,
+    /// Its bytes.
+    pub(super) len: usize,
 }
 
 impl Header {
     /// Reads the header that `bytes` begin with; the whole file has `len` bytes. What it allocates is in proportion to the
     /// bytes that are there, whatever counts and lengths they claim.
+    ///
+    /// # Errors
+    /// [`Problem::Truncated`] that needs no more than `len` bytes, if the header goes on behind `bytes`.
     pub(super) fn parse(bytes: &[u8], len: usize) -> Result<Header, Problem> {
-        let mut reader = Reader::new(bytes);
+        let mut reader = Reader::new(bytes, len);
         version(&mut reader)?;
         let tensor_count = count(&mut reader, "its number of tensors", MIN_TENSOR)?;
         let key_count = count(&mut reader, "its number of metadata keys", MIN_KEY)?;
         let metadata = metadata(&mut reader, key_count)?;
         let alignment = alignment(&metadata, &mut reader)?;
         let mut tensors = tensors(&mut reader, tensor_count)?;
+        let end = reader.at();
         place(&mut tensors, alignment, &mut reader, len)?;
-        Ok(Header { metadata, tensors })
+        Ok(Header { metadata, tensors, len: end })
     }
 }
 

@@ -8,6 +8,11 @@ impl Gguf {
         self.metadata.get(key)
     }
 
+    /// All keys with their values, in the keys' order.
+    pub fn metadata(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.metadata.iter().map(|(key, value)| (&**key, value))
+    }
+
     /// A number of 0 to 2³²-1, whatever integer type the file stores it in.
     pub fn u32(&self, key: &str) -> Result<u32, GgufError> {
         self.int(key, "an integer that fits u32")
@@ -105,7 +110,7 @@ impl Gguf {
         self.get(key).ok_or_else(|| self.fail(Problem::Missing(key.to_owned())))
     }
 
-    fn fail(&self, problem: Problem) -> GgufError {
+    pub(super) fn fail(&self, problem: Problem) -> GgufError {
         GgufError { path: self.path.clone(), problem }
     }
 }
@@ -141,8 +146,7 @@ impl<'a> Iterator for Strings<'a> {
 
     fn next(&mut self) -> Option<&'a str> {
         self.left = self.left.checked_sub(1)?;
-        // The lengths and the text were checked when the file was opened; they are checked again because the map
-        // would show a change that somebody makes to the file.
+        // The lengths and the text were checked when the file was opened.
         let (len, rest) = self.rest.split_first_chunk()?;
         let (text, rest) = rest.split_at_checked(usize::try_from(u64::from_le_bytes(*len)).ok()?)?;
         self.rest = rest;

@@ -6,32 +6,35 @@ const MAX_NAME: u64 = 512;
 /// Walks over the header's bytes; every step is checked against the end of the file.
 pub(super) struct Reader<'a> {
     bytes: &'a [u8],
+    /// Bytes of the whole file.
+    len: usize,
     at: usize,
     /// What is being read, for errors.
     pub(super) subject: String,
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Reader<'a> {
-        Reader { bytes, at: 0, subject: "the header".to_owned() }
+    pub(super) fn new(bytes: &'a [u8], len: usize) -> Reader<'a> {
+        Reader { bytes, len, at: 0, subject: "the header".to_owned() }
     }
 
     pub(super) fn at(&self) -> usize {
         self.at
     }
 
+    /// Bytes of the file that follow.
     pub(super) fn remaining(&self) -> u64 {
-        (self.bytes.len() - self.at) as u64
+        (self.len - self.at) as u64
     }
 
     pub(super) fn take(&mut self, count: u64, field: &'static str) -> Result<&'a [u8], Problem> {
-        if count > self.remaining() {
+        if count > (self.bytes.len() - self.at) as u64 {
             return Err(Problem::Truncated {
                 subject: self.subject.clone(),
                 field,
                 offset: self.at as u64,
                 needed: (self.at as u64).saturating_add(count),
-                len: self.bytes.len() as u64,
+                len: self.len as u64,
             });
         }
         let start = self.at;

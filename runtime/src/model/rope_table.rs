@@ -79,7 +79,8 @@ fn divisors(gguf: &Gguf, rope: &RopeConfig, context: usize) -> Result<Vec<f64>, 
     if tensor.ty != TensorType::F32 || tensor.values() != half {
         return Err(wrong(format!("is {:?} {:?}, F32 [{half}] was expected", tensor.ty, tensor.dims)));
     }
-    let factors = gguf.data(tensor).as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes) as f64);
+    let data = gguf.data(tensor)?;
+    let factors = data.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes) as f64);
     let factors: Vec<f64> = factors.collect();
     match factors.iter().find(|&&factor| !factor.is_finite() || factor == 0.0) {
         Some(factor) => Err(wrong(format!("a factor is {factor}"))),

@@ -1,6 +1,7 @@
-//! Tensors from a file to a device, in their stored form; those of a model without a file are drawn there.
+//! Tensors from a file to a device, in their stored form; those of a model without a file are drawn there, those of a folder
+//! made on the way.
 
-use crate::device::{Buffer, Device, DeviceError, Purpose};
+use crate::device::{Buffer, Device, Purpose};
 use crate::gguf::{Content, Gguf, Tensor, TensorType};
 use crate::model::ModelError;
 use crate::synthetic;
@@ -184,13 +185,15 @@ impl<'a> Loader<'a> {
     }
 
     /// Uploads or draws a tensor's bytes.
-    fn put(&mut self, bytes: &mut Buffer<u8>, at: usize, tensor: &Tensor) -> Result<(), DeviceError> {
+    fn put(&mut self, bytes: &mut Buffer<u8>, at: usize, tensor: &Tensor) -> Result<(), ModelError> {
         let len = tensor.bytes.len();
         for start in (0..len).step_by(CHUNK) {
             let piece = start..len.min(start + CHUNK);
-            match self.gguf.content(tensor) {
-                Content::Stored(data) => {
-                    self.device.upload(bytes, at + start, &data[piece.clone()])?;
+            match self.gguf.content() {
+                Content::Stored => {
+                    self.device.upload_with(bytes, at + start, piece.len(), &|from, into| {
+                        Ok::<(), ModelError>(self.gguf.read_into(tensor, start + from, into)?)
+                    })?
                 }
                 Content::Drawn(seed) => {
                     synthetic::draw(self.device, tensor, seed, piece.clone(), bytes, at + start)?;
@@ -202,14 +205,10 @@ impl<'a> Loader<'a> {
     }
 
     /// Uploads or draws the values of an f32 tensor.
-    fn put_floats(
-        &mut self,
-        values: &mut Buffer<f32>,
-        at: usize,
-        tensor: &Tensor,
-    ) -> Result<(), DeviceError> {
-        match self.gguf.content(tensor) {
-            Content::Stored(data) => {
+    fn put_floats(&mut self, values: &mut Buffer<f32>, at: usize, tensor: &Tensor) -> Result<(), ModelError> {
+        match self.gguf.content() {
+            Content::Stored => {
+                let data = self.gguf.data(tensor)?;
                 let stored: Vec<f32> = data.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect();
                 self.device.upload(values, at, &stored)?;
             }

@@ -86,6 +86,6 @@ pub(crate) fn string(text: &str) -> Vec<u8> {
 pub(crate) fn open(bytes: &[u8]) -> Result<Gguf, String> {
     let mut file = NamedTempFile::new().expect("a temporary file");
     file.write_all(bytes).expect("room for a temporary file");
-    // The map outlives the file's name.
+    // The open file outlives the file's name.
     Gguf::open(file.path()).map_err(|error| error.to_string())
 }
