@@ -1,60 +1,46 @@
 #!/usr/bin/env python3
-"""Renders chat templates with Jinja2 itself, set up as the transformers library documents it, for the tests in
-runtime/tests/chat_template.rs. Needs the package jinja2.
+"""Renders chat templates as the transformers library does, by its own function, for the tests in
+runtime/tests/chat_template.rs. Needs the packages transformers (5.24.0) and jinja2 (3.1.6).
 
 usage: chat-template-reference.py >tests/golden/chat-templates.json     the templates below
-       chat-template-reference.py FOLDER >FOLDER/reference.json        those in a folder, named *.jinja
+       chat-template-reference.py FOLDER >FOLDER/transformers.json       those in a folder, named *.jinja
+       chat-template-reference.py FOLDER hashes >tests/golden/chat-template-hashes.json
+                                                                       of these, the first digits of SHA-256 of each prompt
 """
 
 import datetime
+import hashlib
 import json
 import pathlib
 import sys
 
-import jinja2
-import jinja2.ext
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from transformers.utils import chat_template_utils
 
 NOW = datetime.datetime(2024, 7, 6, 8, 5, 9, tzinfo=datetime.timezone.utc)
 SPECIAL = {"bos_token": "<BOS>", "eos_token": "<EOS>"}
 
 
-class Generation(jinja2.ext.Extension):
-    """The tag that marks answers in templates made for training."""
+class Clock(datetime.datetime):
+    """For `strftime_now`."""
 
-    tags = {"generation"}
-
-    def parse(self, parser):
-        line = next(parser.stream).lineno
-        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
-        return jinja2.nodes.CallBlock(self.call_method("run"), [], [], body).set_lineno(line)
-
-    def run(self, caller):
-        return caller()
+    @classmethod
+    def now(cls, tz=None):
+        return NOW
 
 
-def tojson(value, ensure_ascii=False, indent=None, separators=None, sort_keys=False):
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+chat_template_utils.datetime = Clock
 
 
-def raise_exception(message):
-    raise jinja2.exceptions.TemplateError(message)
-
-
-environment = ImmutableSandboxedEnvironment(
-    trim_blocks=True, lstrip_blocks=True, extensions=[jinja2.ext.loopcontrols, Generation]
-)
-environment.filters["tojson"] = tojson
-environment.globals["raise_exception"] = raise_exception
-environment.globals["strftime_now"] = NOW.strftime
-
-
-def render(template, messages, add_generation_prompt):
+def render(template, messages, add_generation_prompt, tools):
     try:
-        prompt = environment.from_string(template).render(
-            messages=messages, tools=None, documents=None, add_generation_prompt=add_generation_prompt, **SPECIAL
+        prompts, _ = chat_template_utils.render_jinja_template(
+            conversations=[messages],
+            tools=tools,
+            chat_template=template,
+            add_generation_prompt=add_generation_prompt,
+            **SPECIAL,
         )
-        return {"prompt": prompt}
+        return {"prompt": prompts[0]}
     except Exception as error:
         return {"error": str(error)}
 
@@ -80,6 +66,74 @@ CONVERSATIONS = {
     "odd": [{"role": "critic", "content": None, "name": "ann", "score": 1.5, "big": 12345678901234, "tiny": 0.00001,
              "ok": True, "list": [], "map": {}, "nested": {"b": [1, "é", None], "a": {"x": -0.0, "y": 1e22}}}],
     "none": [],
+}  # fmt: skip
+
+TOOLS = [
+    {
+        "type": "function",
+        "function": {
+            "name": "get_weather",
+            "description": "The weather of a place, \"now\" or later: 5 < 6 & über.",
+            "parameters": {
+                "type": "object",
+                "properties": {
+                    "place": {"type": "string", "description": "Town\nand country"},
+                    "unit": {"type": "string", "enum": ["°C", "°F"], "default": "°C"},
+                    "days": {"type": "array", "items": {"type": "integer"}},
+                },
+                "required": ["place"],
+            },
+        },
+    },
+    {"type": "function", "function": {"name": "now", "description": "The time.", "parameters": {"type": "object", "properties": {}}}},
+]  # fmt: skip
+
+
+def call(id, name, arguments):
+    return {"id": id, "type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+def tool(id, name, content):
+    return {"role": "tool", "tool_call_id": id, "name": name, "content": content}
+
+
+ARGUMENTS = {"place": "Köln, \"NRW\"", "days": [1, 2], "unit": None, "exact": True, "wind": 1.5}
+# Conversations with tools: of each, the messages and the tools.
+WITH_TOOLS = {
+    "asked": ([user("What is the weather?")], TOOLS),
+    "asked with system": ([system("Be brief."), user("What is the weather?")], TOOLS),
+    "called": (
+        [user("Weather?"), assistant("", tool_calls=[call("call00001", "get_weather", ARGUMENTS)])],
+        TOOLS,
+    ),
+    "answered": (
+        [
+            system("Be brief."),
+            user("Weather?"),
+            assistant(None, tool_calls=[call("call00001", "get_weather", ARGUMENTS)]),
+            tool("call00001", "get_weather", '{"celsius": 21.5, "sky": "blau"}'),
+        ],
+        TOOLS,
+    ),
+    "answered twice": (
+        [
+            user("Weather and time?"),
+            assistant("Let me see.", tool_calls=[call("call00001", "get_weather", ARGUMENTS), call("call00002", "now", {})]),
+            tool("call00001", "get_weather", "21.5"),
+            tool("call00002", "now", "noon"),
+            assistant("It is 21.5 at noon."),
+            user("Thanks"),
+        ],
+        TOOLS,
+    ),
+    "arguments in words": (
+        [
+            user("Weather?"),
+            assistant(None, reasoning_content="Hm.", tool_calls=[call("call00001", "get_weather", '{"place": "Köln"}')]),
+            tool("call00001", "get_weather", "21.5"),
+        ],
+        None,
+    ),
 }  # fmt: skip
 
 TEMPLATES = {
@@ -158,10 +212,22 @@ end
 
 def cases(templates, conversations):
     for name, template in templates:
-        for conversation, messages in conversations:
+        for conversation, (messages, tools) in conversations.items():
             for add_generation_prompt in (True, False) if "add_generation_prompt" in template else (True,):
                 told = {"template": name, "conversation": conversation, "add_generation_prompt": add_generation_prompt}
-                yield told | render(template, messages, add_generation_prompt)
+                yield told | render(template, messages, add_generation_prompt, tools)
+
+
+def digest(case):
+    return hashlib.sha256(case["prompt"].encode()).hexdigest()[:16] if "prompt" in case else "error"
+
+
+def hashes(cases):
+    table = {}
+    for case in cases:
+        key = case["conversation"] + ("+" if case["add_generation_prompt"] else "")
+        table.setdefault(case["template"], {})[key] = digest(case)
+    return table
 
 
 def main():
@@ -169,16 +235,20 @@ def main():
         files = sorted(pathlib.Path(sys.argv[1]).glob("*.jinja"))
         templates = [(file.name, file.read_text()) for file in files]
         # Parts other than text are not for every model.
-        conversations = [(name, CONVERSATIONS[name]) for name in ("one", "four", "thought", "twice")]
+        conversations = {name: (CONVERSATIONS[name], None) for name in ("one", "four", "thought", "twice")} | WITH_TOOLS
     else:
-        templates, conversations = list(TEMPLATES.items()), list(CONVERSATIONS.items())
+        templates = list(TEMPLATES.items())
+        conversations = {name: (messages, None) for name, messages in CONVERSATIONS.items()} | WITH_TOOLS
     document = {
         "now": int(NOW.timestamp()),
         "special": SPECIAL,
-        "conversations": dict(conversations),
+        "conversations": {name: messages for name, (messages, _) in conversations.items()},
+        "tools": {name: tools for name, (_, tools) in conversations.items()},
         "templates": dict(templates),
         "cases": list(cases(templates, conversations)),
     }
+    if sys.argv[2:] == ["hashes"]:
+        document = hashes(document["cases"])
     json.dump(document, sys.stdout, ensure_ascii=False, indent=1)
     print()
 

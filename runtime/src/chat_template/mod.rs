@@ -3,7 +3,7 @@
 //! A template is a program of unknown origin, run on every request. It has no file access (nothing is ever loaded by
 //! name), and its steps, the text it makes on the way, its recursion and its output are bounded, whatever it does.
 //! It sees what templates see in the transformers library: `messages`, `add_generation_prompt`, the special tokens,
-//! `tools` and `documents` (always none), `raise_exception`, `strftime_now`, and `tojson` as Python writes it; blocks are
+//! `tools`, `documents` (always none), `raise_exception`, `strftime_now`, and `tojson` as Python writes it; blocks are
 //! trimmed, `break` and `continue` work, and values have Python's methods.
 
 mod error;
@@ -50,6 +50,17 @@ pub struct ChatTemplate {
     endless: AtomicBool,
     /// Renderings take turns, so that each has a processor for itself, and a crowd is not taken for one without end.
     turn: Mutex<()>,
+}
+
+/// What a prompt is made of.
+#[derive(Debug, Clone, Copy)]
+pub struct Chat<'a> {
+    /// A JSON array.
+    pub messages: &'a serde_json::Value,
+    /// The tools that the model may call, an array of their JSON schemas; `None` is what a template sees as `none`.
+    pub tools: Option<&'a serde_json::Value>,
+    /// Whether the prompt ends with what begins an answer.
+    pub add_generation_prompt: bool,
 }
 
 impl ChatTemplate {
@@ -104,19 +115,14 @@ impl ChatTemplate {
         messages: &serde_json::Value,
         add_generation_prompt: bool,
     ) -> Result<String, ChatTemplateError> {
-        self.render_at(SystemTime::now(), messages, add_generation_prompt)
+        self.render_at(SystemTime::now(), Chat { messages, tools: None, add_generation_prompt })
     }
 
-    /// [`render`](Self::render) at another time, for templates that tell the date.
+    /// The prompt of a chat; `now` is for templates that tell the date.
     ///
     /// # Errors
-    /// As there.
-    pub fn render_at(
-        &self,
-        now: SystemTime,
-        messages: &serde_json::Value,
-        add_generation_prompt: bool,
-    ) -> Result<String, ChatTemplateError> {
+    /// As of [`render`](Self::render).
+    pub fn render_at(&self, now: SystemTime, chat: Chat<'_>) -> Result<String, ChatTemplateError> {
         let environment = self.environment.clone()?;
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         if self.endless.load(Ordering::Relaxed) {
@@ -124,9 +130,9 @@ impl ChatTemplate {
         }
         let special = self.special.iter().map(|(name, text)| (*name, Value::from(text.as_str())));
         let arguments = context! {
-            messages => value(messages),
-            add_generation_prompt,
-            tools => (),
+            messages => messages(chat.messages),
+            add_generation_prompt => chat.add_generation_prompt,
+            tools => chat.tools.map_or_else(|| Value::from(()), value),
             documents => (),
             strftime_now => Value::from_function(move |format: &str| strftime_at(now, format)),
             ..Value::from_pairs(special)
@@ -159,6 +165,23 @@ fn environment(source: &str) -> Result<Environment<'static>, ChatTemplateError> 
     let added = environment.add_template_owned(NAME, without_generation_tags(source));
     added.map_err(|error| ChatTemplateError::Broken(describe(&error)))?;
     Ok(environment)
+}
+
+/// The messages as a template sees them. What a message has of the model's thoughts, under whatever name, is there under the
+/// names that templates look for, as the transformers library does it.
+fn messages(json: &serde_json::Value) -> Value {
+    let Some(list) = json.as_array() else { return value(json) };
+    let message = |message: &serde_json::Value| {
+        let names = ["reasoning_content", "thinking", "reasoning"];
+        let thoughts = names.iter().filter_map(|name| message.get(name)).find(|thoughts| !thoughts.is_null());
+        let (Some(fields), Some(thoughts)) = (message.as_object(), thoughts) else { return value(message) };
+        let mut seen = serde_json::Map::new();
+        seen.insert("thinking".to_owned(), thoughts.clone());
+        seen.extend(fields.clone());
+        seen.insert("reasoning_content".to_owned(), thoughts.clone());
+        value(&serde_json::Value::Object(seen))
+    };
+    list.iter().map(message).collect()
 }
 
 /// JSON as a template sees it, keys in their order.

@@ -27,7 +27,7 @@ impl Tokenizer {
         let texts = Texts::new(TOKENS, gguf.strings(TOKENS)?.collect())?;
         let mut kinds = kinds(gguf, &texts)?;
         let id_at = |key| id_at(gguf, &texts, key);
-        let ends = end_tokens::find(&texts, |key| optional(gguf, key, &id_at))?;
+        let ends = end_tokens::find(&texts, |key| optional(gguf, key, id_at))?;
         for &id in &ends {
             kinds[id as usize] = Kind::Control;
         }
@@ -37,7 +37,7 @@ impl Tokenizer {
         };
         let prefix = around("tokenizer.ggml.add_bos_token", "tokenizer.ggml.bos_token_id", model.adds_bos())?;
         let suffix = around("tokenizer.ggml.add_eos_token", "tokenizer.ggml.eos_token_id", false)?;
-        let unknown = optional(gguf, UNKNOWN, &id_at)?;
+        let unknown = optional(gguf, UNKNOWN, id_at)?;
         let special = Special::new(TYPES, added(gguf, &model, &texts, &kinds))?;
         let bpe = model.bpe(gguf, &texts, &kinds, unknown)?;
         let (kind, normalizer, pre) = (model.kind(), model.normalizer(gguf)?, model.pre_tokenizer());
@@ -159,14 +159,14 @@ impl Model {
                 byte_named(text).ok_or_else(|| TokenizerError::Invalid { key: TYPES, fault: fault() })?;
             bytes[usize::from(byte)] = Some(id);
         }
-        if unknown.is_none() && bytes.contains(&None) {
-            let fault = "it is missing, and so are tokens of some bytes".to_owned();
-            return Err(TokenizerError::Invalid { key: UNKNOWN, fault });
-        }
         let merges = match self {
             Model::SentencePiece => Merges::scored(SCORES, &gguf.f32s(SCORES)?, texts, kinds)?,
             _ => pairs()?,
         };
+        if unknown.is_none() && bytes.contains(&None) {
+            let fault = "it is missing, and so are tokens of some bytes".to_owned();
+            return Err(TokenizerError::Invalid { key: UNKNOWN, fault });
+        }
         let units = Units::characters(texts, kinds);
         Ok(Bpe { units, merges, bytes, unknown, fuse_unknown: true })
     }

@@ -20,12 +20,11 @@ pub(super) enum Change {
 
 /// Unicode's normalization forms (UAX #15).
 #[derive(Debug, Clone, Copy)]
-#[allow(clippy::upper_case_acronyms, reason = "they are called so")]
 pub(super) enum Form {
-    NFC,
-    NFD,
-    NFKC,
-    NFKD,
+    Nfc,
+    Nfd,
+    Nfkc,
+    Nfkd,
 }
 
 impl Normalizer {
@@ -56,16 +55,16 @@ impl Form {
     fn apply(self, text: &str) -> Option<String> {
         let chars = text.chars();
         let quick = match self {
-            Form::NFC => is_nfc_quick(chars),
-            Form::NFD => is_nfd_quick(chars),
-            Form::NFKC => is_nfkc_quick(chars),
-            Form::NFKD => is_nfkd_quick(chars),
+            Form::Nfc => is_nfc_quick(chars),
+            Form::Nfd => is_nfd_quick(chars),
+            Form::Nfkc => is_nfkc_quick(chars),
+            Form::Nfkd => is_nfkd_quick(chars),
         };
         (quick != IsNormalized::Yes).then(|| match self {
-            Form::NFC => text.nfc().collect(),
-            Form::NFD => text.nfd().collect(),
-            Form::NFKC => text.nfkc().collect(),
-            Form::NFKD => text.nfkd().collect(),
+            Form::Nfc => text.nfc().collect(),
+            Form::Nfd => text.nfd().collect(),
+            Form::Nfkc => text.nfkc().collect(),
+            Form::Nfkd => text.nfkd().collect(),
         })
     }
 }

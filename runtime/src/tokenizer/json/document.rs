@@ -92,13 +92,24 @@ pub(super) enum Pattern {
 #[derive(Deserialize)]
 #[serde(tag = "type", deny_unknown_fields)]
 pub(super) enum Normalizer {
-    Sequence { normalizers: Vec<Normalizer> },
-    Prepend { prepend: String },
-    Replace { pattern: Pattern, content: String },
-    NFC {},
-    NFD {},
-    NFKC {},
-    NFKD {},
+    Sequence {
+        normalizers: Vec<Normalizer>,
+    },
+    Prepend {
+        prepend: String,
+    },
+    Replace {
+        pattern: Pattern,
+        content: String,
+    },
+    #[serde(rename = "NFC")]
+    Nfc {},
+    #[serde(rename = "NFD")]
+    Nfd {},
+    #[serde(rename = "NFKC")]
+    Nfkc {},
+    #[serde(rename = "NFKD")]
+    Nfkd {},
 }
 
 #[derive(Deserialize)]

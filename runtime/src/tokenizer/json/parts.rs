@@ -39,10 +39,10 @@ pub(super) fn changes(normalizer: Normalizer) -> Result<Vec<Change>, TokenizerEr
                 return Err(unsupported("normalizer", format!("a replacement of the pattern {from:?}")));
             }
         },
-        Normalizer::NFC {} => vec![Change::Form(Form::NFC)],
-        Normalizer::NFD {} => vec![Change::Form(Form::NFD)],
-        Normalizer::NFKC {} => vec![Change::Form(Form::NFKC)],
-        Normalizer::NFKD {} => vec![Change::Form(Form::NFKD)],
+        Normalizer::Nfc {} => vec![Change::Form(Form::Nfc)],
+        Normalizer::Nfd {} => vec![Change::Form(Form::Nfd)],
+        Normalizer::Nfkc {} => vec![Change::Form(Form::Nfkc)],
+        Normalizer::Nfkd {} => vec![Change::Form(Form::Nfkd)],
     })
 }
 
