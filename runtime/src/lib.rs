@@ -5,6 +5,7 @@ pub mod bench;
 pub mod chat_template;
 pub mod device;
 pub mod engine;
+pub mod estimate;
 pub mod gemm;
 pub mod gguf;
 pub mod kv_cache;
