@@ -23,6 +23,7 @@ use cases::dequantise::Weights;
 use cases::embed::Lookup;
 use cases::flash::{Flash, Path, Run};
 use cases::float::Float;
+use cases::gelu::Activation;
 use cases::logits::Finished;
 use cases::logprobs::Likely;
 use cases::merge::Merge;
@@ -31,9 +32,9 @@ use cases::residual::Addition;
 use cases::rope::{Pairing, Turn};
 use cases::rows::Rounded;
 use cases::sample::{Change, Changed, Draw, Way};
-use cases::stored::Stored;
+use cases::stored::{Layout, Stored};
 use cases::swiglu::Gate;
-use cases::{Case, Entry, Stage, flash, matmul, matvec, qmatmul, rope};
+use cases::{Case, Entry, Stage, flash, layer_norm, matmul, matvec, qmatmul, rope};
 
 /// More than any cache holds.
 const ROUND: usize = 256 << 20;
@@ -98,6 +99,11 @@ const SMOLLM2: Model =
 const LLAMA_8B: Model =
     Model { name: "8B", kv_heads: 8, group: 4, head_dim: 128, n: 4096, ffn: 14_336, vocab: 128_256 };
 
+/// Types whose values are stored in blocks.
+fn quantised() -> impl Iterator<Item = Stored> {
+    Stored::ALL.iter().copied().filter(|stored| stored.is_quantised())
+}
+
 /// Matrix x few rows.
 fn products(tensor_core: bool) -> Vec<Row> {
     let mut rows = Vec::new();
@@ -105,11 +111,12 @@ fn products(tensor_core: bool) -> Vec<Row> {
     // Gate and up stacked, down, Q with K and V, logits.
     let stacked = [(28_672, 4096), (4096, 14_336), (6144, 4096), (128_256, 4096)];
     let on_tensor_core: Vec<_> = if tensor_core { [shapes, stacked].concat() } else { shapes[..1].to_vec() };
-    for stored in Stored::ALL {
-        for (n, k) in shapes {
+    for &stored in Stored::ALL {
+        // SmolLM2's rows are no super-blocks.
+        for (n, k) in shapes.map(|(n, k)| (n, stored.row_length(k))) {
             for m in [1, 8] {
                 let shape = format!("{n}x{k} m={m}");
-                rows.push(row(format!("matvec/{}", stored.name()), shape, move || {
+                rows.push(row(format!("matvec/{}", stored.lower()), shape, move || {
                     matvec::Product::new(stored, m, n, k, m)
                 }));
             }
@@ -122,15 +129,16 @@ fn products(tensor_core: bool) -> Vec<Row> {
                     matmul::Product::new(float, n, k, m, 1)
                 }));
             }
-            for stored in [Stored::Q8_0, Stored::Q4_0, Stored::Q4_1] {
-                rows.push(row(format!("qmatmul/{}", stored.name()), format!("{n}x{k} m={m}"), move || {
+            for stored in quantised() {
+                let k = stored.row_length(k);
+                rows.push(row(format!("qmatmul/{}", stored.lower()), format!("{n}x{k} m={m}"), move || {
                     qmatmul::Product::new(stored, n, k, m, 1)
                 }));
             }
         }
     }
-    for stored in [Stored::Q8_0, Stored::Q4_0, Stored::Q4_1] {
-        rows.push(row(format!("dequantise/{}", stored.name()), "4096x4096", move || {
+    for stored in quantised() {
+        rows.push(row(format!("dequantise/{}", stored.lower()), "4096x4096", move || {
             Weights::new(stored, 4096 * 4096)
         }));
     }
@@ -169,10 +177,19 @@ fn attention(model: Model, tensor_core: bool) -> Vec<Row> {
                 }));
             }
         }
+        if lengths == [4096] {
+            let shape = format!("{name} one token of 4096 through a window of 128, with sinks");
+            rows.push(row("attention/f32", shape.clone(), move || {
+                Attend::new(kv_heads, group, head_dim, lengths, last, 1.0).through(128).with_sinks(1.0)
+            }));
+            rows.push(row("flash/whole_f16", shape, move || {
+                Flash::new(Float::F16, heads, &[Run::last(4096, 1)], 1.0).within(128).with_sinks(1.0)
+            }));
+        }
         if last == 1 {
             rows.push(row("flash/merge", shape, move || {
                 let positions: Vec<u32> = lengths.iter().map(|&length| length as u32 - 1).collect();
-                Merge::new(kv_heads * group, head_dim, &positions, 1.0)
+                Merge::new(kv_heads * group, head_dim, &positions, 1.0, 0)
             }));
         }
     }
@@ -192,12 +209,19 @@ fn others(model: Model) -> Vec<Row> {
             row(kernel("norm/rms_"), shape("after an addition, m=8"), move || {
                 Norm::new(float, 8, n).with_product(0)
             }),
+            row(kernel("layer_norm/"), shape("after an addition, m=8"), move || {
+                layer_norm::Norm::new(float, 8, n).with_product(0)
+            }),
             row(kernel("swiglu/"), shape("m=8"), move || Gate::new(float, 8, ffn, 0)),
+            row(kernel("gelu/"), shape("m=8"), move || Activation::new(float, 8, ffn, 0)),
             row(kernel("rope/interleaved_"), shape("m=8"), move || {
                 Turn::new(Pairing::Interleaved, float, 8, heads, 0)
             }),
             row(kernel("rope/split_half_"), shape("m=8"), move || {
                 Turn::new(Pairing::SplitHalf, float, 8, heads, 0)
+            }),
+            row(kernel("rope/normed_split_half_"), shape("m=8"), move || {
+                Turn::new(Pairing::SplitHalf, float, 8, heads, 0).normed()
             }),
         ]);
     }

@@ -184,3 +184,106 @@ write("template", {
     "odd-messages": TEMPLATES["chatml"] + "\0" + '[{"role": 1, "content": [{"type": "text", "text": null}]}, 7, null, "x"]',
     "only-text": TEMPLATES["chatml"] + "\0" + "just text",
 })
+
+
+def safetensors(tensors, head=None):
+    """Tensors as (name, type, shape, bytes)."""
+    described, at = {}, 0
+    for name, ty, shape, size in tensors:
+        described[name] = {"dtype": ty, "shape": shape, "data_offsets": [at, at + size]}
+        at += size
+    text = json.dumps(head if head is not None else described).encode()
+    return struct.pack("<Q", len(text)) + text + bytes(i % 61 for i in range(at))
+
+
+CONFIG = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 32, "intermediate_size": 32,
+          "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1, "vocab_size": 4, "hidden_act": "silu",
+          "max_position_embeddings": 64, "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "tie_word_embeddings": True,
+          "torch_dtype": "bfloat16"}
+LAYER = "model.layers.0."
+LLAMA = [("model.embed_tokens.weight", "BF16", [4, 32], 256), ("model.norm.weight", "BF16", [32], 64),
+         (LAYER + "input_layernorm.weight", "BF16", [32], 64), (LAYER + "post_attention_layernorm.weight", "BF16", [32], 64),
+         (LAYER + "self_attn.q_proj.weight", "BF16", [32, 32], 2048), (LAYER + "self_attn.k_proj.weight", "BF16", [16, 32], 1024),
+         (LAYER + "self_attn.v_proj.weight", "BF16", [16, 32], 1024), (LAYER + "self_attn.o_proj.weight", "BF16", [32, 32], 2048),
+         (LAYER + "mlp.gate_proj.weight", "BF16", [32, 32], 2048), (LAYER + "mlp.up_proj.weight", "BF16", [32, 32], 2048),
+         (LAYER + "mlp.down_proj.weight", "BF16", [32, 32], 2048)]
+
+
+def folder(config, weights, quant=0):
+    return bytes([quant]) + json.dumps(config).encode() + b"\0" + weights
+
+
+def one(begin, end, **more):
+    return {"t": {"dtype": "F32", "shape": [8], "data_offsets": [begin, end], **more}}
+
+
+write("safetensors", {
+    "llama": folder(CONFIG, safetensors(LLAMA)),
+    "llama-q8_0": folder(CONFIG, safetensors(LLAMA), 1),
+    "llama-q4_0": folder(CONFIG, safetensors(LLAMA), 2),
+    "f16": folder(CONFIG, safetensors([(name, "F16", shape, size) for name, _, shape, size in LLAMA])),
+    "f32": folder(CONFIG, safetensors([(name, "F32", shape, 2 * size) for name, _, shape, size in LLAMA])),
+    "scaled": folder(CONFIG | {"rope_scaling": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+                                               "original_max_position_embeddings": 32}}, safetensors(LLAMA)),
+    "blocks-absurd": folder(CONFIG | {"num_hidden_layers": 2**63}, safetensors(LLAMA)),
+    "sizes-absurd": folder(CONFIG | {"hidden_size": 2**62, "num_attention_heads": 0}, safetensors(LLAMA)),
+    "head-absurd": folder(CONFIG, struct.pack("<Q", 2**64 - 1) + b"{}"),
+    "head-of-a-gigabyte": folder(CONFIG, struct.pack("<Q", 1 << 30) + b"{}"),
+    "overlap": folder(CONFIG, safetensors([("a", "F32", [8], 32)], one(0, 32) | {"u": one(16, 48)["t"]})),
+    "past-the-end": folder(CONFIG, safetensors([], one(0, 2**62))),
+    "backwards": folder(CONFIG, safetensors([("a", "F32", [8], 32)], one(32, 0))),
+    "shape-wraps": folder(CONFIG, safetensors([], one(0, 0, shape=[2**32, 2**32]))),
+    "deep": folder(CONFIG, struct.pack("<Q", 400) + b"[" * 400),
+    "twice": folder(CONFIG, struct.pack("<Q", 130) + (json.dumps(one(0, 32))[:-1] + ", " + json.dumps(one(0, 32))[1:]).encode().ljust(130) + bytes(32)),
+    "type-unknown": folder(CONFIG, safetensors([("a", "F32", [8], 32)], one(0, 32, dtype="F3"))),
+})
+
+
+def vocabulary_json(**more):
+    tokens = [chr(c) for c in range(33, 127)] + ["Ġ", "Ċ", "ab", "abc"]
+    model = {"type": "BPE", "vocab": {token: i for i, token in enumerate(tokens)}, "merges": ["a b", "ab c"]}
+    added = [{"id": len(tokens) + i, "content": text, "special": True, "single_word": False, "lstrip": False, "rstrip": False,
+              "normalized": False} for i, text in enumerate(["<s>", "</s>"])]
+    plain = {"version": "1.0", "added_tokens": added, "normalizer": None, "decoder": {"type": "ByteLevel"},
+             "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}, "post_processor": None, "model": model}
+    return json.dumps(plain | more, ensure_ascii=False)
+
+
+def split(pattern):
+    return {"type": "Sequence", "pretokenizers": [
+        {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False},
+        {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}]}
+
+
+write("tokenizer_json", {
+    "byte-level": vocabulary_json(),
+    "split": vocabulary_json(pre_tokenizer=split("(?i:'s|'t)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}|\\s+(?!\\S)|\\s+")),
+    "split-bomb": vocabulary_json(pre_tokenizer=split("((a{1,1000}){1,1000}){1,1000}")),
+    "split-broken": vocabulary_json(pre_tokenizer=split("(")),
+    "metaspace": vocabulary_json(pre_tokenizer={"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": False},
+                                 decoder={"type": "Sequence", "decoders": [{"type": "Replace", "pattern": {"String": "▁"}, "content": " "},
+                                                                           {"type": "ByteFallback"}, {"type": "Fuse"}]}),
+    "normalized": vocabulary_json(normalizer={"type": "Sequence", "normalizers": [{"type": "NFC"}, {"type": "Prepend", "prepend": "▁"},
+                                                                                  {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}]}),
+    "template": vocabulary_json(post_processor={"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}},
+                                {"Sequence": {"id": "A", "type_id": 0}}], "pair": [], "special_tokens": {"<s>": {"id": "<s>", "ids": [98], "tokens": ["<s>"]}}}),
+    "unigram": vocabulary_json(model={"type": "Unigram", "vocab": [["a", -1.0]]}),
+    "ids-absurd": vocabulary_json(model={"type": "BPE", "vocab": {"a": 2**32 - 1, "b": 0}, "merges": []}),
+    "ids-twice": vocabulary_json(model={"type": "BPE", "vocab": {"a": 0, "b": 0}, "merges": []}),
+    "merge-pairs": vocabulary_json(model={"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2}, "merges": [["a", "b"], ["a", "z"]]}),
+    "deep": "[" * 300,
+    "nothing": "{}",
+})
+
+MESSAGES = [{"role": "system", "content": "a"}, {"role": "user", "content": [{"type": "text", "text": "b"}]}, {"role": "assistant"}]
+write("request", {name: json.dumps(body) for name, body in {
+    "execute": {"job_id": "1", "prompt": "a", "max_tokens": 4, "temperature": 0.5, "top_p": 0.9, "top_k": 3, "min_p": 0.1,
+                "repetition_penalty": 1.1, "seed": 18446744073709551615, "stop": ["x", "yy"]},
+    "cancel": {"job_id": "1"},
+    "chat": {"model": "model", "messages": MESSAGES, "max_completion_tokens": 3, "stream": True, "n": 2, "logprobs": True, "top_logprobs": 3,
+             "stream_options": {"include_usage": True}, "presence_penalty": 1, "frequency_penalty": -1, "logit_bias": {"5": -100, "6": 2.5}},
+    "completions": {"model": "model", "prompt": ["a", [1, 2, 3]], "echo": True, "stop": "x", "min_tokens": 1, "ignore_eos": True, "suffix": ""},
+    "wrong-types": {"job_id": 1, "prompt": {}, "max_tokens": -1, "temperature": "hot", "stop": [1], "seed": 1e400 if False else 1e308, "messages": 7},
+    "unknown": {"job_id": "1", "prompt": "a", "no_such_field": [[[[]]]]},
+}.items()} | {"deep": "[" * 500, "number": '{"seed": 1e999999, "top_k": -0.0, "max_tokens": 99999999999999999999999}', "twice": '{"job_id": "a", "job_id": "b"}',
+              "surrogates": '{"prompt": "\\ud83d\\ude00 \\ud800", "job_id": "1"}'})

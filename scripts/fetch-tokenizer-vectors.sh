@@ -11,7 +11,7 @@ set -eu
 version=0.3.36
 jinja=3.1.6
 sha256=832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e
-families="gpt-2 llama-bpe qwen2 refact starcoder command-r mpt"
+families="gpt-2 llama-bpe qwen2 qwen35 refact starcoder command-r mpt falcon deepseek-llm deepseek-coder llama-spm phi-3 gemma-4"
 
 folder=${1:-${XDG_CACHE_HOME:-$HOME/.cache}/worker-orcd/tokenizer-vectors}
 scratch=$(mktemp -d)

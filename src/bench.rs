@@ -9,8 +9,10 @@ use std::path::{Path, PathBuf};
 
 use indicatif::DecimalBytes;
 use runtime::bench::{About, Bench, BenchError, Kind, Options, Row};
+use runtime::checkpoint::{Checkpoint, CheckpointError};
 use runtime::device::{DeviceError, Spent};
-use runtime::gguf::{Gguf, GgufError, TensorType};
+use runtime::gguf::{Gguf, TensorType};
+use runtime::huggingface::Quant;
 use runtime::model::ModelError;
 use runtime::numerics::Numerics;
 use runtime::synthetic::{self, Shape};
@@ -26,14 +28,14 @@ use crate::{cache, images, progress};
 pub struct Args {
     #[command(subcommand)]
     of: Option<Of>,
-    /// A GGUF file, or a name of the catalogue
+    /// A GGUF file, a Hugging Face folder, or a name of the catalogue
     #[arg(long, required_unless_present = "synthetic", conflicts_with = "synthetic")]
     model: Option<String>,
     /// In place of a file: smollm2-135m, llama-3.2-1b or llama-3-8b with weights drawn on the device
     #[arg(long, value_name = "SHAPE", value_parser = Shape::named, requires = "quant")]
     synthetic: Option<&'static Shape>,
-    /// How such weights are stored: bf16, f16, q8_0, q4_0 or q4_1
-    #[arg(long, value_parser = synthetic::quant, requires = "synthetic")]
+    /// How such weights are stored: bf16, f16, q8_0, q4_0 or q4_1; or what those of a folder are quantised to
+    #[arg(long, value_parser = synthetic::quant)]
     quant: Option<TensorType>,
     /// Lengths of prompts; 0 for none
     #[arg(short, long, value_name = "TOKENS", value_delimiter = ',', default_value = "512")]
@@ -76,9 +78,12 @@ enum Of {
 /// Why there are no figures.
 #[derive(Debug, thiserror::Error)]
 pub enum BenchFault {
-    /// The model's file cannot be read.
+    /// The model's file or folder cannot be read.
     #[error(transparent)]
-    File(#[from] GgufError),
+    Checkpoint(#[from] CheckpointError),
+    /// A folder was to be quantised to something else.
+    #[error("--quant: {0}")]
+    Quant(String),
     /// The model cannot be made.
     #[error(transparent)]
     Model(#[from] ModelError),
@@ -156,7 +161,10 @@ fn model(args: &Args) -> Result<(String, Gguf), Error> {
     }
     let name = args.model.clone().unwrap_or_default();
     let path = cache::resolve(&name)?;
-    Ok((name, Gguf::open(&path).map_err(BenchFault::File)?))
+    let quant = args.quant.map(|ty| ty.name().to_lowercase().parse::<Quant>()).transpose();
+    let quant = quant.map_err(BenchFault::Quant)?;
+    let checkpoint = Checkpoint::open(&path, quant).map_err(BenchFault::Checkpoint)?;
+    Ok((name, checkpoint.into_gguf()))
 }
 
 fn gb(bytes: f64) -> f64 {

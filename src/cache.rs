@@ -11,14 +11,14 @@ use crate::sha256;
 /// The environment variable that names the cache folder to use instead of the user's own.
 pub const CACHE_VARIABLE: &str = "WORKER_ORCD_CACHE";
 
-/// Where a model's file is: `model` itself if it is a path to a file, else the catalogue's model of that name, which
-/// is fetched if the cache does not have it whole.
+/// Where a model's file or folder is: `model` itself if it is a path to one, else the catalogue's model of that name,
+/// which is fetched if the cache does not have it whole.
 ///
 /// # Errors
-/// [`ResolveError`]: neither a file nor a name, or the model cannot be fetched.
+/// [`ResolveError`]: neither a path nor a name, or the model cannot be fetched.
 pub fn resolve(model: &str) -> Result<PathBuf, ResolveError> {
     let path = Path::new(model);
-    if path.is_file() {
+    if path.is_file() || path.is_dir() {
         return Ok(path.to_owned());
     }
     let entry = find(model)?;
@@ -36,7 +36,7 @@ pub(crate) fn find(name: &str) -> Result<&'static Entry, ResolveError> {
 /// Why there is no file for a model.
 #[derive(Debug, thiserror::Error)]
 pub enum ResolveError {
-    /// Neither a file nor a name of the catalogue.
+    /// Neither a path nor a name of the catalogue.
     #[error("{model:?} is neither a file nor a model of the catalogue ({}){nearest}", catalogue::names())]
     Unknown {
         /// What the user gave.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::mpsc;
 use std::time::Duration;
 
+use runtime::huggingface::Quant;
 use runtime::numerics::Numerics;
 use runtime::request::{Completion, Disconnected, Event, JobError, Request, Sampling, SubmitError};
 use runtime::worker::{DeviceChoice, LoadError, LoadOptions, Worker};
@@ -15,9 +16,12 @@ use crate::{cache, images, progress};
 /// Streams the completion of a prompt to standard output, and nothing else
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A GGUF file, or a name of the catalogue
+    /// A GGUF file, a Hugging Face folder, or a name of the catalogue
     #[arg(long)]
     model: String,
+    /// Quantises the matrices of a folder: q8_0 or q4_0
+    #[arg(long)]
+    quant: Option<Quant>,
     /// auto, cpu or cuda:N
     #[arg(long, default_value = "auto")]
     device: DeviceChoice,
@@ -63,7 +67,7 @@ fn temperature(text: &str) -> Result<f32, String> {
 
 pub(crate) fn run(args: Args) -> Result<(), Error> {
     let path = cache::resolve(&args.model)?;
-    let options = alone(path, args.model, args.device, args.numerics);
+    let options = LoadOptions { quant: args.quant, ..alone(path, args.model, args.device, args.numerics) };
     let worker = Worker::load(options, progress::loading()).map_err(RunError::Load)?;
     let request = Request {
         job_id: "run".to_owned(),
@@ -104,6 +108,7 @@ pub(crate) fn alone(
 ) -> LoadOptions {
     LoadOptions {
         path,
+        quant: None,
         name,
         device,
         numerics,

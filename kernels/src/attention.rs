@@ -1,19 +1,22 @@
 //! Paged causal attention with grouped queries and online softmax, f32 numerics.
 //!
 //! `out[t, h] = sum over s <= position(t) of softmax(q[t, h] . k[s] / sqrt(d)) v[s]`; query head `h` reads key and value
-//! head `h / (heads / kv_heads)`.
+//! head `h / (heads / kv_heads)`. With a sliding window only the last `window` of these `s` count (Beltagy et al. 2020). A
+//! head's sink is one more score in the softmax's sum, with no value (Xiao et al. 2023).
 //!
 //! A block computes one head of one token, whether it is a prompt's token or a generated one. The order, which depends
 //! on nothing else: the tokens' keys come in chunks of [`CHUNK`]; within a chunk a score is a chain over the head's
 //! elements, the maximum is exact, the sum of exponentials is [`Team::sum`] with a lane for each token, and a value's
-//! element is a chain over the tokens; chunks merge from the first to the last (Milakov and Gimelshein 2018).
+//! element is a chain over the tokens; chunks merge from the first to the last (Milakov and Gimelshein 2018). A sink stands
+//! before the first chunk. Chunks that lie before the window are left out; what else a token does not see has no score, and
+//! its value is not read.
 //!
 //! Bytes moved: `8 head_dim` for each token seen and each head.
 
 use cuda_std::math::{exp, max, mul_add, sqrt};
 use cuda_std::{Block, Geometry, In, Out, Scratch, Team, kernel};
 
-use crate::kv::PAGE;
+use crate::kv::{PAGE, first_seen};
 
 /// Tokens in a chunk: a lane each.
 pub const CHUNK: usize = 128;
@@ -38,6 +41,8 @@ pub struct Attention {
     pub sequences: In<u32>,
     /// `[tokens]`: its position there; it sees all up to itself.
     pub positions: In<u32>,
+    /// `[heads]`: sinks; empty where there are none.
+    pub sinks: In<f32>,
     /// `[tokens, heads, head_dim]`.
     pub out: Out<f32>,
     /// Tokens.
@@ -50,6 +55,8 @@ pub struct Attention {
     pub head_dim: u32,
     /// Pages in a row of the table.
     pub table_width: u32,
+    /// Positions that a token sees at most, itself among them; 0 for all.
+    pub window: u32,
 }
 
 fn geometry(a: &Attention) -> Geometry {
@@ -73,15 +80,19 @@ fn attention<B: Block>(block: &B, a: &Attention) {
     block.each(head_dim, |lane, d| query.set(lane, d, a.q.get(q + d) * scale));
     block.barrier();
 
-    let (mut top, mut total) = (f32::NEG_INFINITY, 0.0f32);
+    let (mut top, mut total) =
+        if a.sinks.is_empty() { (f32::NEG_INFINITY, 0.0f32) } else { (a.sinks.get(head), 1.0) };
     let mut out = [block.per_lane(0.0f32); PARTS];
-    let mut first = 0;
+    let begin = first_seen(seen, a.window as usize);
+    let mut first = begin / CHUNK * CHUNK;
     while first < seen {
         let len = CHUNK.min(seen - first);
+        // The chunk's tokens before this one are not seen.
+        let skip = begin.saturating_sub(first);
 
         // Scores: a page a warp, a token a lane.
         block.warps(|index, warp| {
-            if index * PAGE < len {
+            if index * PAGE < len && skip < (index + 1) * PAGE {
                 let keys = page(first / PAGE + index);
                 let mut score = warp.per_lane(0.0f32);
                 for d in 0..head_dim {
@@ -99,7 +110,11 @@ fn attention<B: Block>(block: &B, a: &Attention) {
 
         // Softmax within the chunk.
         let mut score = block.per_lane(f32::NEG_INFINITY);
-        block.each(len, |lane, s| score[lane] = weights.get(lane, s));
+        block.each(len, |lane, s| {
+            if s >= skip {
+                score[lane] = weights.get(lane, s);
+            }
+        });
         let chunk_top = block.max(&score);
         let mut weight = block.per_lane(0.0f32);
         block.each(len, |lane, s| {
@@ -111,7 +126,7 @@ fn attention<B: Block>(block: &B, a: &Attention) {
 
         // Values: an element of the head a lane.
         let mut chunk_out = [block.per_lane(0.0f32); PARTS];
-        for s in 0..len {
+        for s in skip..len {
             let values = page((first + s) / PAGE) + s % PAGE * head_dim;
             each_element(block, head_dim, |lane, part, d| {
                 let sum = &mut chunk_out[part][lane];

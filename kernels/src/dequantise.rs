@@ -1,10 +1,14 @@
-//! Quantised weights as f16, for products by a library: each value exact in f32, then rounded to nearest even.
+//! Quantised weights as f16 or bf16, for products by a library: each value in f32, then rounded to nearest even.
 //!
 //! A block covers 4096 values. Bytes moved: the stored ones and 2 a value.
 
-use cuda_std::{Block, F16, Geometry, In, Out, kernel};
+use cuda_std::{Bf16, Block, F16, Geometry, In, MmaInput, Out, kernel};
 
-use crate::format::{BLOCK, Format, Q4_0, Q4_1, Q8_0};
+#[cfg(not(target_arch = "nvptx64"))]
+use crate::format::Stored;
+use crate::format::{
+    BLOCK, Format, IQ4_NL, IQ4_XS, MXFP4, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0,
+};
 
 /// Values a block covers.
 const SPAN: usize = 4096;
@@ -15,9 +19,9 @@ const SPAN: usize = 4096;
 pub struct Dequantise {
     /// `len` values, stored.
     pub w: In<u8>,
-    /// `[len]`, f16 as bits.
+    /// `[len]`, f16 or bf16 as bits.
     pub y: Out<u16>,
-    /// Values, a multiple of 32.
+    /// Values, whole blocks or super-blocks.
     pub len: u64,
 }
 
@@ -26,29 +30,48 @@ fn geometry(a: &Dequantise) -> Geometry {
 }
 
 #[inline(always)]
-fn dequantise<B: Block, F: Format>(block: &B, a: &Dequantise) {
+fn dequantise<B: Block, F: Format, I: MmaInput>(block: &B, a: &Dequantise) {
     let first = block.x() * SPAN;
     // A lane takes values i and i + 16 of a block, whose bytes are often the same.
     block.each(SPAN.min(a.len as usize - first) / 2, |_, i| {
         let (start, i) = (first + i / 16 * BLOCK, i % 16);
-        let at = start / BLOCK * F::BYTES;
-        let values = F::pair(&a.w, at, F::scale::<B>(&a.w, at), i);
-        a.y.set(start + i, F16::from_f32(values[0]).0);
-        a.y.set(start + i + 16, F16::from_f32(values[1]).0);
+        let place = F::place(0, start / BLOCK);
+        let [one, two] = F::pair(&a.w, place, F::scale::<B>(&a.w, place), i);
+        a.y.set(start + i, I::bits(one));
+        a.y.set(start + i + 16, I::bits(two));
     });
 }
 
 macro_rules! kernels {
-    ($($NAME:ident = $entry:ident, $format:ty;)*) => {$(
-        kernel! {
-            /// See the module; the name tells the stored type.
-            pub $NAME = $entry(Dequantise), lanes: 256, geometry: geometry, body: dequantise::<_, $format>
+    ($($NAME:ident = $entry:ident, $format:ident, $to:ty;)*) => {
+        $(kernel! {
+            /// See the module; the name tells the stored type and what it becomes.
+            pub $NAME = $entry(Dequantise), lanes: 256, geometry: geometry, body: dequantise::<_, $format, $to>
+        })*
+
+        /// The kernel for weights stored so, if they are quantised.
+        #[cfg(not(target_arch = "nvptx64"))]
+        pub fn of(stored: Stored) -> Option<&'static cuda_std::Kernel<Dequantise>> {
+            match stored {
+                Stored::F32 | Stored::F16 | Stored::BF16 => None,
+                $(Stored::$format => Some(&$NAME),)*
+            }
         }
-    )*};
+    };
 }
 
 kernels! {
-    Q8_0_F16 = dequantise__q8_0, Q8_0;
-    Q4_0_F16 = dequantise__q4_0, Q4_0;
-    Q4_1_F16 = dequantise__q4_1, Q4_1;
+    Q8_0_F16 = dequantise__q8_0, Q8_0, F16;
+    Q4_0_F16 = dequantise__q4_0, Q4_0, F16;
+    Q4_1_F16 = dequantise__q4_1, Q4_1, F16;
+    Q5_0_F16 = dequantise__q5_0, Q5_0, F16;
+    Q5_1_F16 = dequantise__q5_1, Q5_1, F16;
+    Q2_K_F16 = dequantise__q2_k, Q2_K, F16;
+    Q3_K_F16 = dequantise__q3_k, Q3_K, F16;
+    Q4_K_F16 = dequantise__q4_k, Q4_K, F16;
+    Q5_K_F16 = dequantise__q5_k, Q5_K, F16;
+    Q6_K_F16 = dequantise__q6_k, Q6_K, F16;
+    IQ4_NL_F16 = dequantise__iq4_nl, IQ4_NL, F16;
+    IQ4_XS_F16 = dequantise__iq4_xs, IQ4_XS, F16;
+    MXFP4_BF16 = dequantise__mxfp4, MXFP4, Bf16;
 }

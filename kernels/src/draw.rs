@@ -5,22 +5,27 @@
 //! 2011), once with each half of the key.
 //!
 //! Plain types: `middle + reach x` with `x` uniform in `-1..1`. A lane writes 4 bytes: one f32 of 24 random bits, or two
-//! 16-bit floats of 16 random bits each, rounded from f32. Quantised types: a lane writes 2 bytes, be it a block's scale,
-//! its minimum, or random quants. Scales differ a little, so that a kernel which takes a neighbour's is found out: the
-//! low seven bits of an f16 are random. Where quants are not even about zero, the scale's sign is random too.
+//! 16-bit floats of 16 random bits each, rounded from f32. Quantised types: a lane writes 2 bytes, be it the f16 scale of a
+//! block or super-block, its minimum, or random bits. Scales differ a little, so that a kernel which takes a neighbour's is
+//! found out: the low seven bits of an f16 are random. Without a minimum the scale's sign is random too, since quants need
+//! not be even about zero. MXFP4, whose blocks are of 17 bytes: a lane writes a byte, the scale's exponent or random bits.
 //!
 //! A block covers 4096 such writes. Bytes moved: the tensor once.
 
 use cuda_std::math::mul_add;
-use cuda_std::{Bf16, Block, F16, Geometry, Out, kernel};
+use cuda_std::{Bf16, Block, F16, Geometry, MmaInput, Out, kernel};
 
-use crate::format::{BLOCK, Brain, Format, Half, Q4_0, Q4_1, Q8_0};
+#[cfg(not(target_arch = "nvptx64"))]
+use crate::format::Stored;
+use crate::format::{
+    Format, IQ4_NL, IQ4_XS, MXFP4, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0,
+};
 
 /// Arguments of every kernel here.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Draw {
-    /// A piece of the tensor; whole words of 4 bytes for plain types, of 2 for quantised ones.
+    /// A piece of the tensor, of whole words: [`word`].
     pub out: Out<u8>,
     /// Of the tensor.
     pub key: u64,
@@ -31,9 +36,9 @@ pub struct Draw {
     /// Plain types: how far a value may lie from the mean.
     pub reach: f32,
     /// Quantised types: the bits of a positive f16 that is the least scale; 127 units in the last place above it is the
-    /// greatest.
+    /// greatest. MXFP4: the least exponent; the greatest is one more.
     pub scale: u32,
-    /// Q4_1: in the same way the bits of a negative f16 that is the greatest minimum.
+    /// Types with a minimum: in the same way the bits of the f16 that is the least in magnitude.
     pub minimum: u32,
 }
 
@@ -78,28 +83,8 @@ fn single<B: Block>(block: &B, a: &Draw) {
     fill::<B, f32, 4>(block, a, |i| uniform::<24>(a, hash(a.key, i) >> 8));
 }
 
-/// A float of 16 bits.
-trait Narrow {
-    /// Rounded to nearest, ties to even.
-    fn bits(value: f32) -> u16;
-}
-
-impl Narrow for Half {
-    #[inline(always)]
-    fn bits(value: f32) -> u16 {
-        F16::from_f32(value).0
-    }
-}
-
-impl Narrow for Brain {
-    #[inline(always)]
-    fn bits(value: f32) -> u16 {
-        Bf16::from_f32(value).0
-    }
-}
-
 #[inline(always)]
-fn pair<B: Block, N: Narrow>(block: &B, a: &Draw) {
+fn pair<B: Block, N: MmaInput>(block: &B, a: &Draw) {
     fill::<B, u32, 4>(block, a, |i| {
         let random = hash(a.key, i);
         let bits = |half: u32| N::bits(uniform::<16>(a, half)) as u32;
@@ -107,37 +92,72 @@ fn pair<B: Block, N: Narrow>(block: &B, a: &Draw) {
     });
 }
 
-/// Quantised blocks of `HEAD` 16-bit words of scale and minimum, then quants.
+/// Where there is no minimum.
+const NONE: u32 = u32::MAX;
+
+/// Quantised blocks with an f16 scale at word `SCALE` and, unless it is [`NONE`], an f16 minimum at word `MINIMUM`.
 #[inline(always)]
-fn blocks<B: Block, F: Format, const HEAD: u32>(block: &B, a: &Draw) {
+fn blocks<B: Block, F: Format, const SCALE: u32, const MINIMUM: u32>(block: &B, a: &Draw) {
     let words = F::BYTES as u32 / 2;
     fill::<B, u16, 2>(block, a, |i| {
         let (random, place) = (hash(a.key, i), i % words);
-        let sign = if HEAD == 1 { random & 0x8000 } else { 0 };
+        let sign = if MINIMUM == NONE { random & 0x8000 } else { 0 };
         let scale = (a.scale + (random & 127)) | sign;
         let minimum = a.minimum + (random & 127);
-        let quants = if place == 1 && HEAD == 2 { minimum } else { random };
-        (if place == 0 { scale } else { quants }) as u16
+        let rest = if place == MINIMUM { minimum } else { random };
+        (if place == SCALE { scale } else { rest }) as u16
     });
 }
 
-const _: () =
-    assert!(Q8_0::BYTES == 2 + BLOCK && Q4_0::BYTES == 2 + BLOCK / 2 && Q4_1::BYTES == 4 + BLOCK / 2);
+/// Quantised blocks with an exponent in the first byte.
+#[inline(always)]
+fn with_exponents<B: Block, F: Format>(block: &B, a: &Draw) {
+    fill::<B, u8, 1>(block, a, |i| {
+        let random = hash(a.key, i);
+        (if i % F::BYTES as u32 == 0 { a.scale + (random & 1) } else { random }) as u8
+    });
+}
 
 macro_rules! kernels {
-    ($($NAME:ident = $entry:ident, $word:literal, $body:expr;)*) => {$(
-        kernel! {
+    ($($stored:ident: $NAME:ident = $entry:ident, $word:literal, $body:expr;)*) => {
+        $(kernel! {
             /// See the module; the name tells the stored type.
             pub $NAME = $entry(Draw), lanes: 256, geometry: geometry::<$word>, body: $body
+        })*
+
+        /// The kernel for weights stored so.
+        #[cfg(not(target_arch = "nvptx64"))]
+        pub fn of(stored: Stored) -> &'static cuda_std::Kernel<Draw> {
+            match stored {
+                $(Stored::$stored => &$NAME,)*
+            }
         }
-    )*};
+
+        /// Bytes that a lane writes at once: what is drawn begins and ends between words.
+        #[cfg(not(target_arch = "nvptx64"))]
+        pub fn word(stored: Stored) -> usize {
+            match stored {
+                $(Stored::$stored => $word,)*
+            }
+        }
+    };
 }
 
 kernels! {
-    F32_WEIGHTS = draw__f32, 4, single;
-    F16_WEIGHTS = draw__f16, 4, pair::<_, Half>;
-    BF16_WEIGHTS = draw__bf16, 4, pair::<_, Brain>;
-    Q8_0_WEIGHTS = draw__q8_0, 2, blocks::<_, Q8_0, 1>;
-    Q4_0_WEIGHTS = draw__q4_0, 2, blocks::<_, Q4_0, 1>;
-    Q4_1_WEIGHTS = draw__q4_1, 2, blocks::<_, Q4_1, 2>;
+    F32: F32_WEIGHTS = draw__f32, 4, single;
+    F16: F16_WEIGHTS = draw__f16, 4, pair::<_, F16>;
+    BF16: BF16_WEIGHTS = draw__bf16, 4, pair::<_, Bf16>;
+    Q8_0: Q8_0_WEIGHTS = draw__q8_0, 2, blocks::<_, Q8_0, 0, NONE>;
+    Q4_0: Q4_0_WEIGHTS = draw__q4_0, 2, blocks::<_, Q4_0, 0, NONE>;
+    Q4_1: Q4_1_WEIGHTS = draw__q4_1, 2, blocks::<_, Q4_1, 0, 1>;
+    Q5_0: Q5_0_WEIGHTS = draw__q5_0, 2, blocks::<_, Q5_0, 0, NONE>;
+    Q5_1: Q5_1_WEIGHTS = draw__q5_1, 2, blocks::<_, Q5_1, 0, 1>;
+    Q2_K: Q2_K_WEIGHTS = draw__q2_k, 2, blocks::<_, Q2_K, 40, 41>;
+    Q3_K: Q3_K_WEIGHTS = draw__q3_k, 2, blocks::<_, Q3_K, 54, NONE>;
+    Q4_K: Q4_K_WEIGHTS = draw__q4_k, 2, blocks::<_, Q4_K, 0, 1>;
+    Q5_K: Q5_K_WEIGHTS = draw__q5_k, 2, blocks::<_, Q5_K, 0, 1>;
+    Q6_K: Q6_K_WEIGHTS = draw__q6_k, 2, blocks::<_, Q6_K, 104, NONE>;
+    IQ4_NL: IQ4_NL_WEIGHTS = draw__iq4_nl, 2, blocks::<_, IQ4_NL, 0, NONE>;
+    IQ4_XS: IQ4_XS_WEIGHTS = draw__iq4_xs, 2, blocks::<_, IQ4_XS, 0, NONE>;
+    MXFP4: MXFP4_WEIGHTS = draw__mxfp4, 1, with_exponents::<_, MXFP4>;
 }

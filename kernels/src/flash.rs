@@ -1,15 +1,17 @@
 //! Paged causal attention with grouped queries and online softmax on the tensor core, `tc` numerics.
 //!
 //! `out[t, h] = sum over s <= position(t) of softmax(q[t, h] . k[s] / sqrt(d)) v[s]`; query head `h` reads key and value
-//! head `h / (heads / kv_heads)`. Queries, keys, values and the softmax's weights are f16 or bf16, sums f32.
+//! head `h / (heads / kv_heads)`. Queries, keys, values and the softmax's weights are f16 or bf16, sums f32. A sliding
+//! window and sinks are those of [`crate::attention`].
 //!
 //! A tensor-core step has 16 rows: the query heads that share a key head, for one token or for several neighbours of a
 //! sequence, a *tile*. What a row computes does not depend on the other rows, so a token's bits are the same in a prompt
 //! and alone. The order, which depends on nothing else: tokens come in chunks of [`CHUNK`]; within a chunk a score is a
 //! chain of steps over the head's elements, the maximum is exact, lane `l` of 32 adds up the exponentials of tokens
 //! `l, l + 32, ...`, then [`Team::sum`], and an output is a chain of steps over the tokens; chunks merge from the first
-//! to the last in f32 (Milakov and Gimelshein 2018). A token that a row may not see has the score minus infinity, and a
-//! value past the sequence's end is replaced by zero.
+//! to the last in f32 (Milakov and Gimelshein 2018), a sink before the first. A token that a row may not see has the score
+//! minus infinity; a value past the sequence's end, or before the window of all rows, is replaced by zero. Chunks before
+//! that window are left out.
 //!
 //! [`WHOLE_F16`] walks all chunks in one block: prompts. [`CHUNK_F16`] takes a block for each chunk, so that a few rows
 //! occupy the whole GPU, and [`MERGE`] does with what they leave exactly what the other does in registers.
@@ -20,7 +22,7 @@
 use cuda_std::math::{exp, max, mul_add, sqrt};
 use cuda_std::{Bf16, Block, F16, Geometry, In, MmaInput, Out, Scratch, Team, Warp, kernel, unrolled};
 
-use crate::kv::{Cached, PAGE};
+use crate::kv::{Cached, PAGE, first_seen};
 
 /// Tokens in a chunk.
 pub const CHUNK: usize = WARPS * PAGE;
@@ -53,6 +55,8 @@ pub struct Flash {
     pub sequences: In<u32>,
     /// `[tokens]`: its position there; it sees all up to itself.
     pub positions: In<u32>,
+    /// `[heads]`: sinks, of [`WHOLE_F16`]; empty where there are none.
+    pub sinks: In<f32>,
     /// `[tiles, 2]`: a tile's first token and how many it has, neighbours in one sequence, [`tile_tokens`] at most.
     pub tiles: In<u32>,
     /// `[tokens, heads, head_dim]`, of [`WHOLE_F16`].
@@ -73,6 +77,8 @@ pub struct Flash {
     pub table_width: u32,
     /// Chunks for which there are blocks, of [`CHUNK_F16`].
     pub chunks: u32,
+    /// Positions that a token sees at most, itself among them; 0 for all.
+    pub window: u32,
 }
 
 /// Tokens in a tile at most, where so many query heads share a key head.
@@ -164,16 +170,28 @@ impl<B: Block> Tile<B> {
         self.first + (self.row0 + row) / self.group
     }
 
+    /// The row's query head.
+    #[inline(always)]
+    fn head(&self, row: usize) -> usize {
+        self.kv_head * self.group + (self.row0 + row) % self.group
+    }
+
     /// The row's index in `[tokens, heads]`.
     #[inline(always)]
     fn output(&self, a: &Flash, row: usize) -> usize {
-        self.token(row) * a.heads as usize + self.kv_head * self.group + (self.row0 + row) % self.group
+        self.token(row) * a.heads as usize + self.head(row)
     }
 
     /// Tokens that the tile's last token sees.
     #[inline(always)]
     fn seen(&self, a: &Flash) -> usize {
         a.positions.get(self.first + self.count - 1) as usize + 1
+    }
+
+    /// The first position that the tile's first token sees.
+    #[inline(always)]
+    fn first_seen(&self, a: &Flash) -> usize {
+        first_seen(a.positions.get(self.first) as usize + 1, a.window as usize)
     }
 
     /// Where a page's part for this head begins, in keys and values alike.
@@ -190,11 +208,12 @@ impl<B: Block> Tile<B> {
         let head_dim = a.head_dim as usize;
         let scale = 1.0 / sqrt(head_dim as f32);
         let len = CHUNK.min(self.seen(a) - from);
+        let skip = self.first_seen(a).saturating_sub(from);
 
         // Scores: a page a warp.
         block.warps(|index, warp| {
             let mut scores = [warp.zero(); PAGE / 8];
-            if index * PAGE < len {
+            if index * PAGE < len && skip < (index + 1) * PAGE {
                 let keys = self.page(a, from / PAGE + index);
                 for step in 0..head_dim / 16 {
                     let q = warp.load_a(&self.query, |row, octet| {
@@ -208,16 +227,19 @@ impl<B: Block> Tile<B> {
                     });
                 }
             }
-            let mut seen = warp.rows(0usize);
+            let mut seen = warp.rows(0u32);
             warp.each_row(|_, row| {
                 if self.exists(row) {
-                    seen[row] = a.positions.get(self.token(row)) as usize + 1;
+                    seen[row] = a.positions.get(self.token(row)) + 1;
                 }
             });
+            let window = if a.window == 0 { u32::MAX } else { a.window };
             unrolled::<{ PAGE / 8 }>(|octet| {
                 warp.each_c(&scores[octet], |lane, row, column, score| {
                     let s = index * PAGE + octet * 8 + column;
-                    let score = if from + s < seen[row] { score * scale } else { f32::NEG_INFINITY };
+                    let at = (from + s) as u32;
+                    let sees = at < seen[row] && seen[row] - at <= window;
+                    let score = if sees { score * scale } else { f32::NEG_INFINITY };
                     self.scores.set(index * 32 + lane, row * SCORES + s, score);
                 });
             });
@@ -262,9 +284,10 @@ impl<B: Block> Tile<B> {
     ) -> [<B::Warp as Warp>::C; PARTS] {
         let head_dim = a.head_dim as usize;
         let len = CHUNK.min(self.seen(a) - from);
+        let skip = self.first_seen(a).saturating_sub(from);
         let mut sums = [warp.zero(); PARTS];
-        // Steps past the end would add zeros.
-        for step in 0..len.div_ceil(16) {
+        // Steps past the end, or before the window, would add zeros.
+        for step in skip / 16..len.div_ceil(16) {
             let first = step * 16;
             let values = self.page(a, (from + first) / PAGE);
             let weights = warp.load_a(&self.weights, |row, octet| row * WEIGHTS + first + octet * 8);
@@ -274,7 +297,7 @@ impl<B: Block> Tile<B> {
                     let v = warp.fill_b(|column, row| {
                         let [one, two] =
                             a.value_pages.pair(values + I::value(first % PAGE + row, d + column, head_dim));
-                        let there = |s: usize, bits: u16| if s < len { bits } else { 0 };
+                        let there = |s: usize, bits: u16| if skip <= s && s < len { bits } else { 0 };
                         [there(first + row, one), there(first + row + 1, two)]
                     });
                     warp.mma::<I>(&weights, &v, &mut sums[part]);
@@ -327,6 +350,12 @@ struct Merge {
 impl Merge {
     const NONE: Self = Self { top: f32::NEG_INFINITY, total: 0.0, keep: 1.0, add: 0.0 };
 
+    /// What stands before the first chunk.
+    #[inline(always)]
+    fn before(sinks: &In<f32>, head: usize) -> Self {
+        if sinks.is_empty() { Self::NONE } else { Self { top: sinks.get(head), total: 1.0, ..Self::NONE } }
+    }
+
     /// A chunk with this greatest score and sum of weights comes.
     #[inline(always)]
     fn chunk(self, chunk_top: f32, chunk_total: f32) -> Self {
@@ -351,9 +380,17 @@ fn whole<B: Block, I: MmaInput + Cached>(block: &B, a: &Flash) {
     let head_dim = a.head_dim as usize;
     let tile = Tile::<B>::new(block, a, block.x());
     block.barrier();
-    let mut state = block.per_warp::<_, WARPS>(|_, warp| ([warp.zero(); PARTS], warp.rows(Merge::NONE)));
+    let mut state = block.per_warp::<_, WARPS>(|_, warp| {
+        let mut merge = warp.rows(Merge::NONE);
+        warp.each_row(|_, row| {
+            if tile.exists(row) {
+                merge[row] = Merge::before(&a.sinks, tile.head(row));
+            }
+        });
+        ([warp.zero(); PARTS], merge)
+    });
     let seen = tile.seen(a);
-    let mut from = 0;
+    let mut from = tile.first_seen(a) / CHUNK * CHUNK;
     while from < seen {
         tile.softmax::<I>(block, a, from);
         block.warps(|index, warp| {
@@ -383,7 +420,7 @@ fn chunk<B: Block, I: MmaInput + Cached>(block: &B, a: &Flash) {
     let (index, chunk) = (block.x() / chunks, block.x() % chunks);
     let tile = Tile::<B>::new(block, a, index);
     let from = chunk * CHUNK;
-    if from >= tile.seen(a) {
+    if from >= tile.seen(a) || from + CHUNK <= tile.first_seen(a) {
         return;
     }
     block.barrier();
@@ -413,6 +450,8 @@ pub struct Partials {
     pub partial_tops: In<f32>,
     /// `[tokens]`.
     pub positions: In<u32>,
+    /// `[heads]`, see [`Flash`].
+    pub sinks: In<f32>,
     /// `[tokens, heads, head_dim]`.
     pub out: Out<f32>,
     /// Tokens.
@@ -423,6 +462,8 @@ pub struct Partials {
     pub head_dim: u32,
     /// Chunks for which there is room; those of a token's past come first.
     pub chunks: u32,
+    /// See [`Flash`]: chunks before the window are not read.
+    pub window: u32,
 }
 
 fn merge_geometry(a: &Partials) -> Geometry {
@@ -433,10 +474,11 @@ fn merge_geometry(a: &Partials) -> Geometry {
 fn merge<B: Block>(block: &B, a: &Partials) {
     let (head_dim, chunks) = (a.head_dim as usize, a.chunks as usize);
     let row = block.x() * a.heads as usize + block.y();
-    let seen = (a.positions.get(block.x()) as usize + 1).div_ceil(CHUNK);
+    let seen = a.positions.get(block.x()) as usize + 1;
+    let (first, end) = (first_seen(seen, a.window as usize) / CHUNK, seen.div_ceil(CHUNK));
     block.each(head_dim, |_, d| {
-        let (mut merge, mut sum) = (Merge::NONE, 0.0f32);
-        for chunk in row * chunks..row * chunks + seen {
+        let (mut merge, mut sum) = (Merge::before(&a.sinks, block.y()), 0.0f32);
+        for chunk in row * chunks + first..row * chunks + end {
             merge = merge.chunk(a.partial_tops.get(2 * chunk), a.partial_tops.get(2 * chunk + 1));
             sum = merge.sum(sum, a.partial.get(chunk * head_dim + d));
         }

@@ -12,6 +12,13 @@ use cuda_std::{Bf16, F16, Value};
 /// Tokens in a page.
 pub const PAGE: usize = 32;
 
+/// The first position that a token sees which sees `seen` positions up to itself, through a sliding window of `window`
+/// positions; 0 is no window.
+#[inline(always)]
+pub fn first_seen(seen: usize, window: usize) -> usize {
+    if window == 0 { 0 } else { seen.saturating_sub(window) }
+}
+
 /// The type of cached keys and values, and of the queries that meet them.
 pub trait Cached {
     /// How an element is stored.

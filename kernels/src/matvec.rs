@@ -13,7 +13,12 @@ use core::array::from_fn;
 use cuda_std::math::mul_add;
 use cuda_std::{Block, Geometry, In, Out, Team, kernel};
 
-use crate::format::{BLOCK, Brain, F32, Format, Half, Q4_0, Q4_1, Q8_0};
+#[cfg(not(target_arch = "nvptx64"))]
+use crate::format::Stored;
+use crate::format::{
+    BLOCK, Brain, F32, Format, Half, IQ4_NL, IQ4_XS, MXFP4, Place, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1,
+    Q5_K, Q6_K, Q8_0,
+};
 
 /// Arguments of every kernel here.
 #[derive(Clone, Copy)]
@@ -25,7 +30,7 @@ pub struct MatVec {
     pub x: In<f32>,
     /// `[m, n]`.
     pub y: Out<f32>,
-    /// Columns of the weights; a multiple of 32 if they are quantised.
+    /// Columns of the weights; whole blocks or super-blocks if they are quantised.
     pub k: u32,
     /// Rows of the weights.
     pub n: u32,
@@ -60,11 +65,11 @@ fn matvec<B: Block, F: Format, const M: usize>(block: &B, a: &MatVec) {
         let mut sums = [[group.per_lane(0.0f32); M]; ROWS];
 
         for b in 0..k / BLOCK {
-            let at: [usize; ROWS] = from_fn(|r| rows[r] + b * F::BYTES);
-            let scales: [F::Scale; ROWS] = from_fn(|r| F::scale::<B>(&a.w, at[r]));
+            let places: [Place; ROWS] = from_fn(|r| F::place(rows[r], b));
+            let scales: [F::Scale; ROWS] = from_fn(|r| F::scale::<B>(&a.w, places[r]));
             group.lanes(|lane| {
                 for r in 0..ROWS {
-                    let [w0, w1] = F::pair(&a.w, at[r], scales[r], lane);
+                    let [w0, w1] = F::pair(&a.w, places[r], scales[r], lane);
                     for t in 0..M {
                         let x = tokens[t] + b * BLOCK + lane;
                         let sum = mul_add(w0, a.x.get(x), sums[r][t][lane]);
@@ -77,7 +82,7 @@ fn matvec<B: Block, F: Format, const M: usize>(block: &B, a: &MatVec) {
             let whole = k / BLOCK * BLOCK;
             group.each(k - whole, |lane, i| {
                 for r in 0..ROWS {
-                    let w = F::value::<B>(&a.w, rows[r] + F::row_bytes(whole), i);
+                    let w = F::value::<B>(&a.w, F::place(rows[r], k / BLOCK), i);
                     for t in 0..M {
                         sums[r][t][lane] = mul_add(w, a.x.get(tokens[t] + whole + i), sums[r][t][lane]);
                     }
@@ -98,27 +103,43 @@ fn matvec<B: Block, F: Format, const M: usize>(block: &B, a: &MatVec) {
     });
 }
 
-/// One kernel a stored type and a number of tokens.
+/// Two kernels a stored type: for one token, and for eight.
 macro_rules! kernels {
-    ($($NAME:ident = $entry:ident, $format:ty, $tokens:literal;)*) => {$(
+    ($($stored:ident: $ONE:ident = $one:ident, $EIGHT:ident = $eight:ident, $format:ty;)*) => {
+        $(kernel! {
+            /// See the module; the name tells the stored type and how many rows of `x` a block computes.
+            pub $ONE = $one(MatVec), lanes: LANES, geometry: geometry::<1>, body: matvec::<_, $format, 1>
+        }
         kernel! {
             /// See the module; the name tells the stored type and how many rows of `x` a block computes.
-            pub $NAME = $entry(MatVec), lanes: LANES, geometry: geometry::<$tokens>, body: matvec::<_, $format, $tokens>
+            pub $EIGHT = $eight(MatVec), lanes: LANES, geometry: geometry::<8>, body: matvec::<_, $format, 8>
+        })*
+
+        /// The kernel for weights stored so and so many tokens: beyond one, eight share a reading of the weights.
+        #[cfg(not(target_arch = "nvptx64"))]
+        pub fn of(stored: Stored, tokens: usize) -> &'static cuda_std::Kernel<MatVec> {
+            match stored {
+                $(Stored::$stored => if tokens == 1 { &$ONE } else { &$EIGHT },)*
+            }
         }
-    )*};
+    };
 }
 
 kernels! {
-    F32_1 = matvec__f32_1, F32, 1;
-    F32_8 = matvec__f32_8, F32, 8;
-    F16_1 = matvec__f16_1, Half, 1;
-    F16_8 = matvec__f16_8, Half, 8;
-    BF16_1 = matvec__bf16_1, Brain, 1;
-    BF16_8 = matvec__bf16_8, Brain, 8;
-    Q8_0_1 = matvec__q8_0_1, Q8_0, 1;
-    Q8_0_8 = matvec__q8_0_8, Q8_0, 8;
-    Q4_0_1 = matvec__q4_0_1, Q4_0, 1;
-    Q4_0_8 = matvec__q4_0_8, Q4_0, 8;
-    Q4_1_1 = matvec__q4_1_1, Q4_1, 1;
-    Q4_1_8 = matvec__q4_1_8, Q4_1, 8;
+    F32: F32_1 = matvec__f32_1, F32_8 = matvec__f32_8, F32;
+    F16: F16_1 = matvec__f16_1, F16_8 = matvec__f16_8, Half;
+    BF16: BF16_1 = matvec__bf16_1, BF16_8 = matvec__bf16_8, Brain;
+    Q8_0: Q8_0_1 = matvec__q8_0_1, Q8_0_8 = matvec__q8_0_8, Q8_0;
+    Q4_0: Q4_0_1 = matvec__q4_0_1, Q4_0_8 = matvec__q4_0_8, Q4_0;
+    Q4_1: Q4_1_1 = matvec__q4_1_1, Q4_1_8 = matvec__q4_1_8, Q4_1;
+    Q5_0: Q5_0_1 = matvec__q5_0_1, Q5_0_8 = matvec__q5_0_8, Q5_0;
+    Q5_1: Q5_1_1 = matvec__q5_1_1, Q5_1_8 = matvec__q5_1_8, Q5_1;
+    Q2_K: Q2_K_1 = matvec__q2_k_1, Q2_K_8 = matvec__q2_k_8, Q2_K;
+    Q3_K: Q3_K_1 = matvec__q3_k_1, Q3_K_8 = matvec__q3_k_8, Q3_K;
+    Q4_K: Q4_K_1 = matvec__q4_k_1, Q4_K_8 = matvec__q4_k_8, Q4_K;
+    Q5_K: Q5_K_1 = matvec__q5_k_1, Q5_K_8 = matvec__q5_k_8, Q5_K;
+    Q6_K: Q6_K_1 = matvec__q6_k_1, Q6_K_8 = matvec__q6_k_8, Q6_K;
+    IQ4_NL: IQ4_NL_1 = matvec__iq4_nl_1, IQ4_NL_8 = matvec__iq4_nl_8, IQ4_NL;
+    IQ4_XS: IQ4_XS_1 = matvec__iq4_xs_1, IQ4_XS_8 = matvec__iq4_xs_8, IQ4_XS;
+    MXFP4: MXFP4_1 = matvec__mxfp4_1, MXFP4_8 = matvec__mxfp4_8, MXFP4;
 }

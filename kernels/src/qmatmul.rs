@@ -1,16 +1,20 @@
 //! Quantised matrix x few rows on the tensor core, `tc` numerics: `y[t, n] = sum over k of w[n, k] x[t, k]`.
 //!
-//! `w` is `[n, k]` in its stored form; a value is dequantised in f32 and rounded to f16. `x` is `[m, k]` f16 and `y` f32
-//! `[m, n]`. The order of the sum is that of [`crate::matmul`].
+//! `w` is `[n, k]` in its stored form; a value is dequantised in f32 and rounded to f16 or, where scales exceed that, bf16.
+//! `x` is `[m, k]` of the same type and `y` f32 `[m, n]`. The order of the sum is that of [`crate::matmul`].
 //!
 //! A block owns 16 rows of the weights and 32 of `x`, a warp 8 of these. All its lanes read a slice of 256 columns, a lane
 //! values `i` and `i + 16` of a stored block in each of the 16 rows, so that many loads are under way at once; they leave it
-//! as f16 in scratch memory. While the warps multiply it the next slice is read into registers. Bytes moved: the stored
+//! as 16-bit floats in scratch memory. While the warps multiply it the next slice is read into registers. Bytes moved: the stored
 //! ones for each 32 tokens.
 
-use cuda_std::{Block, F16, Geometry, In, Out, Scratch, Warp, kernel, unrolled};
+use cuda_std::{Bf16, Block, F16, Geometry, In, MmaInput, Out, Scratch, Warp, kernel, unrolled};
 
-use crate::format::{BLOCK, Format, Q4_0, Q4_1, Q8_0};
+#[cfg(not(target_arch = "nvptx64"))]
+use crate::format::Stored;
+use crate::format::{
+    BLOCK, Format, IQ4_NL, IQ4_XS, MXFP4, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0,
+};
 
 /// Arguments of every kernel here.
 #[derive(Clone, Copy)]
@@ -18,11 +22,11 @@ use crate::format::{BLOCK, Format, Q4_0, Q4_1, Q8_0};
 pub struct QMatMul {
     /// `[n, k]`, stored.
     pub w: In<u8>,
-    /// `[m, k]`, f16 as bits.
+    /// `[m, k]`, f16 or bf16 as bits.
     pub x: In<u16>,
     /// `[m, n]`.
     pub y: Out<f32>,
-    /// Columns of the weights; a multiple of 32.
+    /// Columns of the weights; whole blocks or super-blocks.
     pub k: u32,
     /// Rows of the weights.
     pub n: u32,
@@ -49,7 +53,7 @@ fn geometry(a: &QMatMul) -> Geometry {
 }
 
 #[inline(always)]
-fn qmatmul<B: Block, F: Format>(block: &B, a: &QMatMul) {
+fn qmatmul<B: Block, F: Format, I: MmaInput>(block: &B, a: &QMatMul) {
     let (k, n, m) = (a.k as usize, a.n as usize, a.m as usize);
     let (row0, token0) = (block.x() * ROWS, block.y() * WARPS * TOKENS);
     let tile = block.scratch::<u16>(2 * ROWS * STRIDE);
@@ -64,9 +68,8 @@ fn qmatmul<B: Block, F: Format>(block: &B, a: &QMatMul) {
                 let b = ($first / BLOCK + lane / 16).min(k / BLOCK - 1);
                 let mut read = [[0u16; 2]; ROWS];
                 unrolled::<ROWS>(|row| {
-                    let at = (row0 + row).min(n - 1) * F::row_bytes(k) + b * F::BYTES;
-                    let [one, two] = F::pair(&a.w, at, F::scale::<B>(&a.w, at), lane % 16);
-                    read[row] = [F16::from_f32(one).0, F16::from_f32(two).0];
+                    let place = F::place((row0 + row).min(n - 1) * F::row_bytes(k), b);
+                    read[row] = F::pair(&a.w, place, F::scale::<B>(&a.w, place), lane % 16).map(I::bits);
                 });
                 values[lane] = read;
             })
@@ -103,7 +106,7 @@ fn qmatmul<B: Block, F: Format>(block: &B, a: &QMatMul) {
                             let token = token0 + column;
                             a.x.pair_if(there && token < m, token * k + first + column0 + row)
                         });
-                        warp.mma::<F16>(&w, &x, &mut sums[index]);
+                        warp.mma::<I>(&w, &x, &mut sums[index]);
                     });
                 }
             }
@@ -121,16 +124,35 @@ fn qmatmul<B: Block, F: Format>(block: &B, a: &QMatMul) {
 }
 
 macro_rules! kernels {
-    ($($NAME:ident = $entry:ident, $format:ty;)*) => {$(
-        kernel! {
-            /// See the module; the name tells the stored type.
-            pub $NAME = $entry(QMatMul), lanes: LANES, geometry: geometry, body: qmatmul::<_, $format>
+    ($($NAME:ident = $entry:ident, $format:ident, $input:ty;)*) => {
+        $(kernel! {
+            /// See the module; the name tells the stored type and that of `x`.
+            pub $NAME = $entry(QMatMul), lanes: LANES, geometry: geometry, body: qmatmul::<_, $format, $input>
+        })*
+
+        /// The kernel for weights stored so, if they are quantised.
+        #[cfg(not(target_arch = "nvptx64"))]
+        pub fn of(stored: Stored) -> Option<&'static cuda_std::Kernel<QMatMul>> {
+            match stored {
+                Stored::F32 | Stored::F16 | Stored::BF16 => None,
+                $(Stored::$format => Some(&$NAME),)*
+            }
         }
-    )*};
+    };
 }
 
 kernels! {
-    Q8_0_F16 = qmatmul__q8_0, Q8_0;
-    Q4_0_F16 = qmatmul__q4_0, Q4_0;
-    Q4_1_F16 = qmatmul__q4_1, Q4_1;
+    Q8_0_F16 = qmatmul__q8_0, Q8_0, F16;
+    Q4_0_F16 = qmatmul__q4_0, Q4_0, F16;
+    Q4_1_F16 = qmatmul__q4_1, Q4_1, F16;
+    Q5_0_F16 = qmatmul__q5_0, Q5_0, F16;
+    Q5_1_F16 = qmatmul__q5_1, Q5_1, F16;
+    Q2_K_F16 = qmatmul__q2_k, Q2_K, F16;
+    Q3_K_F16 = qmatmul__q3_k, Q3_K, F16;
+    Q4_K_F16 = qmatmul__q4_k, Q4_K, F16;
+    Q5_K_F16 = qmatmul__q5_k, Q5_K, F16;
+    Q6_K_F16 = qmatmul__q6_k, Q6_K, F16;
+    IQ4_NL_F16 = qmatmul__iq4_nl, IQ4_NL, F16;
+    IQ4_XS_F16 = qmatmul__iq4_xs, IQ4_XS, F16;
+    MXFP4_BF16 = qmatmul__mxfp4, MXFP4, Bf16;
 }

@@ -5,15 +5,19 @@
 //! others pair `(i, i + rotated / 2)`. Angles come as a table of cosines and sines, computed on the host once, so that
 //! both devices see the same bits. Values do not turn; they go to their pages on the way.
 //!
+//! Where a model norms its heads (Qwen3), each head of Q and K first becomes its root-mean-square norm,
+//! `x / sqrt(mean(x^2) + epsilon) w`, with weights that all heads share. A warp a head: lane `l` of 32 folds the squares of
+//! elements `l, l + 32, ...`, then [`Team::sum`](cuda_std::Team).
+//!
 //! A block a token. Bytes moved: 4 for each element of Q, K and V, and what is written of them.
 
-use cuda_std::math::mul_add;
-use cuda_std::{Bf16, Block, F16, Geometry, In, Out, kernel};
+use cuda_std::math::{mul_add, sqrt};
+use cuda_std::{Bf16, Block, F16, Geometry, In, Out, Scratch, Team, kernel};
 
 use crate::kv::{Cached, Full, PAGE};
 use crate::product::Product;
 
-/// Arguments of every kernel here. `S` is how elements of the cache are stored.
+/// Arguments of the kernels that norm no heads, and of the others beside the norms'. `S` is how elements of the cache are stored.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Rope<S> {
@@ -47,23 +51,54 @@ pub struct Rope<S> {
     pub rotated: u32,
 }
 
+/// Arguments of the kernels that norm heads.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct RopeNormed<S> {
+    /// What is turned, how, and where it goes.
+    pub rope: Rope<S>,
+    /// `[head_dim]`: weights of the queries' norm.
+    pub q_norm: In<f32>,
+    /// `[head_dim]`: weights of the keys' norm.
+    pub k_norm: In<f32>,
+    /// Added to the mean of squares.
+    pub epsilon: f32,
+}
+
+/// Lanes of a block.
+const LANES: usize = 512;
+/// Lanes of a warp.
+const WARP: usize = 32;
+
 fn geometry<S>(a: &Rope<S>) -> Geometry {
     Geometry { grid: [a.tokens as usize, 1], scratch: 0 }
 }
 
-/// `pair(i)` are the elements of a head that form pair `i`.
+fn geometry_normed<S>(a: &RopeNormed<S>) -> Geometry {
+    let heads = (a.rope.heads + a.rope.kv_heads) as usize;
+    Geometry { grid: [a.rope.tokens as usize, 1], scratch: heads * size_of::<f32>() }
+}
+
+/// Of one token: `pair(i)` are the elements of a head that form pair `i`; `query(lane, head, d)` and `key` are the elements
+/// before they turn, as a lane sees them.
 #[inline(always)]
-fn rope<B: Block, C: Cached>(block: &B, a: &Rope<C::Stored>, pair: impl Fn(usize) -> (usize, usize)) {
+fn rope<B: Block, C: Cached>(
+    block: &B,
+    a: &Rope<C::Stored>,
+    pair: impl Fn(usize) -> (usize, usize),
+    query: impl Fn(usize, usize, usize) -> f32,
+    key: impl Fn(usize, usize, usize) -> f32,
+) {
     let (heads, kv_heads, head_dim) = (a.heads as usize, a.kv_heads as usize, a.head_dim as usize);
     let token = block.x();
     let slot = a.slots.get(token) as usize;
     let (page, place) = (slot / PAGE, slot % PAGE);
     let in_page = |head: usize| (page * kv_heads + head) * head_dim * PAGE;
 
-    turn(block, a, token, &a.q, heads, &pair, |head, d, value| {
+    turn(block, a, heads, query, &pair, |head, d, value| {
         a.queries.set((token * heads + head) * head_dim + d, C::store(value));
     });
-    turn(block, a, token, &a.k, kv_heads, &pair, |head, d, value| {
+    turn(block, a, kv_heads, key, &pair, |head, d, value| {
         a.key_pages.set(in_page(head) + C::key(place, d, head_dim), C::store(value));
     });
     block.each(kv_heads * head_dim, |_, i| {
@@ -72,61 +107,115 @@ fn rope<B: Block, C: Cached>(block: &B, a: &Rope<C::Stored>, pair: impl Fn(usize
     });
 }
 
-/// Turns the heads of one token; `put(head, d, value)` takes every element.
+/// Turns the heads of the block's token; `put(head, d, value)` takes every element.
 #[inline(always)]
 fn turn<B: Block, S>(
     block: &B,
     a: &Rope<S>,
-    token: usize,
-    x: &Product,
     heads: usize,
+    x: impl Fn(usize, usize, usize) -> f32,
     pair: impl Fn(usize) -> (usize, usize),
     put: impl Fn(usize, usize, f32),
 ) {
     let (head_dim, rotated) = (a.head_dim as usize, a.rotated as usize);
     let half = rotated / 2;
-    let angles = a.positions.get(token) as usize * rotated;
-    block.each(heads * half, |_, i| {
+    let angles = a.positions.get(block.x()) as usize * rotated;
+    block.each(heads * half, |lane, i| {
         let (head, i) = (i / half, i % half);
         let (first, second) = pair(i);
         let (cos, sin) = (a.table.get(angles + 2 * i), a.table.get(angles + 2 * i + 1));
-        let (x, y) = (x.get(token, head * head_dim + first), x.get(token, head * head_dim + second));
+        let (x, y) = (x(lane, head, first), x(lane, head, second));
         put(head, first, mul_add(x, cos, -(y * sin)));
         put(head, second, mul_add(x, sin, y * cos));
     });
     let rest = head_dim - rotated;
-    block.each(heads * rest, |_, i| {
+    block.each(heads * rest, |lane, i| {
         let (head, d) = (i / rest, rotated + i % rest);
-        put(head, d, x.get(token, head * head_dim + d));
+        put(head, d, x(lane, head, d));
     });
+}
+
+/// The heads as their products are.
+#[inline(always)]
+fn plain<B: Block, C: Cached>(block: &B, a: &Rope<C::Stored>, pair: impl Fn(usize) -> (usize, usize)) {
+    let (token, head_dim) = (block.x(), a.head_dim as usize);
+    rope::<B, C>(
+        block,
+        a,
+        pair,
+        |_, head, d| a.q.get(token, head * head_dim + d),
+        |_, head, d| a.k.get(token, head * head_dim + d),
+    );
 }
 
 #[inline(always)]
 fn interleaved<B: Block, C: Cached>(block: &B, a: &Rope<C::Stored>) {
-    rope::<B, C>(block, a, |i| (2 * i, 2 * i + 1));
+    plain::<B, C>(block, a, |i| (2 * i, 2 * i + 1));
 }
 
 #[inline(always)]
 fn split_half<B: Block, C: Cached>(block: &B, a: &Rope<C::Stored>) {
     let half = a.rotated as usize / 2;
-    rope::<B, C>(block, a, |i| (i, i + half));
+    plain::<B, C>(block, a, |i| (i, i + half));
+}
+
+/// The norms of the heads.
+#[inline(always)]
+fn normed_split_half<B: Block, C: Cached>(block: &B, a: &RopeNormed<C::Stored>) {
+    let RopeNormed { rope: a, q_norm, k_norm, epsilon } = a;
+    let (token, head_dim, half) = (block.x(), a.head_dim as usize, a.rotated as usize / 2);
+    let (heads, kv_heads) = (a.heads as usize, a.kv_heads as usize);
+    // Of each head of Q, then of K: one over the root of its mean square.
+    let scales = block.scratch::<f32>(heads + kv_heads);
+    block.warps(|index, warp| {
+        let mut head = index;
+        while head < heads + kv_heads {
+            let mut squares = warp.per_lane(0.0f32);
+            warp.each(head_dim, |lane, d| {
+                let x = if head < heads {
+                    a.q.get(token, head * head_dim + d)
+                } else {
+                    a.k.get(token, (head - heads) * head_dim + d)
+                };
+                squares[lane] = mul_add(x, x, squares[lane]);
+            });
+            let scale = 1.0 / sqrt(warp.sum(&squares) / head_dim as f32 + epsilon);
+            warp.lanes(|lane| {
+                if lane == 0 {
+                    scales.set(index * WARP + lane, head, scale);
+                }
+            });
+            head += LANES / WARP;
+        }
+    });
+    block.barrier();
+    rope::<B, C>(
+        block,
+        a,
+        |i| (i, i + half),
+        |lane, head, d| a.q.get(token, head * head_dim + d) * scales.get(lane, head) * q_norm.get(d),
+        |lane, head, d| a.k.get(token, head * head_dim + d) * scales.get(lane, heads + head) * k_norm.get(d),
+    );
 }
 
 /// One kernel a pairing and a type of the cache.
 macro_rules! kernels {
-    ($($NAME:ident = $entry:ident, $stored:ty, $body:ident::<$cached:ty>;)*) => {$(
+    ($($NAME:ident = $entry:ident, $args:ident, $geometry:ident, $stored:ty, $body:ident::<$cached:ty>;)*) => {$(
         kernel! {
             /// See the module; the name tells the pairing and the type of the cache.
-            pub $NAME = $entry(Rope<$stored>), lanes: 512, geometry: geometry, body: $body::<_, $cached>
+            pub $NAME = $entry($args<$stored>), lanes: LANES, geometry: $geometry, body: $body::<_, $cached>
         }
     )*};
 }
 
 kernels! {
-    INTERLEAVED_F32 = rope__interleaved_f32, f32, interleaved::<Full>;
-    INTERLEAVED_F16 = rope__interleaved_f16, u16, interleaved::<F16>;
-    INTERLEAVED_BF16 = rope__interleaved_bf16, u16, interleaved::<Bf16>;
-    SPLIT_HALF_F32 = rope__split_half_f32, f32, split_half::<Full>;
-    SPLIT_HALF_F16 = rope__split_half_f16, u16, split_half::<F16>;
-    SPLIT_HALF_BF16 = rope__split_half_bf16, u16, split_half::<Bf16>;
+    INTERLEAVED_F32 = rope__interleaved_f32, Rope, geometry, f32, interleaved::<Full>;
+    INTERLEAVED_F16 = rope__interleaved_f16, Rope, geometry, u16, interleaved::<F16>;
+    INTERLEAVED_BF16 = rope__interleaved_bf16, Rope, geometry, u16, interleaved::<Bf16>;
+    SPLIT_HALF_F32 = rope__split_half_f32, Rope, geometry, f32, split_half::<Full>;
+    SPLIT_HALF_F16 = rope__split_half_f16, Rope, geometry, u16, split_half::<F16>;
+    SPLIT_HALF_BF16 = rope__split_half_bf16, Rope, geometry, u16, split_half::<Bf16>;
+    NORMED_SPLIT_HALF_F32 = rope__normed_split_half_f32, RopeNormed, geometry_normed, f32, normed_split_half::<Full>;
+    NORMED_SPLIT_HALF_F16 = rope__normed_split_half_f16, RopeNormed, geometry_normed, u16, normed_split_half::<F16>;
+    NORMED_SPLIT_HALF_BF16 = rope__normed_split_half_bf16, RopeNormed, geometry_normed, u16, normed_split_half::<Bf16>;
 }

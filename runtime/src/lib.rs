@@ -3,11 +3,13 @@
 pub mod batch;
 pub mod bench;
 pub mod chat_template;
+pub mod checkpoint;
 pub mod device;
 pub mod engine;
 pub mod estimate;
 pub mod gemm;
 pub mod gguf;
+pub mod huggingface;
 pub mod kv_cache;
 pub mod model;
 pub mod model_hash;

@@ -45,8 +45,24 @@ impl Numerics {
     pub fn form(self, stored: Stored) -> Form {
         match (self, stored) {
             (Self::F32, _) | (_, Stored::F32) => Form::F32,
-            (_, Stored::BF16) => Form::Bf16,
-            (_, Stored::F16 | Stored::Q8_0 | Stored::Q4_0 | Stored::Q4_1) => Form::F16,
+            // MXFP4's scales go beyond f16.
+            (_, Stored::BF16 | Stored::MXFP4) => Form::Bf16,
+            (
+                _,
+                Stored::F16
+                | Stored::Q8_0
+                | Stored::Q4_0
+                | Stored::Q4_1
+                | Stored::Q5_0
+                | Stored::Q5_1
+                | Stored::Q2_K
+                | Stored::Q3_K
+                | Stored::Q4_K
+                | Stored::Q5_K
+                | Stored::Q6_K
+                | Stored::IQ4_NL
+                | Stored::IQ4_XS,
+            ) => Form::F16,
         }
     }
 }

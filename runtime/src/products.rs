@@ -21,7 +21,7 @@ pub struct Products {
     gemm: Option<Gemm>,
     /// On a planned GPU, in place of the library's own.
     _workspace: Option<Buffer<u8>>,
-    /// The weights of one matrix at a time, f16.
+    /// The weights of one matrix at a time, f16 or bf16.
     dequantised: Option<Buffer<u16>>,
 }
 
@@ -45,7 +45,7 @@ impl Products {
         for (linear, rows) in linears {
             for matrix in linear.matrices() {
                 let Some(input) = input(linear.form()) else { continue };
-                let (len, quantised) = (matrix.rows * matrix.columns, is_quantised(matrix.stored));
+                let (len, quantised) = (matrix.rows * matrix.columns, matrix.stored.is_quantised());
                 if rows <= few(matrix.stored) || (quantised && 2 * len > MAX_DEQUANTISED) {
                     continue;
                 }
@@ -87,7 +87,7 @@ impl Products {
         }
         // SAFETY: `Matrix` holds its rows whole, and `x` and `sums` hold the rows that are computed.
         unsafe {
-            let weights = match (&self.dequantised, is_quantised(w.stored)) {
+            let weights = match (&self.dequantised, w.stored.is_quantised()) {
                 (_, false) => w.bytes.view_as::<u16>(),
                 (Some(room), true) if n * k <= room.len() => {
                     dequantise(device, w, room)?;
@@ -105,12 +105,7 @@ impl Products {
 /// # Safety
 /// See [`Device::launch`]; `room` holds the matrix.
 unsafe fn dequantise(device: &Device, w: &Matrix, room: &Buffer<u16>) -> Result<(), DeviceError> {
-    let kernel = match w.stored {
-        Stored::Q8_0 => &dequantise::Q8_0_F16,
-        Stored::Q4_0 => &dequantise::Q4_0_F16,
-        Stored::Q4_1 => &dequantise::Q4_1_F16,
-        Stored::F32 | Stored::F16 | Stored::BF16 => unreachable!("not quantised"),
-    };
+    let kernel = dequantise::of(w.stored).expect("a quantised matrix");
     let len = w.rows * w.columns;
     // SAFETY: the caller's promise.
     unsafe {
@@ -128,10 +123,6 @@ fn input(form: Form) -> Option<Input> {
     }
 }
 
-fn is_quantised(stored: Stored) -> bool {
-    !matches!(stored, Stored::F32 | Stored::F16 | Stored::BF16)
-}
-
 fn few(stored: Stored) -> usize {
-    if is_quantised(stored) { FEW_QUANTISED } else { FEW }
+    if stored.is_quantised() { FEW_QUANTISED } else { FEW }
 }

@@ -9,10 +9,12 @@ use std::time::Duration;
 
 use crate::batch::BatchLimits;
 use crate::chat_template::ChatTemplate;
+use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::device::{Device, DeviceError, Image, Purpose, Residency};
 use crate::engine::sampler::Sampler;
 use crate::engine::{Engine, EngineHandle, Limits, OnDevice, channel};
-use crate::gguf::{Gguf, GgufError};
+use crate::gguf::Gguf;
+use crate::huggingface::Quant;
 use crate::kv_cache::pages_for;
 use crate::model::config::ModelConfig;
 use crate::model::{Model, ModelError, Plan};
@@ -90,8 +92,10 @@ impl DeviceChoice {
 /// What to load and how.
 #[derive(Debug, Clone)]
 pub struct LoadOptions {
-    /// The GGUF file.
+    /// The GGUF file or Hugging Face folder.
     pub path: PathBuf,
+    /// What the matrices of a folder are quantised to; `None` leaves them as they are.
+    pub quant: Option<Quant>,
     /// The name the user gave.
     pub name: String,
     /// Where to run.
@@ -181,9 +185,9 @@ pub(crate) fn step_tokens(device: &Device) -> usize {
 /// Why a worker cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// The file cannot be read.
+    /// The file or folder cannot be read.
     #[error(transparent)]
-    File(#[from] GgufError),
+    Checkpoint(#[from] CheckpointError),
     /// The file's tokenizer is not supported.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
@@ -312,10 +316,11 @@ fn load(
     mut progress: impl FnMut(Progress<'_>),
 ) -> Result<(Engine<OnDevice>, Loaded), LoadError> {
     // The cheap checks come before the device, and all checks before the upload.
-    let gguf = Gguf::open(&options.path)?;
-    let tokenizer = Arc::new(Tokenizer::from_gguf(&gguf)?);
-    let config = ModelConfig::from_gguf(&gguf)?;
-    let chat_template = chat_template(&gguf);
+    let checkpoint = Checkpoint::open(&options.path, options.quant)?;
+    let gguf = checkpoint.gguf();
+    let tokenizer = Arc::new(checkpoint.tokenizer()?);
+    let config = ModelConfig::from_gguf(gguf)?;
+    let chat_template = chat_template(&checkpoint);
 
     let (device, taken) = options.device.open(options.images, options.image_cache.clone())?;
     let numerics = options.numerics.unwrap_or(Numerics::default_of(&device));
@@ -323,17 +328,17 @@ fn load(
     progress(Progress::Opened { device: &device.name() });
 
     let step = step_limits(!device.is_cpu(), options.max_batch, options.step_tokens);
-    let page = Model::page_bytes(&gguf, &config, numerics) as u64;
+    let page = Model::page_bytes(gguf, &config, numerics) as u64;
     let pages = match options.kv_bytes {
         Some(given) => given / page,
-        None => default_pages(&device, &gguf, pages_for(config.context) as u64, step.sequences as u64, page)?,
+        None => default_pages(&device, gguf, pages_for(config.context) as u64, step.sequences as u64, page)?,
     } as usize;
     if pages == 0 {
         return Err(LoadError::KvTooSmall { given: options.kv_bytes.unwrap_or(0), page });
     }
     let plan = plan(&config, numerics, step, pages);
     let mut uploaded = |done, total| progress(Progress::Uploaded { done, total });
-    let model = Model::load(&device, &gguf, plan, &mut uploaded)?;
+    let model = Model::load(&device, gguf, plan, &mut uploaded)?;
     device.release_staging()?;
 
     // The last allocation.
@@ -373,9 +378,9 @@ fn load(
     Ok((engine, Loaded { engine: handle, tokenizer, chat_template, info, residency }))
 }
 
-/// The file's chat template. Without one that works a model completes texts, so that nothing about it is fatal.
-fn chat_template(gguf: &Gguf) -> Option<Arc<ChatTemplate>> {
-    let template = ChatTemplate::from_gguf(gguf).unwrap_or_else(|error| {
+/// The model's chat template. Without one that works a model completes texts, so that nothing about it is fatal.
+fn chat_template(checkpoint: &Checkpoint) -> Option<Arc<ChatTemplate>> {
+    let template = checkpoint.chat_template().unwrap_or_else(|error| {
         tracing::warn!(event = "startup", "no chat template: {error}");
         None
     })?;

@@ -27,6 +27,7 @@ fn loaded(file: &str, wanted: Wanted, page: usize) -> Vec<(&'static str, u64)> {
         image_cache: None,
         kv_bytes: Some((sequences * pages_for(wanted.context) * page) as u64),
         max_batch: wanted.max_batch,
+        quant: None,
         step_tokens: None,
         prefix_cache: false,
         queue_depth: 1,

@@ -88,3 +88,53 @@ fn a_tensor_of_another_shape_is_refused_by_name() {
     let text = error.to_string();
     assert!(text.contains("blk.0.ffn_gate.weight") && text.contains("[32, 33]"), "{text}");
 }
+
+/// `file` with every `from` replaced by `to`, which is as long.
+fn renamed(file: &[u8], from: &str, to: &str) -> Vec<u8> {
+    assert_eq!(from.len(), to.len(), "the file's offsets stay");
+    let mut renamed = file.to_vec();
+    let places: Vec<usize> = file
+        .windows(from.len())
+        .enumerate()
+        .filter(|(_, w)| *w == from.as_bytes())
+        .map(|(at, _)| at)
+        .collect();
+    assert!(!places.is_empty(), "{from} occurs");
+    for at in places {
+        renamed[at..at + to.len()].copy_from_slice(to.as_bytes());
+    }
+    renamed
+}
+
+/// Why a file is no model, and the bytes that were uploaded before that was known.
+fn refusal(file: &[u8]) -> (String, u64) {
+    let gguf = draft::open(file).expect("a whole file");
+    let limits = BatchLimits { tokens: 1, sequences: 1, context: 64 };
+    let mut uploaded = 0;
+    let mut progress = |done, _| uploaded = done;
+    let error = Model::load(&Device::cpu(1), &gguf, plan(limits), &mut progress).err().expect("an error");
+    (error.to_string(), uploaded)
+}
+
+#[test]
+fn a_tensor_that_takes_no_part_is_refused_by_name() {
+    let file = file(|_, _, _| 0.0);
+    for (from, to) in [
+        ("blk.0.attn_output.bias", "blk.0.attn_norm_2.bias"),
+        ("blk.0.attn_k.bias", "blk.0.attn_k.beta"),
+        ("blk.0.ffn_down.bias", "blk.0.ffn_norm.bias"),
+        ("blk.0.ffn_down.bias", "position_embd.vector"),
+    ] {
+        let to = &to[..from.len()];
+        let (error, uploaded) = refusal(&renamed(&file, from, to));
+        assert!(error.contains(&format!("{to:?}: is no part of the architecture")), "{error}");
+        assert_eq!(uploaded, 0, "{error}");
+    }
+}
+
+#[test]
+fn a_qwen2_without_a_bias_of_q_k_or_v_is_refused() {
+    let qwen2 = renamed(&file(|_, _, _| 0.0), "llama", "qwen2");
+    let (error, _) = refusal(&renamed(&qwen2, "blk.0.attn_k.bias", "blk.0.ffn_up.bias"));
+    assert!(error.contains("\"blk.0.attn_k.bias\": is missing"), "{error}");
+}

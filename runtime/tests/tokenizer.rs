@@ -15,6 +15,24 @@ use runtime::gguf::Gguf;
 use runtime::tokenizer::{Detokenizer, Options, Tokenizer, TokenizerError};
 use serde_json::Value;
 
+/// The vocabularies of the vectors that are supported: all but bert-bge, which is WordPiece.
+const FAMILIES: [&str; 14] = [
+    "gpt-2",
+    "llama-bpe",
+    "qwen2",
+    "qwen35",
+    "refact",
+    "starcoder",
+    "command-r",
+    "mpt",
+    "falcon",
+    "deepseek-llm",
+    "deepseek-coder",
+    "llama-spm",
+    "phi-3",
+    "gemma-4",
+];
+
 const PLAIN: Options = Options { add_special: false, parse_special: false };
 
 fn main() {
@@ -51,7 +69,7 @@ fn main() {
         .push(with_smollm2("smollm2_streamed_pieces_join_to_the_whole_text", |path| streaming(load(path)?)));
 
     let vectors = cached("WORKER_ORCD_TOKENIZER_VECTORS", "tokenizer-vectors");
-    for family in ["gpt-2", "llama-bpe", "qwen2", "refact", "starcoder", "command-r", "mpt"] {
+    for family in FAMILIES {
         let model = vectors.as_ref().map(|folder| folder.join(format!("ggml-vocab-{family}.gguf")));
         let model = model.filter(|path| path.exists());
         let absent = model.is_none();
@@ -273,13 +291,14 @@ fn damaged_metadata_are_refused_by_name() -> Result<(), Failed> {
     let good = || vocabulary("gpt-2", &tokens, &[]);
     let cases = [
         (Draft::default(), &["tokenizer.ggml.model"][..]),
-        (Draft::default().text("tokenizer.ggml.model", "llama"), &["tokenizer.ggml.model", "\"llama\""]),
+        (Draft::default().text("tokenizer.ggml.model", "bert"), &["tokenizer.ggml.model", "\"bert\""]),
+        (Draft::default().text("tokenizer.ggml.model", "t5"), &["tokenizer.ggml.model", "\"t5\""]),
         (vocabulary("poro-chat", &tokens, &[]), &["tokenizer.ggml.pre", "\"poro-chat\"", "qwen2"]),
         (
             vocabulary("gpt-2", &[("a", NORMAL), ("a", NORMAL)], &[]),
             &["tokenizer.ggml.tokens", "0 and 1", "\"a\""],
         ),
-        (vocabulary("gpt-2", &[("a", 6)], &[]), &["tokenizer.ggml.token_type", "type 6 of token 0"]),
+        (vocabulary("gpt-2", &[("a", 7)], &[]), &["tokenizer.ggml.token_type", "type 7 of token 0"]),
         (vocabulary("gpt-2", &tokens, &["ab"]), &["tokenizer.ggml.merges", "merge 0", "\"ab\"", "pair"]),
         (
             vocabulary("gpt-2", &tokens, &["a b"]),

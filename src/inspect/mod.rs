@@ -4,9 +4,9 @@ mod report;
 mod text;
 
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use runtime::gguf::{Gguf, GgufError};
+use runtime::checkpoint::{Checkpoint, CheckpointError};
 use runtime::numerics::Numerics;
 use runtime::worker::DeviceChoice;
 
@@ -17,7 +17,7 @@ use report::Report;
 /// Tells what is in a model's file, whether and with what memory it would run, and whether it fits the GPU
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A GGUF file
+    /// A GGUF file, or a Hugging Face folder
     file: PathBuf,
     /// Print JSON instead of text
     #[arg(long)]
@@ -39,9 +39,9 @@ pub struct Args {
 /// Why there is nothing to tell.
 #[derive(Debug, thiserror::Error)]
 pub enum InspectError {
-    /// It is no model's file.
+    /// It is no model.
     #[error(transparent)]
-    File(#[from] GgufError),
+    Checkpoint(#[from] CheckpointError),
     /// More tokens than one would compute.
     #[error("{batch} sequences of {context} tokens are more than 2^24 tokens: ask for fewer")]
     TooMany {
@@ -59,7 +59,7 @@ pub(crate) fn run(args: Args) -> Result<(), cli::Error> {
     {
         return Err(InspectError::TooMany { batch, context }.into());
     }
-    let model = open(&args.file).map_err(InspectError::File)?;
+    let model = Checkpoint::open(&args.file, None).map_err(InspectError::Checkpoint)?;
     let report = Report::of(&model, &args);
     let text = if args.json {
         printable::json(&serde_json::to_string_pretty(&report).map_err(io::Error::from)?) + "\n"
@@ -69,9 +69,4 @@ pub(crate) fn run(args: Args) -> Result<(), cli::Error> {
     };
     io::stdout().write_all(text.as_bytes())?;
     Ok(())
-}
-
-/// The model of a path.
-fn open(path: &Path) -> Result<Gguf, GgufError> {
-    Gguf::open(path)
 }

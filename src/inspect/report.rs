@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 
-use runtime::chat_template::ChatTemplate;
+use runtime::checkpoint::Checkpoint;
 use runtime::device::{Purpose, Usage};
 use runtime::estimate::{Wanted, estimate};
 use runtime::gguf::{Gguf, Value};
+use runtime::huggingface;
 use runtime::model::config::ModelConfig;
 use runtime::numerics::Numerics;
-use runtime::tokenizer::Tokenizer;
 use runtime::worker::DeviceChoice;
 use serde::Serialize;
 
@@ -141,7 +142,8 @@ pub(super) enum Device {
 }
 
 impl Report {
-    pub(super) fn of(gguf: &Gguf, args: &Args) -> Self {
+    pub(super) fn of(checkpoint: &Checkpoint, args: &Args) -> Self {
+        let gguf = checkpoint.gguf();
         let mut problems = Vec::new();
         let config = ModelConfig::from_gguf(gguf).map_err(|error| problems.push(error.to_string())).ok();
         let gpu = args.device != DeviceChoice::Cpu;
@@ -151,25 +153,34 @@ impl Report {
             let wanted = Wanted { gpu, numerics, max_batch: Some(args.batch as usize), context };
             Memory::of(gguf, wanted).map_err(|problem| problems.push(problem)).ok()
         });
-        let tokenizer = Tokenizer::from_gguf(gguf).map_err(|error| problems.push(error.to_string())).ok();
+        let tokenizer = checkpoint.tokenizer().map_err(|error| problems.push(error.to_string())).ok();
         let architecture = gguf.str("general.architecture").ok().map(str::to_owned);
         let run_by = memory.as_ref().and(architecture.as_deref()).map(source);
         let device = Device::of(args.device, memory.as_ref().map(|memory| memory.total));
         Self {
-            path: gguf.path().display().to_string(),
-            bytes: fs::metadata(gguf.path()).map_or(0, |metadata| metadata.len()),
+            path: args.file.display().to_string(),
+            bytes: bytes(&args.file),
             architecture,
             run_by,
             problems,
             model: config.as_ref().map(Shape::of),
             tokenizer: tokenizer.map(|tokenizer| (tokenizer.kind().to_owned(), tokenizer.vocab_size())),
-            chat_template: Template::of(gguf),
+            chat_template: Template::of(checkpoint),
             types: types(gguf),
             metadata: gguf.metadata().map(|(key, value)| (key.to_owned(), Shown::of(gguf, value))).collect(),
             tensors: gguf.tensors().iter().map(Tensor::of).collect(),
             memory,
             device,
         }
+    }
+}
+
+/// Of the files that the model is made of.
+fn bytes(path: &Path) -> u64 {
+    let size = |path: &Path| fs::metadata(path).map_or(0, |metadata| metadata.len());
+    match path.is_dir() {
+        true => huggingface::files(path).map_or(0, |files| files.iter().map(|file| size(file)).sum()),
+        false => size(path),
     }
 }
 
@@ -187,8 +198,8 @@ impl Shape {
 }
 
 impl Template {
-    fn of(gguf: &Gguf) -> Self {
-        match ChatTemplate::from_gguf(gguf) {
+    fn of(checkpoint: &Checkpoint) -> Self {
+        match checkpoint.chat_template() {
             Ok(None) => Self::None,
             Ok(Some(template)) => {
                 template.broken().map_or(Self::Works, |broken| Self::Broken(broken.to_string()))

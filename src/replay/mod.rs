@@ -10,12 +10,11 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
-use runtime::gguf::Gguf;
-use runtime::model_hash::ModelFile;
+use runtime::checkpoint::{Checkpoint, CheckpointFiles};
+use runtime::huggingface::Quant;
 use runtime::numerics::{NUMERICS_VERSION, Numerics};
 use runtime::receipt::{self, Digest, Ids, Receipt};
 use runtime::request::Completion;
-use runtime::tokenizer::Tokenizer;
 use runtime::worker::{DeviceChoice, Worker};
 use serde_json::json;
 
@@ -31,9 +30,12 @@ use verdict::Verdict;
 pub struct Args {
     /// A file with the receipt, the data of an `end` event, or a whole stream of /execute; - is standard input
     receipt: PathBuf,
-    /// A GGUF file, or a name of the catalogue
+    /// A GGUF file, a Hugging Face folder, or a name of the catalogue
     #[arg(long)]
     model: String,
+    /// What the folder was quantised to: q8_0 or q4_0
+    #[arg(long)]
+    quant: Option<Quant>,
     /// The prompt's text, as it was sent to /execute
     #[arg(long, value_name = "FILE", required_unless_present = "prompt_ids", conflicts_with = "prompt_ids")]
     prompt_file: Option<PathBuf>,
@@ -82,7 +84,7 @@ fn decide(args: &Args) -> Result<Verdict, Reason> {
         ));
     }
     let path = cache::resolve(&args.model).map_err(|error| error.to_string())?;
-    let hash = hash(&path).map_err(at(&path))?;
+    let hash = hash(&path, args.quant).map_err(at(&path))?;
     if hash != receipt.model.blake3 {
         return Err(format!(
             "{} is another model: its blake3 is {hash}, that of the receipt's {:?} is {}",
@@ -113,6 +115,7 @@ fn compute(
     prompt: Vec<u32>,
 ) -> Result<(Completion, String), Reason> {
     let mut options = run::alone(path, args.model.clone(), args.device, Some(numerics));
+    options.quant = args.quant;
     options.kv_bytes = args.kv_cache_size_mb.map(|megabytes| megabytes << 20);
     let worker = Worker::load(options, progress::loading()).map_err(|error| error.to_string())?;
     let device = receipt::device(&worker.info);
@@ -127,9 +130,9 @@ fn compute(
     Ok((outcome.map_err(|error| error.to_string())?, device))
 }
 
-fn hash(path: &Path) -> io::Result<Digest> {
+fn hash(path: &Path, quant: Option<Quant>) -> io::Result<Digest> {
     let threads = thread::available_parallelism().map_or(1, usize::from);
-    ModelFile::of(path)?.hash(cache::hashes().as_deref(), threads)
+    CheckpointFiles::of(path, quant)?.hash(cache::hashes().as_deref(), threads)
 }
 
 /// The prompt's ids, which must be those of the receipt.
@@ -137,8 +140,8 @@ fn prompt(args: &Args, model: &Path, want: Ids) -> Result<Vec<u32>, Reason> {
     let (file, candidates) = match (&args.prompt_file, &args.prompt_ids) {
         (Some(file), _) => {
             let text = text(file)?;
-            let gguf = Gguf::open(model).map_err(|error| error.to_string())?;
-            let tokenizer = Tokenizer::from_gguf(&gguf).map_err(|error| error.to_string())?;
+            let checkpoint = Checkpoint::open(model, args.quant).map_err(|error| error.to_string())?;
+            let tokenizer = checkpoint.tokenizer().map_err(|error| error.to_string())?;
             // Editors end a file with a newline that the prompt had not.
             let shorter = text.strip_suffix('\n').map(|text| tokenizer.encode(text));
             (file, [Some(tokenizer.encode(&text)), shorter])

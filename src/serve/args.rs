@@ -12,9 +12,12 @@ use std::path::PathBuf;
     override_usage = "worker-orcd serve --model <MODEL> [OPTIONS]"
 )]
 pub struct Args {
-    /// A GGUF file, or a name of the catalogue; required
+    /// A GGUF file, a Hugging Face folder, or a name of the catalogue; required
     #[arg(long)]
     pub(super) model: Option<String>,
+    /// Quantises the matrices of a folder: q8_0 or q4_0
+    #[arg(long)]
+    pub(super) quant: Option<String>,
     /// This worker's name in logs and callbacks; a fresh one unless given
     #[arg(long, value_name = "UUID")]
     pub(super) worker_id: Option<String>,

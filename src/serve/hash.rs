@@ -3,7 +3,7 @@
 use std::io;
 use std::thread;
 
-use runtime::model_hash::ModelFile;
+use runtime::checkpoint::CheckpointFiles;
 use server::ModelHash;
 use tokio::sync::watch;
 
@@ -13,13 +13,13 @@ use crate::cache;
 const MOST_THREADS: usize = 8;
 
 /// Begins to hash on a thread of its own. Where that fails, the log says why, once, and no answer gets a receipt.
-pub(super) fn begin(file: io::Result<ModelFile>, on_cpu: bool) -> watch::Receiver<ModelHash> {
+pub(super) fn begin(files: io::Result<CheckpointFiles>, on_cpu: bool) -> watch::Receiver<ModelHash> {
     let (tell, told) = watch::channel(ModelHash::Pending);
     let hash = move || {
         // On the CPU the cores are the model's.
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let threads = if on_cpu { 1 } else { (cores / 2).clamp(1, MOST_THREADS) };
-        let known = file.and_then(|file| file.hash(cache::hashes().as_deref(), threads));
+        let known = files.and_then(|files| files.hash(cache::hashes().as_deref(), threads));
         tell.send_replace(match known {
             Ok(hash) => {
                 tracing::info!(event = "model_hash", blake3 = %hash, "the model's hash is known");
@@ -46,9 +46,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("model");
         std::fs::write(&path, "content").unwrap();
-        let gone = ModelFile::of(&path);
+        let gone = CheckpointFiles::of(&path, None);
         std::fs::remove_file(&path).unwrap();
-        for file in [gone, ModelFile::of(&path)] {
+        for file in [gone, CheckpointFiles::of(&path, None)] {
             let mut hash = begin(file, true);
             let hash = hash.wait_for(|hash| *hash != ModelHash::Pending).await.unwrap();
             assert_eq!(*hash, ModelHash::Unknown);

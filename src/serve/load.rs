@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::thread;
 
-use runtime::model_hash::ModelFile;
+use runtime::checkpoint::CheckpointFiles;
 use runtime::worker::{LoadError, LoadOptions, Progress, Worker};
 use server::ModelHash;
 use tokio::sync::{oneshot, watch};
@@ -30,6 +30,7 @@ pub(super) fn begin(
     let options = LoadOptions {
         // Known once it is fetched.
         path: PathBuf::new(),
+        quant: settings.quant,
         name: settings.model.clone(),
         device: settings.device,
         numerics: settings.numerics,
@@ -47,9 +48,9 @@ pub(super) fn begin(
     let load = move || {
         let path = cache::resolve(&options.name)?;
         // As it is before it is read: what is hashed later must still be that.
-        let file = ModelFile::of(&path);
+        let files = CheckpointFiles::of(&path, options.quant);
         let worker = Worker::load(LoadOptions { path, ..options }, log)?;
-        let model_hash = hash::begin(file, worker.info.device == "cpu");
+        let model_hash = hash::begin(files, worker.info.device == "cpu");
         Ok(Loaded { worker, model_hash })
     };
     let (tell, told) = oneshot::channel();

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use runtime::engine::DEFAULT_MAX_TOKENS;
+use runtime::huggingface::Quant;
 use runtime::numerics::Numerics;
 use runtime::worker::DeviceChoice;
 use uuid::Uuid;
@@ -18,8 +19,9 @@ use crate::cache;
 
 /// What a server is told to be. It has no `Debug`: the keys must not get into a log.
 pub(super) struct Settings {
-    /// A file, or a name of the catalogue.
+    /// A file, a folder, or a name of the catalogue.
     pub(super) model: String,
+    pub(super) quant: Option<Quant>,
     pub(super) worker_id: Uuid,
     pub(super) device: DeviceChoice,
     pub(super) numerics: Option<Numerics>,
@@ -51,6 +53,7 @@ impl Settings {
         if let Err(why) = check_model(&model) {
             faults.note(Code::ModelLoadFailed, why);
         }
+        let quant = faults.value(Argument, "--quant", args.quant.as_deref());
         let worker_id = faults.value(Argument, "--worker-id", args.worker_id.as_deref());
         let device = device(&mut faults, args.device.as_deref(), args.gpu_device.as_deref());
         let numerics = faults.value(Argument, "--numerics", args.numerics.as_deref());
@@ -80,6 +83,7 @@ impl Settings {
         let Some(host) = host.filter(|_| faults.0.is_empty()) else { return Err(faults) };
         Ok(Settings {
             model,
+            quant,
             worker_id: worker_id.unwrap_or_else(Uuid::new_v4),
             device,
             numerics,
@@ -100,14 +104,17 @@ impl Settings {
     }
 }
 
-/// A file that can be opened, or a name of the catalogue. What is in the file shows when it is loaded.
+/// A file that can be opened, a folder, or a name of the catalogue. What is in it shows when it is loaded.
 fn check_model(model: &str) -> Result<(), String> {
     if model.is_empty() {
-        return Err("--model is missing: a GGUF file, or a name of the catalogue".to_owned());
+        return Err(
+            "--model is missing: a GGUF file, a Hugging Face folder, or a name of the catalogue".to_owned()
+        );
     }
     let path = Path::new(model);
     if path.is_dir() {
-        return Err(format!("--model {model:?} is a folder, not a GGUF file"));
+        let listed = std::fs::read_dir(path);
+        return listed.map(drop).map_err(|error| format!("--model {model:?} cannot be read: {error}"));
     }
     if path.is_file() {
         let opened = std::fs::File::open(path);

@@ -14,6 +14,15 @@ pub(super) struct Golden {
     /// Of the model's file.
     pub(super) sha256: String,
     pub(super) prompts: Vec<GoldenPrompt>,
+    #[serde(default)]
+    pub(super) options: Options,
+}
+
+/// How the reference computed, beside what the model's file says.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Options {
+    /// Positions that there is room for: RoPE's long factors are those of long contexts.
+    pub(super) ctx: Option<usize>,
 }
 
 /// What the reference computed for one prompt.

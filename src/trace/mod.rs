@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use runtime::batch::BatchLimits;
+use runtime::checkpoint::{Checkpoint, CheckpointError};
 use runtime::device::DeviceError;
-use runtime::gguf::{Gguf, GgufError};
+use runtime::gguf::Gguf;
+use runtime::huggingface::Quant;
 use runtime::kv_cache::pages_for;
-use runtime::model::weights::Stored;
 use runtime::model::{Model, ModelError, Plan};
 use runtime::numerics::{Form, Numerics};
 use runtime::trace::{Layer, PromptTrace, trace_prompt};
@@ -28,9 +29,12 @@ use golden::Golden;
 /// Shows what a model computes for token ids, and compares it with golden data
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A GGUF file
+    /// A GGUF file, or a Hugging Face folder
     #[arg(long)]
     model: PathBuf,
+    /// Quantises the matrices of a folder: q8_0 or q4_0
+    #[arg(long)]
+    quant: Option<Quant>,
     /// The prompt's token ids
     #[arg(long, value_delimiter = ',', required_unless_present = "golden", conflicts_with = "golden")]
     ids: Vec<u32>,
@@ -61,7 +65,7 @@ pub struct Args {
 /// exactly in f32 numerics, so that their type makes no difference there.
 fn tolerance(numerics: Numerics, gguf: &Gguf) -> f64 {
     let stored = gguf.tensors().iter().filter(|tensor| tensor.dims.len() > 1);
-    let stored = stored.filter_map(|tensor| Stored::from(tensor.ty));
+    let stored = stored.filter_map(|tensor| tensor.ty.stored());
     let of = |stored| match numerics.form(stored) {
         Form::F32 => 1e-4,
         Form::F16 => 5e-3,
@@ -73,9 +77,9 @@ fn tolerance(numerics: Numerics, gguf: &Gguf) -> f64 {
 /// Why a trace failed.
 #[derive(Debug, thiserror::Error)]
 pub enum TraceError {
-    /// The model's file cannot be read.
+    /// The model's file or folder cannot be read.
     #[error(transparent)]
-    File(#[from] GgufError),
+    Checkpoint(#[from] CheckpointError),
     /// The device is not there or does not work.
     #[error(transparent)]
     Device(#[from] DeviceError),
@@ -156,11 +160,18 @@ struct Traced {
 /// Computes the prompts of the golden data, if there are any, or the one of the command line.
 fn trace(args: &Args) -> Result<Traced, TraceError> {
     let golden = args.golden.as_deref().map(Golden::read).transpose()?;
-    let gguf = Gguf::open(&args.model)?;
-    let sha256 =
-        sha256::of_file(&args.model).map_err(|error| TraceError::Io { path: args.model.clone(), error })?;
-    if let (Some(golden), Some(path)) = (&golden, &args.golden)
-        && golden.sha256 != sha256
+    let checkpoint = Checkpoint::open(&args.model, args.quant)?;
+    let gguf = checkpoint.gguf();
+    // A folder is not the file that golden data are of: its numbers alone are compared.
+    let sha256 = match args.model.is_dir() {
+        true => None,
+        false => Some(
+            sha256::of_file(&args.model)
+                .map_err(|error| TraceError::Io { path: args.model.clone(), error })?,
+        ),
+    };
+    if let (Some(golden), Some(path), Some(sha256)) = (&golden, &args.golden, &sha256)
+        && golden.sha256 != *sha256
     {
         let problem = format!("is of another model: sha256 {}, not {sha256}", golden.sha256);
         return Err(TraceError::Golden { path: path.clone(), problem });
@@ -172,7 +183,7 @@ fn trace(args: &Args) -> Result<Traced, TraceError> {
         None => vec![(args.ids.clone(), args.steps.unwrap_or(16))],
     };
 
-    let config = runtime::model::config::ModelConfig::from_gguf(&gguf)?;
+    let config = runtime::model::config::ModelConfig::from_gguf(gguf)?;
     for (ids, steps) in &prompts {
         if ids.len().saturating_add(*steps) > config.context {
             let (prompt, steps, context) = (ids.len(), *steps, config.context);
@@ -184,9 +195,10 @@ fn trace(args: &Args) -> Result<Traced, TraceError> {
     let (device, taken) = args.device.open(images::IMAGES, cache::images())?;
     let numerics = args.numerics.unwrap_or(Numerics::default_of(&device));
     tracing::info!(event = "startup", numerics = numerics.name(), "runs on {taken}");
-    let limits = BatchLimits { tokens: longest, sequences: 1, context: positions };
+    let context = golden.as_ref().and_then(|golden| golden.options.ctx).unwrap_or(0).max(positions);
+    let limits = BatchLimits { tokens: longest, sequences: 1, context };
     let plan = Plan { numerics, limits, pages: pages_for(positions) };
-    let mut model = Model::load(&device, &gguf, plan, &mut |_, _| ())?;
+    let mut model = Model::load(&device, gguf, plan, &mut |_, _| ())?;
 
     let layers = args.layers || golden.is_some();
     let mut traces = Vec::new();
@@ -194,10 +206,10 @@ fn trace(args: &Args) -> Result<Traced, TraceError> {
         traces.push(trace_prompt(&device, &mut model, ids, *steps, layers)?);
     }
     if let Some(out) = &args.json {
-        let text = to_json(&args.model, &sha256, &config.architecture, &traces).to_string();
+        let text = to_json(&args.model, sha256.as_deref(), &config.architecture, &traces).to_string();
         fs::write(out, text).map_err(|error| TraceError::Io { path: out.clone(), error })?;
     }
-    Ok(Traced { golden, traces, tolerance: tolerance(numerics, &gguf) })
+    Ok(Traced { golden, traces, tolerance: tolerance(numerics, gguf) })
 }
 
 /// A row for each prompt.
@@ -246,7 +258,7 @@ fn le_bytes(values: &[f32]) -> Vec<u8> {
 }
 
 /// The fields of the golden data, and a hash of the logits' bits.
-fn to_json(model: &Path, sha256: &str, architecture: &str, traces: &[PromptTrace]) -> Value {
+fn to_json(model: &Path, sha256: Option<&str>, architecture: &str, traces: &[PromptTrace]) -> Value {
     let prompts: Vec<Value> = traces
         .iter()
         .map(|trace| {

@@ -95,7 +95,10 @@ fn faults() -> Result<(), Failed> {
     for (arguments, parts) in [
         (
             &["--synthetic", "tiny", "--quant", "q5"][..],
-            &["'q5'", "there are bf16, f16, q8_0, q4_0, q4_1"][..],
+            &[
+                "'q5'",
+                "there are bf16, f16, q8_0, q4_0, q4_1, q5_0, q5_1, q2_k, q3_k, q4_k, q5_k, q6_k, iq4_nl, iq4_xs, mxfp4",
+            ][..],
         ),
         (&["--synthetic", "gpt", "--quant", "q4_0"], &["'gpt'", "there are smollm2-135m, "]),
         (&["--synthetic", "tiny"], &["--quant"]),

@@ -70,7 +70,10 @@ fn faults() -> Result<(), Failed> {
     );
     expect_failure(&synth(Path::new("/"), &[])?, &["names no file"]);
     for (arguments, part) in [
-        (["synth", "tiny", "--quant", "q2_k"], "there are bf16, f16, q8_0, q4_0, q4_1"),
+        (
+            ["synth", "tiny", "--quant", "iq2_s"],
+            "there are bf16, f16, q8_0, q4_0, q4_1, q5_0, q5_1, q2_k, q3_k, q4_k, q5_k, q6_k, iq4_nl, iq4_xs, mxfp4",
+        ),
         (["synth", "phi", "--quant", "q4_0"], "there are smollm2-135m, llama-3.2-1b, llama-3-8b"),
     ] {
         let done = output(worker(folder.path()).args(arguments).arg("--write").arg(&file))?;

@@ -159,6 +159,7 @@ fn generated(kept: &Kept) -> Result<Vec<u32>, Failed> {
     let receipt: Receipt = serde_json::from_value(kept.receipt.clone())?;
     let options = LoadOptions {
         path: kept.model.clone(),
+        quant: None,
         name: "model".to_owned(),
         device: DeviceChoice::Cpu,
         numerics: Some(Numerics::Tc),

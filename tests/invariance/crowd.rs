@@ -22,6 +22,7 @@ impl Crowd {
     pub(crate) fn load(file: &Path, subject: &Subject, setting: Setting) -> Result<Self, Failed> {
         let mut options = LoadOptions {
             path: file.to_owned(),
+            quant: None,
             name: "subject".to_owned(),
             device: subject.device,
             numerics: Some(subject.numerics),

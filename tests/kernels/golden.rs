@@ -33,7 +33,7 @@ pub(crate) fn dequantises_as_the_oracle(stored: Stored) -> Result<(), Failed> {
     let path = folder().join("dequant.json");
     let text = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
     let all: Value = serde_json::from_str(&text)?;
-    let entry = &all[stored.name().to_uppercase()];
+    let entry = &all[stored.name()];
     let bytes = |field: &str| STANDARD.decode(entry[field].as_str().unwrap_or_default());
     let (raw, want) = (bytes("raw_b64")?, bytes("values_f32_b64")?);
     if want.is_empty() {
@@ -49,7 +49,7 @@ pub(crate) fn plain_types_widen_exactly(stored: Stored) -> Result<(), Failed> {
             halves().flat_map(u16::to_le_bytes).collect(),
             halves().map(|bits| f16::from_bits(bits).to_f32()).collect(),
         ),
-        Stored::Bf16 => (
+        Stored::BF16 => (
             halves().flat_map(u16::to_le_bytes).collect(),
             halves().map(|bits| bf16::from_bits(bits).to_f32()).collect(),
         ),

@@ -17,7 +17,7 @@ use cases::flash::Path;
 use cases::float::Float;
 use cases::rope::Pairing;
 use cases::sample::Way;
-use cases::stored::Stored;
+use cases::stored::{Layout, Stored};
 use libtest_mimic::{Arguments, Trial};
 use runtime::device::Device;
 use trials::{relation, suite};
@@ -32,7 +32,7 @@ fn main() {
         trials.extend(relation(&format!("sample/draws_follow_{}", way.0), test));
     }
     trials.extend(relation("sample/ties_go_to_the_lowest_id", statistics::ties_go_to_the_lowest_id));
-    trials.extend(Stored::ALL.into_iter().flat_map(of_weights));
+    trials.extend(Stored::ALL.iter().copied().flat_map(of_weights));
     trials.extend(Float::ALL.into_iter().flat_map(of_floats));
     trials.extend(Float::HALVES.into_iter().flat_map(of_halves));
     trials.extend(suite("compare/draw", cases::compare::draw_cases));
@@ -52,14 +52,14 @@ fn main() {
 
 /// What there is for each stored type of weights.
 fn of_weights(stored: Stored) -> Vec<Trial> {
-    let name = stored.name();
+    let name = stored.lower();
     let mut trials = suite(&format!("embed/{name}"), move |scale| cases::embed::cases(stored, scale));
     trials.extend(suite(&format!("draw/{name}"), move |scale| cases::draw::cases(stored, scale)));
     trials.extend(suite(&format!("matvec/{name}"), move |scale| cases::matvec::cases(stored, scale)));
     trials.extend(relation(&format!("matvec/{name}/a_row_has_the_same_bits_alone"), move |device| {
         rows::of_matvec(stored, device)
     }));
-    if let Stored::F32 | Stored::F16 | Stored::Bf16 = stored {
+    if !stored.is_quantised() {
         trials.push(Trial::test(format!("embed/{name}/widens_exactly"), move || {
             golden::plain_types_widen_exactly(stored)
         }));
@@ -82,7 +82,11 @@ fn of_weights(stored: Stored) -> Vec<Trial> {
 fn of_floats(float: Float) -> Vec<Trial> {
     let name = float.name();
     let mut trials = suite(&format!("norm/rms_{name}"), move |_| cases::norm::cases(float));
+    trials.extend(suite(&format!("layer_norm/{name}"), move |_| cases::layer_norm::cases(float)));
     trials.extend(suite(&format!("swiglu/{name}"), move |_| cases::swiglu::cases(float)));
+    trials.extend(suite(&format!("gelu/{name}"), move |_| cases::gelu::cases(float)));
+    trials
+        .extend(suite(&format!("rope/normed_split_half_{name}"), move |_| cases::rope::normed_cases(float)));
     for (pairing_name, pairing) in [("interleaved", Pairing::Interleaved), ("split_half", Pairing::SplitHalf)]
     {
         trials.extend(suite(&format!("rope/{pairing_name}_{name}"), move |_| {
@@ -91,6 +95,12 @@ fn of_floats(float: Float) -> Vec<Trial> {
     }
     trials.extend(relation(&format!("norm/rms_{name}/a_row_has_the_same_bits_alone"), move |device| {
         rows::of_norm(float, device)
+    }));
+    trials.extend(relation(&format!("layer_norm/{name}/a_row_has_the_same_bits_alone"), move |device| {
+        rows::of_layer_norm(float, device)
+    }));
+    trials.extend(relation(&format!("gelu/{name}/a_row_has_the_same_bits_alone"), move |device| {
+        rows::of_gelu(float, device)
     }));
     trials.extend(relation(&format!("swiglu/{name}/a_row_has_the_same_bits_alone"), move |device| {
         rows::of_swiglu(float, device)

@@ -18,7 +18,9 @@ fn all(float: Float) -> Vec<Flash> {
         let heads = Heads { kv_heads: 1 + i % 2, group, head_dim: [16, 64, 80, 128, 32, 96][i] };
         let middle = Run { length: 300, first: 120, count: 20 };
         let runs = [Run::last(40, 21), middle, Run::last(257, 4), Run::last(129, 3)];
-        cases.push(Flash::new(float, heads, &runs, 3.0));
+        let case = Flash::new(float, heads, &runs, 3.0);
+        cases.push(case.clone().within([1, 30, 100, 128, 140, 250][i]).with_sinks(3.0));
+        cases.push(case);
     }
     cases.push(vanishing(float));
     cases
@@ -55,6 +57,8 @@ fn merged(case: Flash, device: &Device) -> Result<Vec<u8>, String> {
         heads: case.query_heads(),
         head_dim: case.heads.head_dim,
         chunks: case.chunks(),
+        window: case.window,
+        sinks: case.sinks.clone(),
         positions: case.tokens.iter().map(|token| token.1 as u32).collect(),
         partial: floats(&parts[0]),
         tops: floats(&parts[1]),

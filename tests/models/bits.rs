@@ -3,6 +3,7 @@
 
 use libtest_mimic::Failed;
 use runtime::kv_cache::pages_for;
+use runtime::model::config::ModelConfig;
 use runtime::worker::DeviceChoice;
 
 use crate::case::{CONTEXT, Case, Subject, text};
@@ -10,8 +11,7 @@ use crate::loaded::{Loaded, Logits, Piece, Room, Sequence, differ, greedy, same}
 
 /// Tokens of a case's longest text.
 fn long(case: &Case) -> Result<usize, Failed> {
-    let gguf = case.subject.gguf()?;
-    let context = gguf.u32("llama.context_length")? as usize;
+    let context = ModelConfig::from_gguf(&case.subject.gguf()?)?.context;
     Ok(if case.is_slow() { 12 } else { (context.min(CONTEXT) - 8).min(600) })
 }
 
@@ -119,7 +119,7 @@ pub(crate) fn decoding(case: &Case) -> Result<(), Failed> {
     let (steps, counts): (usize, &[usize]) =
         if case.is_slow() { (2, &[1, 2]) } else { (7, &[1, 2, 3, 5, 8, 17]) };
     let most = counts[counts.len() - 1];
-    let context = case.subject.gguf()?.u32("llama.context_length")? as usize;
+    let context = ModelConfig::from_gguf(&case.subject.gguf()?)?.context;
     let length = |i: usize| {
         let len = if case.is_slow() { 5 + i } else { LENGTHS[i] };
         if len + steps <= context { len } else { 40 + i }

@@ -16,7 +16,7 @@ use crate::common::{data, golden};
 pub(crate) enum Subject {
     /// A file of the test data.
     Fixture(&'static str),
-    /// The synthetic shape for tests, with a longer context.
+    /// The synthetic shape for tests whose rows may be stored so, with a longer context.
     Drawn(TensorType),
     /// SmolLM2's file.
     Smollm2(PathBuf),
@@ -58,7 +58,8 @@ impl Subject {
             Self::Fixture(name) => Gguf::open(&data(&format!("{name}.gguf")))?,
             Self::Smollm2(path) => Gguf::open(path)?,
             Self::Drawn(ty) => {
-                let mut shape = Shape::named("tiny")?.clone();
+                let name = if ty.block_values() == 256 { "tiny-256" } else { "tiny" };
+                let mut shape = Shape::named(name)?.clone();
                 shape.context = DRAWN_CONTEXT;
                 synthetic::model(&shape, *ty, 1)?
             }

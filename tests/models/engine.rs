@@ -99,6 +99,7 @@ fn changes_no_token(device: DeviceChoice, numerics: Numerics) -> Result<(), Fail
     let load = |pages: u64, max_batch, step_tokens, prefix_cache| {
         let options = LoadOptions {
             path: path.clone(),
+            quant: None,
             name: "llama-q8_0".to_owned(),
             device,
             numerics: Some(numerics),

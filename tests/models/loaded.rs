@@ -61,9 +61,14 @@ impl Sequence {
 
 impl Loaded {
     pub(crate) fn open(case: &Case, room: Room) -> Result<Self, Failed> {
+        Self::open_for(case, room, CONTEXT)
+    }
+
+    /// With room for sequences of so many positions, if the model has as many.
+    pub(crate) fn open_for(case: &Case, room: Room, context: usize) -> Result<Self, Failed> {
         let Room { tokens, sequences, pages } = room;
         let (device, _) = case.device.open(IMAGES, cache::images())?;
-        let limits = BatchLimits { tokens, sequences, context: CONTEXT };
+        let limits = BatchLimits { tokens, sequences, context };
         let plan = Plan { numerics: case.numerics, limits, pages };
         let model = Model::load(&device, &case.subject.gguf()?, plan, &mut |_, _| ())?;
         assert_eq!(model.numerics(), case.numerics);

@@ -28,8 +28,32 @@ use worker_orcd::images::IMAGES;
 use case::{Case, Subject};
 use reference::agrees_with_the_reference;
 
-const FIXTURES: [&str; 7] =
-    ["llama-f32", "llama-f16", "llama-bf16", "llama-q8_0", "llama-q4_0", "llama-q4_1", "llama31-f32"];
+const FIXTURES: &[&str] = &[
+    "llama-f32",
+    "llama-f16",
+    "llama-bf16",
+    "llama-q8_0",
+    "llama-q4_0",
+    "llama-q4_1",
+    "llama-q5_0",
+    "llama-q5_1",
+    "llama-q4_k",
+    "llama-q5_k",
+    "llama-q6_k",
+    "llama-mxfp4",
+    "llama31-f32",
+    "llama-window-f16",
+    "qwen2-f32",
+    "qwen2-bf16",
+    "qwen2-yarn-f16",
+    "qwen3-f32",
+    "qwen3-f16",
+    "phi3-f32",
+    "phi3-longrope-f16",
+    "phi3-window-bf16",
+    "gpt2-f32",
+    "gpt2-f16",
+];
 
 /// What is proved of a model's bits.
 type Proof = fn(&Case) -> Result<(), Failed>;
@@ -58,8 +82,8 @@ fn main() {
         };
         for numerics in [Numerics::F32, Numerics::Tc] {
             let mut of_numerics = with_smollm2(&model, device, numerics);
-            let fixtures = FIXTURES.map(Subject::Fixture);
-            for subject in fixtures.into_iter().chain(QUANTS.map(Subject::Drawn)) {
+            let fixtures = FIXTURES.iter().map(|name| Subject::Fixture(name));
+            for subject in fixtures.chain(QUANTS.map(Subject::Drawn)) {
                 of_numerics.extend(trials_of(&Case { subject, device, numerics }));
             }
             trials.extend(of_numerics.into_iter().map(on_device));
@@ -85,12 +109,22 @@ fn prove(test: Proof, case: &Case) -> Result<(), Failed> {
 fn trials_of(case: &Case) -> Vec<Trial> {
     let mut trials = Vec::new();
     if let Subject::Fixture(name) = case.subject {
-        let (path, device, numerics) = (common::data(&format!("{name}.gguf")), case.device, case.numerics);
-        let test = move || {
-            let _alone = (device != DeviceChoice::Cpu).then(gpu);
-            agrees_with_the_reference(&path, name, device, numerics, None)
+        let (device, numerics) = (case.device, case.numerics);
+        let agrees = |golden: String| {
+            let path = common::data(&format!("{name}.gguf"));
+            move || {
+                let _alone = (device != DeviceChoice::Cpu).then(gpu);
+                agrees_with_the_reference(&path, &golden, device, numerics, None)
+            }
         };
-        trials.push(Trial::test(format!("{case}/agrees_with_the_reference"), test));
+        trials.push(Trial::test(format!("{case}/agrees_with_the_reference"), agrees(name.to_owned())));
+        if name == "phi3-longrope-f16" {
+            let agrees = agrees(format!("{name}.long"));
+            trials.push(Trial::test(format!("{case}/agrees_with_the_reference_in_a_long_context"), agrees));
+        }
+        let of = case.clone();
+        let every = move || prove(reference::every_position, &of);
+        trials.push(Trial::test(format!("{case}/agrees_with_the_reference_at_every_position"), every));
     }
     for (proves, test) in proofs(case).into_iter().chain(of_sampling(case)) {
         let of = case.clone();

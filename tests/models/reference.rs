@@ -5,12 +5,15 @@ use std::process::{Command, Output};
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use libtest_mimic::{Failed, Trial};
+use runtime::kv_cache::pages_for;
 use runtime::numerics::Numerics;
 use runtime::worker::DeviceChoice;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::case::{CONTEXT, Case};
 use crate::common::{data, expect_error_line, golden, output, stdout};
+use crate::loaded::{Loaded, Room, Sequence};
 use crate::trace::{final_logits, trace, trace_fixture};
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -67,6 +70,44 @@ fn altered(alter: impl FnOnce(&mut Value)) -> Result<[String; 5], Failed> {
     let rows = rows(&output);
     assert_eq!(rows.iter().map(|row| row[7]).collect::<Vec<_>>(), ["ok", "FAILED", "ok"]);
     Ok(std::array::from_fn(|i| rows[1][i + 1].to_owned()))
+}
+
+/// After every token of a prompt, computed in one piece with those before it: the logits' greatest and their logarithm of
+/// summed exponentials.
+pub(crate) fn every_position(case: &Case) -> Result<(), Failed> {
+    let golden = golden(&case.subject.to_string())?;
+    let prompts = golden["prompts"].as_array().ok_or("no prompts")?;
+    let positions = prompts.iter().filter_map(|prompt| prompt["ids"].as_array()).map(Vec::len).max();
+    let positions = positions.ok_or("no ids")?;
+    let room = Room { tokens: positions, sequences: 1, pages: pages_for(positions) };
+    let context = golden["options"]["ctx"].as_u64().map_or(CONTEXT, |context| context as usize);
+    let mut loaded = Loaded::open_for(case, room, context)?;
+    for prompt in prompts {
+        loaded.clear();
+        let ids: Vec<u32> = serde_json::from_value(prompt["ids"].clone())?;
+        let argmax: Vec<u32> = serde_json::from_value(prompt["position_argmax"].clone())?;
+        let logsumexp: Vec<f64> = serde_json::from_value(prompt["position_logsumexp"].clone())?;
+        assert_eq!((argmax.len(), logsumexp.len()), (ids.len(), ids.len()));
+        let whole = loaded.sequence(ids.clone(), 0);
+        for (i, (&id, &want)) in argmax.iter().zip(&logsumexp).enumerate() {
+            let prefix = Sequence { ids: ids[..=i].to_vec(), pages: whole.pages.clone() };
+            let logits = loaded.alone(prefix.whole())?;
+            let values: Vec<f64> = logits.iter().map(|&bits| f32::from_bits(bits) as f64).collect();
+            let most = values.iter().fold(f64::MIN, |most, &value| most.max(value));
+            let got = most + values.iter().map(|value| (value - most).exp()).sum::<f64>().ln();
+            let largest = values.iter().fold(0.0, |largest: f64, value| largest.max(value.abs()));
+            // As `trace` judges them, the reference's own rounding to six digits added.
+            let tolerance = largest * if case.numerics == Numerics::F32 { 1e-4 } else { 2e-2 } + 1e-6;
+            assert!((got - want).abs() <= tolerance, "position {i}: {got} for {want} +- {tolerance}");
+            let chosen = values[id as usize];
+            assert!(
+                most - chosen <= 2.0 * tolerance,
+                "position {i}: token {id} lies {} below",
+                most - chosen
+            );
+        }
+    }
+    Ok(())
 }
 
 fn write(folder: &TempDir, text: &str) -> std::io::Result<PathBuf> {

@@ -30,6 +30,7 @@ impl Served {
         let Subject::Fixture(name) = case.subject else { return Err("only fixtures are files".into()) };
         let options = LoadOptions {
             path: data(&format!("{name}.gguf")),
+            quant: None,
             name: name.to_owned(),
             device: case.device,
             numerics: Some(case.numerics),

@@ -24,6 +24,7 @@ const PAGE: usize = 32;
 pub(crate) fn options(fixture: &str) -> LoadOptions {
     LoadOptions {
         path: data(&format!("{fixture}.gguf")),
+        quant: None,
         name: fixture.to_owned(),
         device: DeviceChoice::Cuda(0),
         numerics: None,

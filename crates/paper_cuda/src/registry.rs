@@ -1,9 +1,10 @@
 //! The kernels' host versions by the names of their entries, their argument types erased.
 
 use cuda_std::{Geometry, Kernel};
+use kernels::format::Stored;
 use kernels::{
-    attention, compare, dequantise, draw, embed, flash, logits, logprobs, matmul, matvec, norm, qmatmul,
-    residual, rope, rows, sample, swiglu,
+    attention, compare, dequantise, draw, embed, flash, gelu, layer_norm, logits, logprobs, matmul, matvec,
+    norm, qmatmul, residual, rope, rows, sample, swiglu,
 };
 
 use crate::cpu::Cpu;
@@ -55,60 +56,57 @@ impl<A: Copy + Sync> HostKernel for Kernel<A> {
 
 /// The kernel whose entry has this name.
 pub(crate) fn find(name: &str) -> Option<&'static dyn HostKernel> {
-    KERNELS.iter().copied().find(|kernel| kernel.name() == name)
+    kernels().find(|kernel| kernel.name() == name)
 }
 
 /// Every kernel; the crate's test compares them with the entries of the PTX.
+fn kernels() -> impl Iterator<Item = &'static dyn HostKernel> {
+    KERNELS.iter().copied().chain(Stored::ALL.iter().copied().flat_map(of_weights))
+}
+
+/// The kernels for weights stored so.
+fn of_weights(stored: Stored) -> impl Iterator<Item = &'static dyn HostKernel> {
+    let all: [Option<&'static dyn HostKernel>; 6] = [
+        Some(embed::of(stored)),
+        Some(draw::of(stored)),
+        Some(matvec::of(stored, 1)),
+        Some(matvec::of(stored, 8)),
+        qmatmul::of(stored).map(|kernel| kernel as _),
+        dequantise::of(stored).map(|kernel| kernel as _),
+    ];
+    all.into_iter().flatten()
+}
+
+/// Those of no stored type.
 static KERNELS: &[&dyn HostKernel] = &[
     &attention::F32,
     &compare::COUNT,
     &compare::DRAW,
-    &dequantise::Q4_0_F16,
-    &dequantise::Q4_1_F16,
-    &dequantise::Q8_0_F16,
-    &draw::BF16_WEIGHTS,
-    &draw::F16_WEIGHTS,
-    &draw::F32_WEIGHTS,
-    &draw::Q4_0_WEIGHTS,
-    &draw::Q4_1_WEIGHTS,
-    &draw::Q8_0_WEIGHTS,
-    &embed::BF16_TABLE,
-    &embed::F16_TABLE,
-    &embed::F32_TABLE,
-    &embed::Q4_0_TABLE,
-    &embed::Q4_1_TABLE,
-    &embed::Q8_0_TABLE,
     &flash::CHUNK_BF16,
     &flash::CHUNK_F16,
     &flash::MERGE,
     &flash::WHOLE_BF16,
     &flash::WHOLE_F16,
+    &gelu::BF16,
+    &gelu::F16_,
+    &gelu::F32,
+    &layer_norm::BF16,
+    &layer_norm::F16_,
+    &layer_norm::F32,
     &logits::FINISH,
     &logprobs::LOGPROBS,
     &matmul::BF16,
     &matmul::F16_,
-    &matvec::BF16_1,
-    &matvec::BF16_8,
-    &matvec::F16_1,
-    &matvec::F16_8,
-    &matvec::F32_1,
-    &matvec::F32_8,
-    &matvec::Q4_0_1,
-    &matvec::Q4_0_8,
-    &matvec::Q4_1_1,
-    &matvec::Q4_1_8,
-    &matvec::Q8_0_1,
-    &matvec::Q8_0_8,
     &norm::BF16,
     &norm::F16_,
     &norm::F32,
-    &qmatmul::Q4_0_F16,
-    &qmatmul::Q4_1_F16,
-    &qmatmul::Q8_0_F16,
     &residual::ADD,
     &rope::INTERLEAVED_BF16,
     &rope::INTERLEAVED_F16,
     &rope::INTERLEAVED_F32,
+    &rope::NORMED_SPLIT_HALF_BF16,
+    &rope::NORMED_SPLIT_HALF_F16,
+    &rope::NORMED_SPLIT_HALF_F32,
     &rope::SPLIT_HALF_BF16,
     &rope::SPLIT_HALF_F16,
     &rope::SPLIT_HALF_F32,

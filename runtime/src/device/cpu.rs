@@ -4,6 +4,7 @@ use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::cell::RefCell;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use cuda_std::{HostEntry, Kernel};
 
@@ -47,6 +48,12 @@ impl Simd {
         }
     }
 }
+
+/// Fills a slice with what belongs at a place, see `device::Filler`.
+type Fill<'a, E> = dyn Fn(usize, &mut [u8]) -> Result<(), E> + Sync + 'a;
+
+/// Bytes that a thread fills before it asks for more.
+const SHARE: usize = 512 << 10;
 
 /// From so many blocks on, a launch is worth waking other threads.
 const PARALLEL_BLOCKS: usize = 4;
@@ -125,6 +132,29 @@ impl Cpu {
                 run(first..blocks.min(first + share));
             }
         });
+    }
+}
+
+impl Cpu {
+    /// Fills `bytes` on all threads; gives the first failure.
+    pub(crate) fn fill<E: Send>(&self, bytes: &mut [u8], fill: &Fill<'_, E>) -> Result<(), E> {
+        let shares: Vec<_> = bytes.chunks_mut(SHARE).map(|share| Mutex::new(Some(share))).collect();
+        let (next, failure) = (AtomicUsize::new(0), Mutex::new(None));
+        self.pool.run(&|| {
+            loop {
+                let i = next.fetch_add(1, Ordering::Relaxed);
+                let share = shares
+                    .get(i)
+                    .and_then(|share| share.lock().unwrap_or_else(PoisonError::into_inner).take());
+                let Some(share) = share else { break };
+                if let Err(error) = fill(i * SHARE, share) {
+                    // The others find nothing left to do.
+                    next.store(shares.len(), Ordering::Relaxed);
+                    failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                }
+            }
+        });
+        failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
     }
 }
 

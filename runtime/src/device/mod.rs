@@ -285,7 +285,7 @@ impl Device {
     ) -> Result<(), E> {
         assert!(at.checked_add(len).is_some_and(|end| end <= buffer.len()), "upload past the buffer's end");
         match (&self.kind, buffer.storage_mut()) {
-            (Kind::Cpu(_), Storage::Host(memory)) => fill(0, memory.bytes_mut(at, len)),
+            (Kind::Cpu(cpu), Storage::Host(memory)) => cpu.fill(memory.bytes_mut(at, len), fill),
             (Kind::Cuda(cuda), Storage::Cuda(memory)) => cuda.upload_with(memory, at, len, fill),
             (Kind::Planned(_), Storage::Planned(_)) => Ok(()),
             _ => unreachable!("a buffer is used on the device that made it"),

@@ -86,6 +86,14 @@ pub enum Problem {
         /// The type's number.
         id: u32,
     },
+    /// A tensor's values cannot be had.
+    #[error("tensor {tensor:?}: {fault}")]
+    Content {
+        /// The tensor's name.
+        tensor: String,
+        /// What is wrong with them.
+        fault: String,
+    },
     /// The metadata lack a key.
     #[error("the metadata have no {0:?}: the model was converted without it")]
     Missing(String),

@@ -15,6 +15,7 @@ mod value;
 mod writer;
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
@@ -30,7 +31,7 @@ pub use writer::Writer;
 use header::{DEFAULT_ALIGNMENT, Header};
 
 /// An open GGUF file: metadata, tensors, and how to read their bytes. Or the header of one that could be, whose tensors are
-/// drawn.
+/// drawn, or made out of other files.
 ///
 /// The length is checked at open, and again by every read. Replace a model by renaming a new file over it: who writes into it
 /// makes those fail, or load a mixture of both, that have it open.
@@ -53,6 +54,17 @@ enum Data {
     Stored(File),
     /// None: they are drawn from the seed.
     Drawn(u64),
+    /// Somebody makes them as they are wanted.
+    Made(Box<dyn Source>),
+}
+
+/// Makes the data of a header without a file.
+pub trait Source: fmt::Debug + Send + Sync {
+    /// Fills `into` with the bytes of a tensor from its byte `start` on. Several threads may do so at once.
+    ///
+    /// # Errors
+    /// They cannot be had; names the file and the tensor.
+    fn read_into(&self, tensor: &Tensor, start: usize, into: &mut [u8]) -> Result<(), GgufError>;
 }
 
 /// Bytes of a file that are read first, which most headers fit in.
@@ -63,7 +75,8 @@ const MAX_HEADER: usize = 256 << 20;
 /// Where a tensor's bytes come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Content {
-    /// They are in the file: `tensor.ty` blocks, row after row, the first dimension fastest. See [`Gguf::read`].
+    /// They are in the file, or made as they would be there: `tensor.ty` blocks, row after row, the first dimension fastest. See
+    /// [`Gguf::read`].
     Stored,
     /// They are drawn from this seed, see [`synthetic`](crate::synthetic).
     Drawn(u64),
@@ -95,6 +108,16 @@ impl Gguf {
         Ok(Self::new(PathBuf::from(name), header, Data::Drawn(seed), parsed))
     }
 
+    /// A file that is not there: `header` is all of it, and its tensors' data are made by `source`. `path` is what errors name.
+    ///
+    /// # Errors
+    /// As of [`open`](Self::open), if the header is not as the format says.
+    pub fn made(path: &Path, header: Vec<u8>, source: Box<dyn Source>) -> Result<Gguf, GgufError> {
+        let parsed = Header::parse(&header, usize::MAX)
+            .map_err(|problem| GgufError { path: path.to_owned(), problem })?;
+        Ok(Self::new(path.to_owned(), header, Data::Made(source), parsed))
+    }
+
     fn new(path: PathBuf, header: Vec<u8>, data: Data, parsed: Header) -> Gguf {
         let Header { metadata, tensors, .. } = parsed;
         let by_name = tensors.iter().enumerate().map(|(i, tensor)| (tensor.name.clone(), i)).collect();
@@ -124,7 +147,7 @@ impl Gguf {
     /// Where the bytes of a tensor come from.
     pub fn content(&self) -> Content {
         match self.data {
-            Data::Stored(_) => Content::Stored,
+            Data::Stored(_) | Data::Made(_) => Content::Stored,
             Data::Drawn(seed) => Content::Drawn(seed),
         }
     }
@@ -137,11 +160,13 @@ impl Gguf {
     /// # Panics
     /// If the data are drawn; if the tensor has not so many bytes.
     pub fn read_into(&self, tensor: &Tensor, start: usize, into: &mut [u8]) -> Result<(), GgufError> {
-        let Data::Stored(file) = &self.data else {
-            panic!("the data of {} are drawn where they are used", self.path.display())
-        };
         let at = tensor.bytes.start + start;
         assert!(at + into.len() <= tensor.bytes.end, "bytes of the tensor");
+        let file = match &self.data {
+            Data::Stored(file) => file,
+            Data::Made(source) => return source.read_into(tensor, start, into),
+            Data::Drawn(_) => panic!("the data of {} are drawn where they are used", self.path.display()),
+        };
         file.read_exact_at(into, at as u64).map_err(|error| {
             let subject = || format!("tensor {:?}", tensor.name);
             self.fail(failed(error, file, subject, at + into.len()))

@@ -22,7 +22,7 @@ pub enum ModelError {
         /// `general.architecture`.
         name: String,
         /// What is supported.
-        supported: &'static str,
+        supported: String,
     },
     /// A field has a value that this program does not run.
     #[error("{}: {field}: {problem}", path.display())]

@@ -9,7 +9,7 @@ use crate::numerics::{Form, Numerics};
 use crate::rows::{Rows, nothing};
 
 /// One or several matrices that multiply the same rows: Q, K and V; gate and up. They are one matrix, rows one after the
-/// other, where all are stored in one type.
+/// other, where all are stored in one type or the file has them so.
 pub struct Linear {
     matrices: Vec<Matrix>,
     parts: Vec<Part>,
@@ -61,12 +61,35 @@ impl Linear {
         let form = numerics.form(matrices[0].stored);
         if let Some(i) = matrices.iter().position(|matrix| numerics.form(matrix.stored) != form) {
             let problem = format!(
-                "{:?} beside {:?} of {}: their inputs would be rounded differently; try --numerics f32",
-                matrices[i].stored, matrices[0].stored, names[0]
+                "{} beside {} of {}: their inputs would be rounded differently; try --numerics f32",
+                matrices[i].stored.name(),
+                matrices[0].stored.name(),
+                names[0]
             );
             return Err(load.wrong(&format!("{}.weight", names[i]), problem));
         }
         Ok(Self { matrices, parts, form })
+    }
+
+    /// Matrices of `rows[i]` x `columns` which the file holds as one, `name`.
+    ///
+    /// # Errors
+    /// See [`Loader::matrix`].
+    pub fn fused(
+        load: &mut Loader<'_>,
+        numerics: Numerics,
+        name: &str,
+        rows: &[usize],
+        columns: usize,
+    ) -> Result<Self, ModelError> {
+        let matrix = load.matrix(name, rows.iter().sum(), columns)?;
+        let mut first = 0;
+        let parts = rows.iter().map(|&rows| {
+            let part = Part { matrix: 0, first, before: 0 };
+            first += rows;
+            part
+        });
+        Ok(Self { parts: parts.collect(), form: numerics.form(matrix.stored), matrices: vec![matrix] })
     }
 
     /// A matrix by itself.

@@ -1,59 +1,50 @@
 //! A model: weights on a device and the forward pass of its architecture.
 
+mod activations;
+mod architecture;
+mod block_loader;
 pub mod cache;
 pub mod config;
 mod error;
+mod gated;
+mod gpt2;
 pub mod linear;
 mod llama;
+pub mod norm;
+mod phi3;
+mod qwen2;
+mod qwen3;
 mod rope_table;
+mod step;
+mod transformer;
 pub mod weights;
 
 use std::collections::HashMap;
 
-use kernels::embed::NO_FAULT;
 use kernels::flash::{MAX_HEAD_DIM, tile_tokens};
 use kernels::kv::PAGE;
 
 use crate::batch::{Batch, BatchBuffers, BatchLimits, Shape};
-use crate::device::{Buffer, Device, DeviceError, Graph, Purpose};
+use crate::device::{Buffer, Device, DeviceError, Graph};
 use crate::gguf::Gguf;
 use crate::numerics::{Form, Numerics};
 use crate::ops::{self, Addend, RopeTable};
 use crate::products::Products;
-use crate::rows::Rows;
 
+use activations::Activations;
+use architecture::Architecture;
 use cache::Cache;
 use config::ModelConfig;
 pub use error::ModelError;
-use llama::Llama;
-use weights::Stored;
-
-/// What a step computes on its way, one buffer a role.
-struct Activations {
-    /// `[tokens, hidden]`: the residual stream.
-    x: Buffer<f32>,
-    /// `[tokens, hidden]`: the normed input of a part, and of the output.
-    normed: Rows,
-    /// `[tokens, heads, head_dim]`: what attention gives.
-    attended: Rows,
-    /// `[tokens, feed_forward]`: the gated activation.
-    inner: Rows,
-    /// `[tokens, ..]`: sums of Q, K and V, or of gate and up.
-    wide: Buffer<f32>,
-    /// `[tokens, hidden]`: sums of what is added to the residual stream.
-    narrow: Buffer<f32>,
-    /// `[sequences, vocab]`.
-    logits: Buffer<f32>,
-    /// One value, see [`kernels::embed`]; ids are checked before, so it stays as it is.
-    fault: Buffer<u32>,
-}
+use step::Step;
+use transformer::Transformer;
 
 /// A model on a device, with its KV cache.
 pub struct Model {
     config: ModelConfig,
     limits: BatchLimits,
     numerics: Numerics,
-    llama: Llama,
+    transformer: Transformer,
     products: Products,
     rope: RopeTable,
     batch: BatchBuffers,
@@ -108,16 +99,18 @@ impl Model {
             let field = format!("{}.attention.key_length", config.architecture);
             return Err(ModelError::Field { path: gguf.path().to_owned(), field, problem });
         }
-        let llama = Llama::load(device, gguf, &config, plan.numerics, progress)?;
-        let linears = llama.blocks.iter().flat_map(|block| block.linears()).map(|w| (w, limits.tokens));
-        let products = Products::new(device, linears.chain([(&llama.output, limits.sequences)]))?;
+        let architecture = Architecture::of(gguf)?;
+        let transformer = Transformer::load(device, gguf, architecture, &config, plan.numerics, progress)?;
+        let blocks = transformer.blocks.iter().flat_map(|block| block.linears());
+        let linears = blocks.map(|(_, w)| (w, limits.tokens));
+        let products = Products::new(device, linears.chain([(&transformer.output, limits.sequences)]))?;
         let rope = rope_table::load(device, gguf, &config, limits.context)?;
         let heads = config.heads;
         let batch = BatchBuffers::new(device, limits, tile_tokens(heads.query / heads.kv), plan.pages)?;
-        let activations = Activations::new(device, &config, &llama, limits)?;
+        let activations = Activations::new(device, &config, &transformer, limits)?;
         let cache = Cache::new(device, form, heads, config.blocks, limits, plan.pages)?;
         let (numerics, graphs) = (plan.numerics, HashMap::new());
-        Ok(Self { config, limits, numerics, llama, products, rope, batch, activations, cache, graphs })
+        Ok(Self { config, limits, numerics, transformer, products, rope, batch, activations, cache, graphs })
     }
 
     /// Bytes of keys and values that a page of [`PAGE`] tokens takes over all layers of a file's model.
@@ -189,28 +182,23 @@ impl Model {
 
     /// From token ids to logits, of the batch that is loaded.
     fn run(&self, device: &Device, observer: &mut Option<Observer<'_>>) -> Result<(), DeviceError> {
-        let (config, llama, act, batch) = (&self.config, &self.llama, &self.activations, &self.batch);
+        let Self { config, transformer, products, rope, batch, activations: act, cache, .. } = self;
+        let step = Step { device, products, config, rope, batch, act, cache };
         let Shape { tokens, outputs, .. } = batch.loaded();
         let norm = |added, from, rows, form| {
-            let (w, y) = (&llama.output_norm, (&act.normed, form));
-            ops::rms_norm(device, &act.x, added, from, w, config.epsilon, rows, y)
+            ops::norm(device, &act.x, added, from, &transformer.output_norm, rows, (&act.normed, form))
         };
-        ops::embed(device, llama.embedding(), batch.ids(), &act.fault, &act.x)?;
+        ops::embed(device, transformer.embedding(), batch.ids(), &act.fault, &act.x)?;
+        if let Some(positions) = &transformer.positions {
+            let values = &act.narrow;
+            ops::embed(device, positions, batch.positions(), &act.fault, values)?;
+            ops::add(device, &act.x, Addend::Values { values, width: config.hidden, tokens })?;
+        }
         self.observe(device, "embed", &act.x, observer)?;
 
         let mut added: Option<Addend<'_>> = None;
-        for (i, block) in llama.blocks.iter().enumerate() {
-            let addend = block.forward(
-                device,
-                &self.products,
-                config,
-                &self.rope,
-                batch,
-                act,
-                &self.cache,
-                i,
-                added,
-            )?;
+        for (i, block) in transformer.blocks.iter().enumerate() {
+            let addend = block.forward(&step, i, added)?;
             added = Some(addend);
             if observer.is_some() {
                 // What otherwise waits for the next norm.
@@ -226,9 +214,10 @@ impl Model {
 
         // Only the rows whose logits are wanted go on.
         if outputs > 0 {
-            norm(added, Some(batch.outputs()), outputs, llama.output.form())?;
-            ops::multiply(device, &self.products, &llama.output, &act.normed, outputs, &act.logits)?;
-            ops::logits(device, &llama.output, &act.normed, outputs, &act.logits)?;
+            let output = &transformer.output;
+            norm(added, Some(batch.outputs()), outputs, output.form())?;
+            ops::multiply(device, products, output, &act.normed, outputs, &act.logits)?;
+            ops::logits(device, output, &act.normed, outputs, &act.logits)?;
         }
         Ok(())
     }
@@ -249,42 +238,6 @@ impl Model {
 
 /// The form of the KV cache: that of the rows before the first block's queries.
 fn cache_form(gguf: &Gguf, numerics: Numerics) -> Form {
-    let tensor = gguf.tensor("blk.0.attn_q.weight");
-    tensor.and_then(|tensor| Stored::from(tensor.ty)).map_or(Form::F32, |stored| numerics.form(stored))
-}
-
-impl Activations {
-    fn new(
-        device: &Device,
-        config: &ModelConfig,
-        llama: &Llama,
-        limits: BatchLimits,
-    ) -> Result<Self, DeviceError> {
-        let sequences = limits.sequences.next_power_of_two();
-        let (tokens, heads) = (limits.tokens.max(sequences), config.heads);
-        let alloc = |len: usize| device.alloc(Purpose::Activations, len);
-        // In f32 too: attention leaves its rows so, and observers look at a norm.
-        let rows = |width: usize, forms: &mut dyn Iterator<Item = Form>| {
-            let forms: Vec<Form> = forms.chain([Form::F32]).collect();
-            Rows::new(device, tokens, width, &forms)
-        };
-        let form = |i: usize| llama.blocks.iter().map(move |block| block.linears()[i].form());
-        let widest = (heads.query + 2 * heads.kv) * heads.dim;
-        let down: Vec<Form> = form(3).collect();
-        let fault = {
-            let mut fault = device.alloc(Purpose::Activations, 1)?;
-            device.upload(&mut fault, 0, &[NO_FAULT])?;
-            fault
-        };
-        Ok(Self {
-            x: alloc(tokens * config.hidden)?,
-            normed: rows(config.hidden, &mut form(0).chain(form(2)).chain([llama.output.form()]))?,
-            attended: rows(heads.query * heads.dim, &mut form(1))?,
-            inner: Rows::new(device, tokens, config.feed_forward, &down)?,
-            wide: alloc(tokens * widest.max(2 * config.feed_forward))?,
-            narrow: alloc(tokens * config.hidden)?,
-            logits: alloc(sequences * config.vocab)?,
-            fault,
-        })
-    }
+    let tensor = ["attn_q", "attn_qkv"].iter().find_map(|part| gguf.tensor(&format!("blk.0.{part}.weight")));
+    tensor.and_then(|tensor| tensor.ty.stored()).map_or(Form::F32, |stored| numerics.form(stored))
 }

@@ -1,14 +1,18 @@
 //! The angles of rotary position embedding, computed once on the host with a portable `libm`: every machine gets the same
 //! bits.
 
+use std::f64::consts::TAU;
+
 use crate::device::{Device, Purpose};
 use crate::gguf::{Gguf, TensorType};
 use crate::model::ModelError;
-use crate::model::config::ModelConfig;
+use crate::model::config::{ModelConfig, RopeConfig, Scaling};
 use crate::ops::RopeTable;
 
 /// Divides each frequency, where a model has it (Llama 3.1 and later).
 const FACTORS: &str = "rope_freqs.weight";
+/// In its place in contexts up to the original one, and beyond.
+const SHORT_AND_LONG: [&str; 2] = ["rope_factors_short.weight", "rope_factors_long.weight"];
 
 /// Cosines and sines for `context` positions.
 pub(super) fn load(
@@ -18,36 +22,70 @@ pub(super) fn load(
     context: usize,
 ) -> Result<RopeTable, ModelError> {
     let rope = config.rope;
-    let half = rope.rotated / 2;
-    let mut frequencies: Vec<f64> =
-        (0..half).map(|i| libm::pow(rope.base, -2.0 * i as f64 / rope.rotated as f64) / rope.scale).collect();
-    if let Some(tensor) = gguf.tensor(FACTORS) {
-        let wrong = |problem: String| ModelError::Tensor {
-            path: gguf.path().to_owned(),
-            name: FACTORS.to_owned(),
-            problem,
-        };
-        if tensor.ty != TensorType::F32 || tensor.values() != half {
-            return Err(wrong(format!("is {:?} {:?}, F32 [{half}] was expected", tensor.ty, tensor.dims)));
-        }
-        for (frequency, bytes) in frequencies.iter_mut().zip(gguf.data(tensor)?.chunks_exact(4)) {
-            let factor = f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]) as f64;
-            if !factor.is_finite() || factor == 0.0 {
-                return Err(wrong(format!("a factor is {factor}")));
-            }
-            *frequency /= factor;
-        }
-    }
+    let frequencies = frequencies(&rope, divisors(gguf, &rope, context)?);
     // A planned device keeps none.
     let computed = if device.is_planned() { 0 } else { context };
-    let mut angles = Vec::with_capacity(computed * half * 2);
+    let mut angles = Vec::with_capacity(computed * rope.rotated);
     for position in 0..computed {
         for frequency in &frequencies {
             let (sin, cos) = libm::sincos(position as f64 * frequency);
-            angles.extend([cos as f32, sin as f32]);
+            angles.extend([(cos * rope.magnitude) as f32, (sin * rope.magnitude) as f32]);
         }
     }
-    let mut buffer = device.alloc(Purpose::Inputs, context * half * 2)?;
+    // Where nothing turns, memory that nobody reads.
+    let mut buffer = device.alloc(Purpose::Inputs, (context * rope.rotated).max(1))?;
     device.upload(&mut buffer, 0, &angles)?;
-    Ok(RopeTable { angles: buffer, rotated: rope.rotated })
+    Ok(RopeTable { angles: buffer, rotated: rope.rotated, pairing: rope.pairing })
+}
+
+/// Radians a position, of each pair.
+fn frequencies(rope: &RopeConfig, divisors: Vec<f64>) -> Vec<f64> {
+    let pair = |(i, divisor): (usize, f64)| {
+        let frequency = libm::pow(rope.base, -2.0 * i as f64 / rope.rotated as f64);
+        match rope.scaling {
+            Scaling::Long { .. } => frequency / divisor,
+            Scaling::Linear { factor } => frequency / factor / divisor,
+            Scaling::Yarn { factor, .. } => {
+                let (frequency, keep) = (frequency / divisor, kept(rope, i as f64));
+                frequency * keep + frequency / factor * (1.0 - keep)
+            }
+        }
+    };
+    divisors.into_iter().enumerate().map(pair).collect()
+}
+
+/// How much of the frequency of pair `i` YaRN keeps: 1 of a fast one, 0 of a slow one. The range between is rounded to whole
+/// pairs, as programs that read GGUF do.
+fn kept(rope: &RopeConfig, i: f64) -> f64 {
+    let Scaling::Yarn { original, beta_fast, beta_slow, .. } = rope.scaling else { return 1.0 };
+    let rotated = rope.rotated as f64;
+    // The pair that turns so often over the original context.
+    let pair = |turns: f64| rotated * libm::log(original / (turns * TAU)) / (2.0 * libm::log(rope.base));
+    let low = libm::floor(pair(beta_fast)).max(0.0);
+    let high = libm::ceil(pair(beta_slow)).min(rotated - 1.0);
+    1.0 - ((i - low) / (high - low).max(0.001)).clamp(0.0, 1.0)
+}
+
+/// What the file divides the frequency of each pair by.
+fn divisors(gguf: &Gguf, rope: &RopeConfig, context: usize) -> Result<Vec<f64>, ModelError> {
+    let half = rope.rotated / 2;
+    let name = match rope.scaling {
+        Scaling::Long { original } => SHORT_AND_LONG[usize::from(context > original)],
+        _ => FACTORS,
+    };
+    let wrong =
+        |problem: String| ModelError::Tensor { path: gguf.path().to_owned(), name: name.to_owned(), problem };
+    let Some(tensor) = gguf.tensor(name) else {
+        return if name == FACTORS { Ok(vec![1.0; half]) } else { Err(wrong("is missing".to_owned())) };
+    };
+    if tensor.ty != TensorType::F32 || tensor.values() != half {
+        return Err(wrong(format!("is {:?} {:?}, F32 [{half}] was expected", tensor.ty, tensor.dims)));
+    }
+    let data = gguf.data(tensor)?;
+    let factors = data.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes) as f64);
+    let factors: Vec<f64> = factors.collect();
+    match factors.iter().find(|&&factor| !factor.is_finite() || factor == 0.0) {
+        Some(factor) => Err(wrong(format!("a factor is {factor}"))),
+        None => Ok(factors),
+    }
 }

@@ -1,9 +1,12 @@
-//! Tensors from a file to a device, in their stored form; those of a model without a file are drawn there.
+//! Tensors from a file to a device, in their stored form; those of a model without a file are drawn there, those of a folder
+//! made on the way.
 
 use crate::device::{Buffer, Device, Purpose};
 use crate::gguf::{Content, Gguf, Tensor, TensorType};
 use crate::model::ModelError;
 use crate::synthetic;
+
+pub use kernels::format::Stored;
 
 /// A weight matrix: `rows` output features of `columns` input features.
 pub struct Matrix {
@@ -19,35 +22,10 @@ pub struct Matrix {
     pub bias: Option<Buffer<f32>>,
 }
 
-/// Types of weights that the kernels read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stored {
-    /// IEEE 754 single precision.
-    F32,
-    /// IEEE 754 half precision.
-    F16,
-    /// The upper half of an `F32`.
-    BF16,
-    /// Blocks of 32: a scale in f16, and 8 bits a value.
-    Q8_0,
-    /// Blocks of 32: a scale in f16, and 4 bits a value.
-    Q4_0,
-    /// Blocks of 32: a scale and a minimum in f16, and 4 bits a value.
-    Q4_1,
-}
-
-impl Stored {
-    /// That of a tensor's type; none if this program does not run it.
-    pub fn from(ty: TensorType) -> Option<Self> {
-        Some(match ty {
-            TensorType::F32 => Self::F32,
-            TensorType::F16 => Self::F16,
-            TensorType::BF16 => Self::BF16,
-            TensorType::Q8_0 => Self::Q8_0,
-            TensorType::Q4_0 => Self::Q4_0,
-            TensorType::Q4_1 => Self::Q4_1,
-            _ => return None,
-        })
+impl TensorType {
+    /// How kernels read it; none if this program does not run it.
+    pub fn stored(self) -> Option<Stored> {
+        Stored::ALL.iter().copied().find(|stored| stored.name() == self.name())
     }
 }
 
@@ -81,13 +59,9 @@ impl<'a> Loader<'a> {
         gguf: &'a Gguf,
         progress: &'a mut dyn FnMut(u64, u64),
     ) -> Result<Self, ModelError> {
-        let unknown = gguf.tensors().iter().find(|tensor| Stored::from(tensor.ty).is_none());
+        let unknown = gguf.tensors().iter().find(|tensor| tensor.ty.stored().is_none());
         if let Some(tensor) = unknown {
-            let problem = format!(
-                "type {} is not supported; supported: F32, F16, BF16, Q8_0, Q4_0, Q4_1",
-                tensor.ty.name()
-            );
-            return Err(wrong(gguf, &tensor.name, problem));
+            return Err(wrong(gguf, &tensor.name, unsupported(tensor.ty)));
         }
         let total = gguf.tensors().iter().map(|tensor| tensor.bytes.len() as u64).sum();
         Ok(Self { device, gguf, progress, done: 0, total })
@@ -149,9 +123,7 @@ impl<'a> Loader<'a> {
     fn part(&self, name: &str, rows: usize, columns: usize) -> Result<Part<'a>, ModelError> {
         let weight = format!("{name}.weight");
         let tensor = self.tensor(&weight, &[columns, rows])?;
-        let stored = Stored::from(tensor.ty).ok_or_else(|| {
-            wrong(self.gguf, &weight, format!("type {} is not supported", tensor.ty.name()))
-        })?;
+        let stored = tensor.ty.stored().ok_or_else(|| wrong(self.gguf, &weight, unsupported(tensor.ty)))?;
         let bias = format!("{name}.bias");
         let bias = if self.has(&bias) { Some(self.vector_tensor(&bias, rows)?) } else { None };
         Ok(Part { tensor, stored, rows, bias })
@@ -251,6 +223,12 @@ impl<'a> Loader<'a> {
         self.done += bytes as u64;
         (self.progress)(self.done, self.total);
     }
+}
+
+/// What is wrong with a tensor of such a type.
+fn unsupported(ty: TensorType) -> String {
+    let names: Vec<&str> = Stored::ALL.iter().map(|stored| stored.name()).collect();
+    format!("type {ty} is not supported; supported: {}", names.join(", "))
 }
 
 fn wrong(gguf: &Gguf, name: &str, problem: String) -> ModelError {

@@ -1,18 +1,15 @@
-//! From the products of Q, K and V to what attention gives.
+//! From queries and the cache to what attention gives.
 
-use cuda_std::{Kernel, Value};
+use cuda_std::In;
 use kernels::flash::Flash;
-use kernels::rope::Rope;
-use kernels::{attention, flash, rope};
+use kernels::{attention, flash};
 
 use super::Done;
 use crate::batch::BatchBuffers;
 use crate::device::{Buffer, Device};
 use crate::model::cache::{Cache, Half, KvLayer, Partials, Store};
-use crate::model::config::Pairing;
-use crate::model::linear::Linear;
 use crate::numerics::Form;
-use crate::rows::{Rows, nothing_out};
+use crate::rows::{nothing, nothing_out};
 
 /// How the heads of a layer share its rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,100 +22,53 @@ pub struct Heads {
     pub dim: usize,
 }
 
-/// Cosines and sines for every position of the context.
-pub struct RopeTable {
-    /// `[context, rotated / 2, 2]`.
-    pub angles: Buffer<f32>,
-    /// Elements of a head that turn.
-    pub rotated: usize,
-}
-
-/// Turns Q and K, the first two products of `w` with `x`, by their positions; K and V, the third, go to their pages of
-/// layer `layer`, and Q to the cache's queries.
-#[allow(clippy::too_many_arguments, reason = "each is one operand")]
-pub fn rope(
-    device: &Device,
-    pairing: Pairing,
-    table: &RopeTable,
-    heads: Heads,
-    batch: &BatchBuffers,
-    w: &Linear,
-    x: &Rows,
-    sums: &Buffer<f32>,
-    cache: &Cache,
-    layer: usize,
-) -> Done {
-    let task = RopeTask { table, heads, batch, w, x, sums, layer };
-    match cache {
-        Cache::Full(store) => {
-            let kernel = match pairing {
-                Pairing::Interleaved => &rope::INTERLEAVED_F32,
-                Pairing::SplitHalf => &rope::SPLIT_HALF_F32,
-            };
-            task.run(device, kernel, store)
-        }
-        Cache::Half(Half { form, store, .. }) => {
-            let kernel = match (pairing, form) {
-                (Pairing::Interleaved, Form::Bf16) => &rope::INTERLEAVED_BF16,
-                (Pairing::Interleaved, _) => &rope::INTERLEAVED_F16,
-                (Pairing::SplitHalf, Form::Bf16) => &rope::SPLIT_HALF_BF16,
-                (Pairing::SplitHalf, _) => &rope::SPLIT_HALF_F16,
-            };
-            task.run(device, kernel, store)
-        }
+impl Heads {
+    /// Elements of Q, K and V.
+    pub fn rows(self) -> [usize; 3] {
+        let kv = self.kv * self.dim;
+        [self.query * self.dim, kv, kv]
     }
 }
 
-/// [`rope`]'s operands, whatever the type of the cache.
-struct RopeTask<'a> {
-    table: &'a RopeTable,
-    heads: Heads,
-    batch: &'a BatchBuffers,
-    w: &'a Linear,
-    x: &'a Rows,
-    sums: &'a Buffer<f32>,
-    layer: usize,
+/// What is a layer's own in attention.
+#[derive(Clone, Copy)]
+pub struct AttentionLayer<'a> {
+    /// Its place among the blocks.
+    pub index: usize,
+    /// Positions that a token sees at most, itself among them, where that is not its whole sequence up to itself.
+    pub window: Option<usize>,
+    /// `[heads.query]`: one more score for each head in the softmax's sum, with no value.
+    pub sinks: Option<&'a Buffer<f32>>,
 }
 
-impl RopeTask<'_> {
-    fn run<V: Value>(&self, device: &Device, kernel: &'static Kernel<Rope<V>>, store: &Store<V>) -> Done {
-        let Self { table, heads, batch, .. } = *self;
-        assert!(table.rotated <= heads.dim, "more elements turn than a head has");
-        assert_eq!(self.w.rows(), (heads.query + 2 * heads.kv) * heads.dim, "Q, K and V of other sizes");
-        let KvLayer { keys, values } = &store.layers[self.layer];
-        let tokens = batch.loaded().tokens;
-        // SAFETY: the views have the sizes the kernel documents; positions were checked against the context; slots come
-        // from the page pool, each once.
-        unsafe {
-            let product = |i| self.w.product(i, self.x, tokens, self.sums, self.w.form().rounding());
-            let args = Rope {
-                q: product(0),
-                k: product(1),
-                v: product(2),
-                table: table.angles.view(0, table.angles.len()),
-                positions: batch.positions(),
-                slots: batch.slots(),
-                queries: store.queries.view_mut(0, tokens * heads.query * heads.dim),
-                key_pages: keys.view_mut(0, keys.len()),
-                value_pages: values.view_mut(0, values.len()),
-                tokens: tokens as u32,
-                heads: heads.query as u32,
-                kv_heads: heads.kv as u32,
-                head_dim: heads.dim as u32,
-                rotated: table.rotated as u32,
-            };
-            device.launch(kernel, &args)
-        }
+impl AttentionLayer<'_> {
+    /// Layer `index`, with neither window nor sinks.
+    pub fn plain(index: usize) -> Self {
+        Self { index, window: None, sinks: None }
+    }
+
+    /// As kernels take it.
+    fn window(&self) -> u32 {
+        assert!(self.window != Some(0), "a window of no position");
+        // None is as good as one beyond all positions.
+        self.window.map_or(0, |window| u32::try_from(window).unwrap_or(0))
+    }
+
+    /// # Safety
+    /// See [`In::new`].
+    unsafe fn sinks(&self, heads: Heads) -> In<f32> {
+        // SAFETY: the caller's promise.
+        self.sinks.map_or_else(nothing, |sinks| unsafe { sinks.view(0, heads.query) })
     }
 }
 
-/// Causal attention of the batch's queries over their sequences' pages of layer `layer`.
+/// Causal attention of the batch's queries over their sequences' pages of a layer.
 pub fn attention(
     device: &Device,
     heads: Heads,
     batch: &BatchBuffers,
     cache: &Cache,
-    layer: usize,
+    layer: AttentionLayer<'_>,
     out: &Buffer<f32>,
 ) -> Done {
     match cache {
@@ -132,11 +82,11 @@ fn attention_f32(
     heads: Heads,
     batch: &BatchBuffers,
     store: &Store<f32>,
-    layer: usize,
+    layer: AttentionLayer<'_>,
     out: &Buffer<f32>,
 ) -> Done {
     assert!(heads.dim <= attention::MAX_HEAD_DIM && heads.query.is_multiple_of(heads.kv));
-    let KvLayer { keys, values } = &store.layers[layer];
+    let KvLayer { keys, values } = &store.layers[layer.index];
     let shape = batch.loaded();
     let len = shape.tokens * heads.query * heads.dim;
     // SAFETY: the views have the sizes the kernel documents; the page table covers every position of the batch.
@@ -148,12 +98,14 @@ fn attention_f32(
             page_table: batch.page_table(),
             sequences: batch.sequences(),
             positions: batch.positions(),
+            sinks: layer.sinks(heads),
             out: out.view_mut(0, len),
             tokens: shape.tokens as u32,
             heads: heads.query as u32,
             kv_heads: heads.kv as u32,
             head_dim: heads.dim as u32,
             table_width: shape.table_width as u32,
+            window: layer.window(),
         };
         device.launch(&attention::F32, &args)
     }
@@ -165,13 +117,13 @@ fn attention_half(
     heads: Heads,
     batch: &BatchBuffers,
     half: &Half,
-    layer: usize,
+    layer: AttentionLayer<'_>,
     out: &Buffer<f32>,
 ) -> Done {
     assert!(heads.dim <= flash::MAX_HEAD_DIM && heads.dim.is_multiple_of(16));
     assert!(heads.query.is_multiple_of(heads.kv));
     let Half { form, store, partials: Partials { sums, tops } } = half;
-    let KvLayer { keys, values } = &store.layers[layer];
+    let KvLayer { keys, values } = &store.layers[layer.index];
     let shape = batch.loaded();
     let len = shape.tokens * heads.query * heads.dim;
     let chunks = shape.chunks();
@@ -186,6 +138,7 @@ fn attention_half(
             page_table: batch.page_table(),
             sequences: batch.sequences(),
             positions: batch.positions(),
+            sinks: layer.sinks(heads),
             tiles: batch.attention_tiles(),
             out: if split { nothing_out() } else { out.view_mut(0, len) },
             partial: if split { sums.view_mut(0, rows * heads.dim) } else { nothing_out() },
@@ -196,6 +149,7 @@ fn attention_half(
             head_dim: heads.dim as u32,
             table_width: shape.table_width as u32,
             chunks: chunks as u32,
+            window: layer.window(),
         };
         let bf16 = *form == Form::Bf16;
         if !split {
@@ -206,11 +160,13 @@ fn attention_half(
             partial: sums.view(0, rows * heads.dim),
             partial_tops: tops.view(0, 2 * rows),
             positions: batch.positions(),
+            sinks: layer.sinks(heads),
             out: out.view_mut(0, len),
             tokens: shape.tokens as u32,
             heads: heads.query as u32,
             head_dim: heads.dim as u32,
             chunks: chunks as u32,
+            window: layer.window(),
         };
         device.launch(&flash::MERGE, &args)
     }

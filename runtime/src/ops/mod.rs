@@ -5,34 +5,30 @@
 
 mod attention;
 mod multiply;
+mod norm;
+mod rope;
 mod sample;
 
 use cuda_std::In;
 use kernels::product::{Product, Rounding};
-use kernels::{embed, norm, residual, rows, swiglu};
+use kernels::{embed, gelu, residual, rows, swiglu};
 
 use crate::device::{Buffer, Device, DeviceError};
 use crate::model::linear::Linear;
-use crate::model::weights::{Matrix, Stored};
+use crate::model::weights::Matrix;
 use crate::numerics::Form;
 use crate::rows::{Rows, nothing};
 
-pub use attention::{Heads, RopeTable, attention, rope};
+pub use attention::{AttentionLayer, Heads, attention};
 pub use multiply::{logits, multiply};
+pub use norm::norm;
+pub use rope::{RopeTable, rope};
 pub use sample::{Change, change, logprobs, sample};
 
 type Done = Result<(), DeviceError>;
 
 /// `y[t] = table[ids[t]]`; ids were checked against the vocabulary when the batch was made.
 pub fn embed(device: &Device, table: &Matrix, ids: In<u32>, fault: &Buffer<u32>, y: &Buffer<f32>) -> Done {
-    let kernel = match table.stored {
-        Stored::F32 => &embed::F32_TABLE,
-        Stored::F16 => &embed::F16_TABLE,
-        Stored::BF16 => &embed::BF16_TABLE,
-        Stored::Q8_0 => &embed::Q8_0_TABLE,
-        Stored::Q4_0 => &embed::Q4_0_TABLE,
-        Stored::Q4_1 => &embed::Q4_1_TABLE,
-    };
     // SAFETY: the views have the sizes the kernel documents; `Matrix` holds its rows whole; ids out of range are
     // left out by the kernel.
     unsafe {
@@ -45,35 +41,67 @@ pub fn embed(device: &Device, table: &Matrix, ids: In<u32>, fault: &Buffer<u32>,
             vocab: table.rows as u32,
             tokens: ids.len() as u32,
         };
-        device.launch(kernel, &args)
+        device.launch(embed::of(table.stored), &args)
     }
 }
 
-/// What a layer's part adds to the residual stream: one matrix's product with rows.
+/// What is added to the residual stream, in so many rows.
 #[derive(Clone, Copy)]
-pub struct Addend<'a> {
-    /// The matrix.
-    pub w: &'a Linear,
-    /// The rows it was multiplied with.
-    pub x: &'a Rows,
-    /// Where [`multiply`] left the sums.
-    pub sums: &'a Buffer<f32>,
-    /// Rows.
-    pub tokens: usize,
+pub enum Addend<'a> {
+    /// The product of one matrix with rows.
+    Product {
+        /// The matrix.
+        w: &'a Linear,
+        /// The rows it was multiplied with.
+        x: &'a Rows,
+        /// Where [`multiply`] left the sums.
+        sums: &'a Buffer<f32>,
+        /// Rows.
+        tokens: usize,
+    },
+    /// Values as they are.
+    Values {
+        /// `[tokens, width]`.
+        values: &'a Buffer<f32>,
+        /// Elements in a row.
+        width: usize,
+        /// Rows.
+        tokens: usize,
+    },
 }
 
 impl Addend<'_> {
+    /// Rows, and elements in one.
+    fn size(&self) -> (usize, usize) {
+        match *self {
+            Self::Product { w, tokens, .. } => (tokens, w.rows()),
+            Self::Values { width, tokens, .. } => (tokens, width),
+        }
+    }
+
     /// # Safety
     /// See [`Linear::product`].
     unsafe fn product(&self) -> Product {
         // SAFETY: the caller's promise.
-        unsafe { self.w.product(0, self.x, self.tokens, self.sums, Rounding::NONE) }
+        unsafe {
+            match *self {
+                Self::Product { w, x, sums, tokens } => w.product(0, x, tokens, sums, Rounding::NONE),
+                Self::Values { values, width, tokens } => Product {
+                    sums: values.view(0, tokens * width),
+                    factors: nothing(),
+                    bias: nothing(),
+                    stride: width as u32,
+                    first: 0,
+                    rounding: Rounding::NONE,
+                },
+            }
+        }
     }
 }
 
 /// `x[t] += addend[t]`.
 pub fn add(device: &Device, x: &Buffer<f32>, addend: Addend<'_>) -> Done {
-    let (n, rows) = (addend.w.rows(), addend.tokens);
+    let (rows, n) = addend.size();
     // SAFETY: the views have the sizes the kernel documents.
     unsafe {
         let args = residual::Add {
@@ -83,55 +111,6 @@ pub fn add(device: &Device, x: &Buffer<f32>, addend: Addend<'_>) -> Done {
             rows: rows as u32,
         };
         device.launch(&residual::ADD, &args)
-    }
-}
-
-/// `x[t] += addend[t]`, if there is one, then `y[t] = x[t] / sqrt(mean(x[t]^2) + epsilon) * w` in a form.
-///
-/// With `from`, only the rows named there are read, and row `i` of `y` is that of row `from[i]`.
-#[allow(clippy::too_many_arguments, reason = "each is one operand of the formula")]
-pub fn rms_norm(
-    device: &Device,
-    x: &Buffer<f32>,
-    addend: Option<Addend<'_>>,
-    from: Option<In<u32>>,
-    w: &Buffer<f32>,
-    epsilon: f32,
-    rows: usize,
-    (y, form): (&Rows, Form),
-) -> Done {
-    let n = w.len();
-    assert_eq!(y.width(), n, "rows of another width");
-    let kernel = match form {
-        Form::F32 => &norm::F32,
-        Form::F16 => &norm::F16_,
-        Form::Bf16 => &norm::BF16,
-    };
-    // SAFETY: the views have the sizes the kernel documents, `x` and `y` are different buffers, and a batch's rows of
-    // logits are different tokens.
-    unsafe {
-        let product = match addend {
-            Some(addend) => addend.product(),
-            None => Product {
-                sums: nothing(),
-                factors: nothing(),
-                bias: nothing(),
-                stride: 0,
-                first: 0,
-                rounding: Rounding::NONE,
-            },
-        };
-        let args = norm::RmsNorm {
-            x: x.view_mut(0, x.len()),
-            product,
-            from: from.unwrap_or_else(nothing),
-            w: w.view(0, n),
-            y: y.view_mut(form, rows),
-            epsilon,
-            n: n as u32,
-            rows: rows as u32,
-        };
-        device.launch(kernel, &args)
     }
 }
 
@@ -156,6 +135,33 @@ pub fn swiglu(
         let args = swiglu::Swiglu {
             gate: product(0),
             up: product(1),
+            y: y.view_mut(form, tokens),
+            n: y.width() as u32,
+            rows: tokens as u32,
+        };
+        device.launch(kernel, &args)
+    }
+}
+
+/// `y[t] = gelu(x[t])` in a form, of the product of `w` with `x`.
+pub fn gelu(
+    device: &Device,
+    w: &Linear,
+    x: &Rows,
+    tokens: usize,
+    sums: &Buffer<f32>,
+    (y, form): (&Rows, Form),
+) -> Done {
+    assert_eq!(y.width(), w.rows(), "rows of another width");
+    let kernel = match form {
+        Form::F32 => &gelu::F32,
+        Form::F16 => &gelu::F16_,
+        Form::Bf16 => &gelu::BF16,
+    };
+    // SAFETY: the views have the sizes the kernel documents.
+    unsafe {
+        let args = gelu::Gelu {
+            x: w.product(0, x, tokens, sums, w.form().rounding()),
             y: y.view_mut(form, tokens),
             n: y.width() as u32,
             rows: tokens as u32,

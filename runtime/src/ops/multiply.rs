@@ -1,13 +1,12 @@
 //! Products of rows with matrices.
 
-use cuda_std::Kernel;
 use kernels::product::{Product, Rounding};
 use kernels::{logits, matmul, matvec, qmatmul};
 
 use super::Done;
 use crate::device::{Buffer, Device};
 use crate::model::linear::Linear;
-use crate::model::weights::{Matrix, Stored};
+use crate::model::weights::Matrix;
 use crate::numerics::Form;
 use crate::products::Products;
 use crate::rows::Rows;
@@ -51,38 +50,15 @@ fn multiply_one(
         let stored = || w.bytes.view(0, w.bytes.len());
         if form == Form::F32 {
             let x = x.values().view(0, inputs);
-            return device.launch(chain(w.stored, tokens), &matvec::MatVec { w: stored(), x, y, k, n, m });
+            let kernel = matvec::of(w.stored, tokens);
+            return device.launch(kernel, &matvec::MatVec { w: stored(), x, y, k, n, m });
         }
         let x = x.bits().view(0, inputs);
-        let quantised = match w.stored {
-            Stored::Q8_0 => &qmatmul::Q8_0_F16,
-            Stored::Q4_0 => &qmatmul::Q4_0_F16,
-            Stored::Q4_1 => &qmatmul::Q4_1_F16,
-            Stored::F16 | Stored::BF16 | Stored::F32 => {
-                let kernel = if form == Form::Bf16 { &matmul::BF16 } else { &matmul::F16_ };
-                let w = w.bytes.view_as::<u16>();
-                return device.launch(kernel, &matmul::MatMul { w, x, y, k, n, m });
-            }
-        };
-        device.launch(quantised, &qmatmul::QMatMul { w: stored(), x, y, k, n, m })
-    }
-}
-
-/// The kernel of the f32 chain: beyond one token, eight share a reading of the weights.
-fn chain(stored: Stored, tokens: usize) -> &'static Kernel<matvec::MatVec> {
-    match (stored, tokens == 1) {
-        (Stored::F32, true) => &matvec::F32_1,
-        (Stored::F32, false) => &matvec::F32_8,
-        (Stored::F16, true) => &matvec::F16_1,
-        (Stored::F16, false) => &matvec::F16_8,
-        (Stored::BF16, true) => &matvec::BF16_1,
-        (Stored::BF16, false) => &matvec::BF16_8,
-        (Stored::Q8_0, true) => &matvec::Q8_0_1,
-        (Stored::Q8_0, false) => &matvec::Q8_0_8,
-        (Stored::Q4_0, true) => &matvec::Q4_0_1,
-        (Stored::Q4_0, false) => &matvec::Q4_0_8,
-        (Stored::Q4_1, true) => &matvec::Q4_1_1,
-        (Stored::Q4_1, false) => &matvec::Q4_1_8,
+        if let Some(kernel) = qmatmul::of(w.stored) {
+            return device.launch(kernel, &qmatmul::QMatMul { w: stored(), x, y, k, n, m });
+        }
+        let kernel = if form == Form::Bf16 { &matmul::BF16 } else { &matmul::F16_ };
+        device.launch(kernel, &matmul::MatMul { w: w.bytes.view_as::<u16>(), x, y, k, n, m })
     }
 }
 

@@ -2,11 +2,12 @@
 
 use std::ops::Range;
 
-use cuda_std::{F16, Kernel, Value};
+use cuda_std::{F16, Value};
 use kernels::draw::{self, Draw};
+use kernels::format::Stored;
 
 use crate::device::{Buffer, Device, DeviceError};
-use crate::gguf::{Tensor, TensorType};
+use crate::gguf::Tensor;
 
 /// How far the weights of a norm lie from 1 at most.
 const NORM_REACH: f32 = 0.125;
@@ -30,7 +31,8 @@ pub(crate) fn draw<V: Value>(
     buffer: &Buffer<V>,
     at: usize,
 ) -> Result<(), DeviceError> {
-    let (kernel, word, quant_deviation) = kind(tensor.ty);
+    let Some(stored) = tensor.ty.stored() else { panic!("{} is not drawn", tensor.ty) };
+    let (kernel, word) = (draw::of(stored), draw::word(stored));
     assert!(piece.start.is_multiple_of(word) && piece.end.is_multiple_of(word), "whole words are drawn");
     assert!((at * size_of::<V>()).is_multiple_of(word) && piece.len().is_multiple_of(size_of::<V>()));
     assert!(
@@ -40,6 +42,7 @@ pub(crate) fn draw<V: Value>(
     );
     let deviation = 1.0 / (tensor.dims[0] as f64).sqrt();
     let vector = tensor.dims.len() == 1;
+    let (quant_deviation, quant_minimum) = quants(stored);
     let scale = deviation / quant_deviation;
     let bits = |value: f64| (F16::from_f32(value as f32).0 as u32).saturating_sub(HALF_A_WOBBLE);
     // SAFETY: the view is inside of the buffer and aligned to words, as checked above.
@@ -51,25 +54,56 @@ pub(crate) fn draw<V: Value>(
             middle: if vector { 1.0 } else { 0.0 },
             // A uniform value's deviation is its reach over the root of 3.
             reach: if vector { NORM_REACH } else { (3f64.sqrt() * deviation) as f32 },
-            scale: bits(scale),
-            // Even about zero: the quants' mean is 7.5.
-            minimum: bits(-7.5 * scale),
+            scale: if stored == Stored::MXFP4 { exponent(scale) } else { bits(scale) },
+            minimum: bits(quant_minimum * scale),
         };
         device.launch(kernel, &args)
     }
 }
 
-/// The kernel, the bytes of its words, and the root of the mean square of quants (of 0 to 15 about their mean for Q4_1).
-fn kind(ty: TensorType) -> (&'static Kernel<Draw>, usize, f64) {
-    match ty {
-        TensorType::F32 => (&draw::F32_WEIGHTS, 4, 1.0),
-        TensorType::F16 => (&draw::F16_WEIGHTS, 4, 1.0),
-        TensorType::BF16 => (&draw::BF16_WEIGHTS, 4, 1.0),
-        TensorType::Q8_0 => (&draw::Q8_0_WEIGHTS, 2, 5461.5f64.sqrt()),
-        TensorType::Q4_0 => (&draw::Q4_0_WEIGHTS, 2, 21.5f64.sqrt()),
-        TensorType::Q4_1 => (&draw::Q4_1_WEIGHTS, 2, 21.25f64.sqrt()),
-        other => panic!("{other} is not drawn"),
-    }
+/// Of values that are drawn with a scale of 1: the root of their mean square, and the minimum that makes their mean zero.
+///
+/// A quant of `b` bits has mean `(2^b - 1) / 2` and variance `(4^b - 1) / 12`, the scales and minima within super-blocks too.
+fn quants(stored: Stored) -> (f64, f64) {
+    let mean = |bits: i32| (2f64.powi(bits) - 1.0) / 2.0;
+    let variance = |bits: i32| (4f64.powi(bits) - 1.0) / 12.0;
+    // Of what is even about zero but for a half.
+    let signed = |bits: i32| variance(bits) + 0.25;
+    // `s q - m' m` with `s` and `m` of as many bits, where `m'` is the mean of `q`.
+    let with_minima = |scale: i32, quant: i32| {
+        let square = |bits: i32| variance(bits) + mean(bits).powi(2);
+        let cross = (mean(scale) * mean(quant)).powi(2);
+        square(scale) * square(quant) - 2.0 * cross + mean(quant).powi(2) * square(scale)
+    };
+    // Of the 16 numbers of IQ4 and of MXFP4.
+    let (uneven, doubled_e2m1) = (4548.0, 34.25);
+    let (square, minimum) = match stored {
+        Stored::F32 | Stored::F16 | Stored::BF16 => (1.0, 0.0),
+        Stored::Q8_0 => (signed(8), 0.0),
+        Stored::Q4_0 => (signed(4), 0.0),
+        Stored::Q4_1 => (variance(4), -mean(4)),
+        Stored::Q5_0 => (signed(5), 0.0),
+        Stored::Q5_1 => (variance(5), -mean(5)),
+        Stored::Q2_K => (with_minima(4, 2), mean(2)),
+        Stored::Q3_K => (signed(6) * signed(3), 0.0),
+        Stored::Q4_K => (with_minima(6, 4), mean(4)),
+        Stored::Q5_K => (with_minima(6, 5), mean(5)),
+        Stored::Q6_K => (signed(8) * signed(6), 0.0),
+        Stored::IQ4_NL => (uneven, 0.0),
+        Stored::IQ4_XS => (signed(6) * uneven, 0.0),
+        Stored::MXFP4 => (doubled_e2m1, 0.0),
+    };
+    (square.sqrt(), minimum)
+}
+
+/// The exponent of half of the scales of MXFP4, while the others are twice as large, for a root of their mean square within
+/// a factor of the root of 2 about `scale`.
+fn exponent(scale: f64) -> u32 {
+    // 2.5 is the mean of 1 and 4; the power of two below a number times the root of 2 is the nearest to it.
+    let nearest = scale / 2.5f64.sqrt() * 2f64.sqrt();
+    // A scale is `2^(e - 128)`.
+    let log = (nearest.to_bits() >> 52) as i32 - 1023;
+    (log + 128).clamp(0, 254) as u32
 }
 
 /// A tensor's own key: FNV-1a of its name, mixed with the seed by SplitMix64's finaliser.
@@ -86,6 +120,7 @@ fn key(seed: u64, name: &str) -> u64 {
 mod tests {
     use super::*;
     use crate::device::Purpose;
+    use crate::gguf::TensorType;
 
     #[test]
     fn a_tensor_in_pieces_has_the_bytes_of_one_drawn_whole() {

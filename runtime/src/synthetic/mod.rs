@@ -17,8 +17,23 @@ pub use shape::{SHAPES, Shape};
 pub use write::{WriteError, write};
 
 /// Types that a synthetic model's matrices can be stored in.
-pub const QUANTS: [TensorType; 5] =
-    [TensorType::BF16, TensorType::F16, TensorType::Q8_0, TensorType::Q4_0, TensorType::Q4_1];
+pub const QUANTS: [TensorType; 15] = [
+    TensorType::BF16,
+    TensorType::F16,
+    TensorType::Q8_0,
+    TensorType::Q4_0,
+    TensorType::Q4_1,
+    TensorType::Q5_0,
+    TensorType::Q5_1,
+    TensorType::Q2_K,
+    TensorType::Q3_K,
+    TensorType::Q4_K,
+    TensorType::Q5_K,
+    TensorType::Q6_K,
+    TensorType::IQ4_NL,
+    TensorType::IQ4_XS,
+    TensorType::MXFP4,
+];
 
 /// The type of this name, such as `q4_0`.
 ///
@@ -35,7 +50,7 @@ pub fn quant(name: &str) -> Result<TensorType, String> {
 /// The model of a shape: its matrices in `quant`, drawn from `seed`, and a vocabulary of single bytes.
 ///
 /// # Errors
-/// None, unless the header is not as the format says.
+/// The shape's rows are not whole blocks of that type.
 pub fn model(shape: &Shape, quant: TensorType, seed: u64) -> Result<Gguf, ModelError> {
     let mut header = Writer::new();
     header.text("general.architecture", "llama");
@@ -57,10 +72,15 @@ pub fn model(shape: &Shape, quant: TensorType, seed: u64) -> Result<Gguf, ModelE
     header.f32("llama.attention.layer_norm_rms_epsilon", 1e-5);
     header.f32("llama.rope.freq_base", shape.rope_base);
     vocab::describe(&mut header, shape);
+    let model_name = format!("{} {}", shape.name, quant.name().to_lowercase());
     for (name, dims) in shape.tensors() {
         let ty = if dims.len() == 1 { TensorType::F32 } else { quant };
+        if !dims[0].is_multiple_of(ty.block_values()) {
+            let (row, block) = (dims[0], ty.block_values());
+            let problem = format!("rows of {row} values are not whole blocks of {block} {ty} values");
+            return Err(ModelError::Tensor { path: model_name.into(), name, problem });
+        }
         header.tensor(&name, &dims, ty);
     }
-    let name = format!("{} {}", shape.name, quant.name().to_lowercase());
-    Ok(Gguf::drawn(&name, header.header(), seed)?)
+    Ok(Gguf::drawn(&model_name, header.header(), seed)?)
 }

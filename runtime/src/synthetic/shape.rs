@@ -29,8 +29,8 @@ pub struct Shape {
     pub(super) pre: &'static str,
 }
 
-/// The shapes; the last is for tests, and not told of.
-pub const SHAPES: [Shape; 4] = [
+/// The shapes; the last two are for tests, and not told of.
+pub const SHAPES: [Shape; 5] = [
     Shape {
         name: "smollm2-135m",
         blocks: 30,
@@ -74,7 +74,7 @@ pub const SHAPES: [Shape; 4] = [
         pre: "llama-bpe",
     },
     Shape {
-        name: TEST,
+        name: TESTS[0],
         blocks: 2,
         hidden: 64,
         feed_forward: 96,
@@ -87,10 +87,25 @@ pub const SHAPES: [Shape; 4] = [
         tied: false,
         pre: "llama-bpe",
     },
+    // With rows of whole super-blocks.
+    Shape {
+        name: TESTS[1],
+        blocks: 1,
+        hidden: 256,
+        feed_forward: 256,
+        heads: 4,
+        kv_heads: 1,
+        head_dim: 64,
+        vocab: 320,
+        context: 256,
+        rope_base: 10_000.0,
+        tied: true,
+        pre: "llama-bpe",
+    },
 ];
 
-/// The shape for tests.
-const TEST: &str = "tiny";
+/// The shapes for tests.
+const TESTS: [&str; 2] = ["tiny", "tiny-256"];
 
 impl Shape {
     /// The shape of this name.
@@ -99,7 +114,8 @@ impl Shape {
     /// A sentence with the names.
     pub fn named(name: &str) -> Result<&'static Shape, String> {
         SHAPES.iter().find(|shape| shape.name == name).ok_or_else(|| {
-            let names: Vec<&str> = SHAPES.iter().map(|shape| shape.name).filter(|&n| n != TEST).collect();
+            let names: Vec<&str> =
+                SHAPES.iter().map(|shape| shape.name).filter(|n| !TESTS.contains(n)).collect();
             format!("there are {}", names.join(", "))
         })
     }

@@ -1,137 +1,113 @@
-//! Text to token ids and back, from a GGUF's own metadata.
+//! Text to token ids and back, from a GGUF's own metadata or a `tokenizer.json`.
 //!
-//! Byte-level BPE (Sennrich et al. 2016; Radford et al. 2019): special tokens are cut out of the text, the rest is
-//! split into words, and the bytes of each word are merged pair by pair in the order the vocabulary learnt.
+//! Byte pair encoding (Sennrich et al. 2016), of bytes (Radford et al. 2019) or of characters with bytes for the rest
+//! (SentencePiece, Kudo and Richardson 2018): special tokens are cut out of the text, the rest is normalized and split into
+//! words, and each word's units are merged pair by pair in the order the vocabulary learnt.
 
 mod bpe;
 pub(crate) mod byte_alphabet;
 mod detokenizer;
 mod end_tokens;
 mod error;
+mod gguf;
+mod json;
+mod metaspace;
+mod normalizer;
 mod pre_tokenizer;
 mod special;
+mod split;
 mod vocab;
 
 use std::collections::HashMap;
 
-use crate::gguf::{Gguf, Optional};
-
 pub use detokenizer::Detokenizer;
 pub use error::TokenizerError;
+pub use json::Settings;
 
-use bpe::{Merges, Word};
+use bpe::{Bpe, Word};
+use metaspace::Metaspace;
+use normalizer::Normalizer;
 use pre_tokenizer::PreTokenizer;
 use special::Special;
-use vocab::{Kind, Texts, Vocab};
+use vocab::Vocab;
 
 /// A model's tokenizer. Immutable: share one among all threads.
 #[derive(Debug)]
 pub struct Tokenizer {
     kind: String,
     vocab: Vocab,
-    merges: Merges,
-    pre: PreTokenizer,
+    /// Special tokens that are looked for in the text as it is.
     special: Special,
+    normalizer: Normalizer,
+    /// Those that are looked for in normalized text.
+    normalized_special: Special,
+    metaspace: Option<Metaspace>,
+    pre: PreTokenizer,
     /// Whole words that are taken as they are, before any merging; empty unless the model wants that.
     words: HashMap<Box<[u8]>, u32>,
+    bpe: Bpe,
     /// Sorted.
     ends: Vec<u32>,
     /// Tokens around every text.
-    prefix: Option<u32>,
-    suffix: Option<u32>,
+    prefix: Vec<u32>,
+    suffix: Vec<u32>,
 }
 
 /// How a text is encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Options {
-    /// Put the tokens around the text that the metadata ask for, such as the beginning-of-sequence token.
+    /// Put the tokens around the text that the file asks for, such as the beginning-of-sequence token.
     pub add_special: bool,
     /// Recognise control tokens, such as `<|im_start|>`, in the text; otherwise they are text like any other.
     pub parse_special: bool,
 }
 
 impl Tokenizer {
-    /// The tokenizer that a model file describes under `tokenizer.ggml.`.
-    ///
-    /// # Errors
-    /// A [`TokenizerError`] naming the key: missing, of the wrong type, inconsistent, or a tokenizer model or
-    /// pre-tokenizer that is not supported.
-    pub fn from_gguf(gguf: &Gguf) -> Result<Tokenizer, TokenizerError> {
-        let model = gguf.str("tokenizer.ggml.model")?;
-        if model != "gpt2" {
-            return Err(TokenizerError::Model(model.to_owned()));
-        }
-        let pre_name = gguf.str("tokenizer.ggml.pre")?;
-        let pre = PreTokenizer::named(pre_name)?;
-        let texts = Texts::read(gguf)?;
-        let mut kinds = vocab::kinds(gguf, &texts)?;
-        let ends = end_tokens::find(gguf, &texts)?;
-        for &id in &ends {
-            kinds[id as usize] = Kind::Control;
-        }
-        let around = |add_key, id_key, default| match gguf.bool(add_key).optional()?.unwrap_or(default) {
-            true => texts.id_at(gguf, id_key).map(Some),
-            false => Ok(None),
-        };
-        let prefix = around("tokenizer.ggml.add_bos_token", "tokenizer.ggml.bos_token_id", pre.adds_bos())?;
-        let suffix = around("tokenizer.ggml.add_eos_token", "tokenizer.ggml.eos_token_id", false)?;
-        let merges = Merges::read(gguf, &texts)?;
-        let special = Special::new(&texts, &kinds)?;
-        let vocab = Vocab::new(&texts, kinds);
-        let words = if pre.prefers_whole_words() { vocab.words() } else { HashMap::new() };
-        Ok(Tokenizer {
-            kind: format!("{model}/{pre_name}"),
-            vocab,
-            merges,
-            pre,
-            special,
-            words,
-            ends,
-            prefix,
-            suffix,
-        })
-    }
-
-    /// Ids of a prompt: special tokens added where the metadata ask for them, and recognised in the text.
+    /// Ids of a prompt: special tokens added where the file asks for them, and recognised in the text.
     pub fn encode(&self, text: &str) -> Vec<u32> {
         self.encode_with(text, Options { add_special: true, parse_special: true })
     }
 
     /// Ids of a text.
     ///
-    /// Takes time in proportion to the text's length, times the logarithm of its longest word's. A byte for which
-    /// the vocabulary has no token is left out, as by the tokenizers such vocabularies were made with; the common
+    /// Takes time in proportion to the text's length, times the logarithm of its longest word's. A byte for which a
+    /// byte-level vocabulary has no token is left out, as by the tokenizers such vocabularies were made with; the common
     /// ones lack only a few control characters and bytes that are rare or never occur in UTF-8.
     pub fn encode_with(&self, text: &str, options: Options) -> Vec<u32> {
+        let Options { add_special, parse_special } = options;
         let mut ids = Vec::with_capacity(text.len() / 3 + 2);
         let mut word = Word::default();
-        if options.add_special {
-            ids.extend(self.prefix);
+        if add_special {
+            ids.extend(&self.prefix);
         }
-        let mut at = 0;
-        for (range, id) in self.special.find(text, options.parse_special) {
-            self.encode_plain(&text[at..range.start], &mut word, &mut ids);
-            ids.push(id);
-            at = range.end;
-        }
-        self.encode_plain(&text[at..], &mut word, &mut ids);
-        if options.add_special {
-            ids.extend(self.suffix);
+        self.special.divide(text, parse_special, |part, first| match part {
+            Ok(id) => ids.push(id),
+            Err(text) => {
+                let text = self.normalizer.apply(text);
+                self.normalized_special.divide(&text, parse_special, |part, first_here| match part {
+                    Ok(id) => ids.push(id),
+                    Err(text) => self.encode_plain(text, first && first_here, &mut word, &mut ids),
+                });
+            }
+        });
+        if add_special {
+            ids.extend(&self.suffix);
         }
         ids
     }
 
-    /// A text without special tokens.
-    fn encode_plain(&self, text: &str, word: &mut Word, ids: &mut Vec<u32>) {
-        for piece in self.pre.split(text) {
-            match self.words.get(piece.as_bytes()) {
-                Some(&id) => ids.push(id),
-                None => word.encode(piece.as_bytes(), &self.vocab, &self.merges, ids),
-            }
-        }
+    /// A normalized text without special tokens; `first`: nothing is before it.
+    fn encode_plain(&self, text: &str, first: bool, word: &mut Word, ids: &mut Vec<u32>) {
+        let text = Metaspace::apply(self.metaspace.as_ref(), text, first);
+        self.pre.split(&text, |piece| match self.words.get(piece.as_bytes()) {
+            Some(&id) => ids.push(id),
+            None => word.encode(piece, &self.bpe, ids),
+        });
     }
 
     /// The bytes of a completion. Control tokens have none, nor has an id outside the vocabulary.
+    ///
+    /// The beginning is as it is anywhere else: a space that the tokenizer puts before a text stays.
     pub fn decode(&self, ids: &[u32]) -> Vec<u8> {
         ids.iter().flat_map(|&id| self.visible(id)).copied().collect()
     }

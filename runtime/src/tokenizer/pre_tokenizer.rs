@@ -1,61 +1,82 @@
-use regex_automata::meta::Regex;
-use regex_automata::{Anchored, Input};
-
 use super::TokenizerError;
+use super::split::Split;
 
-/// Splits text into words; merges never cross their borders.
-#[derive(Debug)]
-pub(super) struct PreTokenizer {
-    rules: &'static Rules,
-    /// Pattern 0 is the rules' own, pattern 1 a run of white space.
-    pattern: Regex,
-}
+/// Splits text into words, step by step, each within the pieces that the one before has made; merges never cross their
+/// borders.
+#[derive(Debug, Default)]
+pub(super) struct PreTokenizer(pub(super) Vec<Split>);
 
 /// How one family of models splits.
 #[derive(Debug)]
-struct Rules {
+pub(super) struct Family {
     /// `tokenizer.ggml.pre`
     names: &'static [&'static str],
-    /// The words, alternatives tried in order. White space that none of them takes is split by [`PreTokenizer::split`].
-    words: &'static str,
-    /// Digits are cut out before anything else, so that white space before one goes on to its end.
-    digits_first: bool,
+    /// The steps; what an expression does not match is a piece, too.
+    steps: &'static [&'static str],
     /// A word that is a token is that token, however its bytes would merge.
-    whole_words: bool,
+    pub(super) whole_words: bool,
     /// Texts begin with the beginning-of-sequence token unless the metadata say otherwise.
-    adds_bos: bool,
+    pub(super) adds_bos: bool,
 }
 
+const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
+const LLAMA3: &str = r"(?i-u:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const QWEN2: &str = r"(?i-u:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const QWEN35: &str = r"(?i-u:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const O200K: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const TEKKEN: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+/// The letters that have two cases, of most scripts, with the white space before them.
+const CASED: &str = concat!(
+    r"\s?[A-Za-z\x{B5}\x{C0}-\x{D6}\x{D8}-\x{F6}\x{F8}-\x{1BA}\x{1BC}-\x{1BF}\x{1C4}-\x{293}",
+    r"\x{295}-\x{2AF}\x{370}-\x{373}\x{376}\x{377}\x{37B}-\x{37D}\x{37F}\x{386}\x{388}-\x{38A}\x{38C}",
+    r"\x{38E}-\x{3A1}\x{3A3}-\x{3F5}\x{3F7}-\x{481}\x{48A}-\x{52F}\x{531}-\x{556}\x{10A0}-\x{10C5}",
+    r"\x{13A0}-\x{13F5}\x{13F8}-\x{13FD}\x{1C90}-\x{1CBA}\x{1CBD}-\x{1CBF}\x{1D00}-\x{1D2B}",
+    r"\x{1D6B}-\x{1D77}\x{1D79}-\x{1D9A}\x{1E00}-\x{1F15}\x{1F18}-\x{1F1D}\x{1F20}-\x{1F45}",
+    r"\x{1F48}-\x{1F4D}\x{1F50}-\x{1F57}\x{1F59}\x{1F5B}\x{1F5D}\x{1F5F}-\x{1F7D}\x{1F80}-\x{1FB4}",
+    r"\x{1FB6}-\x{1FBC}\x{1FBE}\x{1FC2}-\x{1FC4}\x{1FC6}-\x{1FCC}\x{1FD0}-\x{1FD3}\x{1FD6}-\x{1FDB}",
+    r"\x{1FE0}-\x{1FEC}\x{1FF2}-\x{1FF4}\x{1FF6}-\x{1FFC}\x{2102}\x{2107}\x{210A}-\x{2113}\x{2115}",
+    r"\x{2119}-\x{211D}\x{2124}\x{2126}\x{2128}\x{212A}-\x{212D}\x{212F}-\x{2134}\x{2139}\x{213C}-\x{213F}",
+    r"\x{2145}-\x{2149}\x{214E}\x{2183}\x{2184}\x{2C00}-\x{2C7B}\x{2C7E}-\x{2CE4}\x{2CEB}-\x{2CEE}\x{2CF2}",
+    r"\x{2CF3}\x{A640}-\x{A66D}\x{A680}-\x{A69B}\x{A722}-\x{A76F}\x{A771}-\x{A787}\x{A78B}-\x{A78E}",
+    r"\x{AB70}-\x{ABBF}\x{FB00}-\x{FB06}\x{FB13}-\x{FB17}\x{FF21}-\x{FF3A}\x{FF41}-\x{FF5A}",
+    r"\x{10400}-\x{1044F}\x{104B0}-\x{104D3}\x{104D8}-\x{104FB}\x{10C80}-\x{10CB2}\x{10CC0}-\x{10CF2}",
+    r"\x{118A0}-\x{118DF}\x{1E900}-\x{1E943}]+",
+);
+/// Punctuation of the West and of East Asia.
+const PUNCTUATION: &str = r"\s?[!-/:-~\x{FF01}-\x{FF0F}\x{FF1A}-\x{FF5E}\x{2018}-\x{201F}\x{3000}-\x{3002}]+";
+const EAST_ASIAN: &str = r"[\x{4E00}-\x{9FA5}\x{800}-\x{4E00}\x{AC00}-\x{D7FF}]+";
+
 // The rules and their names follow llama.cpp (src/llama-vocab.cpp), which follows each model's tokenizer.json.
-const FAMILIES: [Rules; 4] = [
-    Rules {
-        names: &["gpt-2", "mpt"],
-        words: r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+",
-        digits_first: false,
-        whole_words: false,
-        adds_bos: false,
-    },
-    Rules {
-        names: &["smollm", "starcoder", "refact", "command-r"],
-        words: r"'s|'t|'re|'ve|'m|'ll|'d|\p{N}| ?\p{L}+| ?[^\s\p{L}\p{N}]+",
-        digits_first: true,
-        whole_words: false,
-        adds_bos: false,
-    },
-    Rules {
-        names: &["llama-bpe", "llama3", "llama-v3"],
-        words: r"(?i-u:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+",
-        digits_first: false,
-        whole_words: true,
-        adds_bos: true,
-    },
-    Rules {
-        names: &["qwen2"],
-        words: r"(?i-u:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+",
-        digits_first: false,
-        whole_words: false,
-        adds_bos: false,
-    },
+const FAMILIES: [Family; 14] = [
+    Family::new(&["gpt-2", "mpt", "phi-2", "olmo", "jais", "exaone4", "trillion", "gigachat"], &[GPT2]),
+    Family::new(
+        &["smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"],
+        &[r"\p{N}", GPT2],
+    ),
+    Family::new(&["llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "lfm2"], &[LLAMA3])
+        .with_whole_words()
+        .with_bos(),
+    Family::new(&["dbrx", "smaug-bpe", "chatglm-bpe"], &[LLAMA3]),
+    Family::new(&["glm4"], &[LLAMA3]).with_whole_words(),
+    Family::new(
+        &["qwen2", "deepseek-r1-qwen", "stablelm2", "hunyuan", "megrez", "solar-open", "grok-2"],
+        &[QWEN2],
+    ),
+    Family::new(&["qwen35"], &[QWEN35]),
+    Family::new(&["gpt-4o", "llama4", "kanana2"], &[O200K]),
+    Family::new(&["tekken"], &[TEKKEN]).with_whole_words().with_bos(),
+    Family::new(&["deepseek-llm"], &[r"[\r\n]", CASED, PUNCTUATION, r"\s+$", EAST_ASIAN, r"\p{N}+"]),
+    Family::new(&["deepseek-coder"], &[r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", EAST_ASIAN, r"\p{N}"]),
+    Family::new(
+        &["deepseek-v3", "hunyuan-dense"],
+        &[
+            r"\p{N}{1,3}",
+            r"[\x{4E00}-\x{9FA5}\x{3040}-\x{309F}\x{30A0}-\x{30FF}]+",
+            r##"[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"##,
+        ],
+    ),
+    Family::new(&["falcon"], &[r"[\p{P}\$\+<=>\^~\|`]+", GPT2, "[0-9][0-9][0-9]"]),
+    Family::new(&["gemma4"], &[r"[^\n]+|\n+"]).with_bos(),
 ];
 
 /// The names of all that are supported, for messages.
@@ -63,50 +84,44 @@ pub(super) fn known() -> String {
     FAMILIES.iter().flat_map(|rules| rules.names).copied().collect::<Vec<_>>().join(", ")
 }
 
-impl PreTokenizer {
-    pub(super) fn named(name: &str) -> Result<PreTokenizer, TokenizerError> {
-        let rules = FAMILIES.iter().find(|rules| rules.names.contains(&name));
-        let rules = rules.ok_or_else(|| TokenizerError::PreTokenizer(name.to_owned()))?;
-        let pattern = Regex::new_many(&[rules.words, r"\s+"]).expect("the patterns of the table are valid");
-        Ok(PreTokenizer { rules, pattern })
+impl Family {
+    const fn new(names: &'static [&'static str], steps: &'static [&'static str]) -> Family {
+        Family { names, steps, whole_words: false, adds_bos: false }
     }
 
-    pub(super) fn prefers_whole_words(&self) -> bool {
-        self.rules.whole_words
+    const fn with_whole_words(self) -> Family {
+        Family { whole_words: true, ..self }
     }
 
-    pub(super) fn adds_bos(&self) -> bool {
-        self.rules.adds_bos
+    const fn with_bos(self) -> Family {
+        Family { adds_bos: true, ..self }
     }
 
-    /// The words, in order; joined they are `text`. Takes time in proportion to its length.
-    pub(super) fn split<'a>(&'a self, text: &'a str) -> impl Iterator<Item = &'a str> {
-        let mut rest = text;
-        std::iter::from_fn(move || {
-            let (word, tail) = rest.split_at(self.word_end(rest)?);
-            rest = tail;
-            Some(word)
-        })
+    pub(super) fn named(name: &str) -> Result<&'static Family, TokenizerError> {
+        let family = FAMILIES.iter().find(|family| family.names.contains(&name));
+        family.ok_or_else(|| TokenizerError::PreTokenizer(name.to_owned()))
     }
 
-    /// Where the first word of `text` ends; `None` in an empty text.
-    fn word_end(&self, text: &str) -> Option<usize> {
-        let first = text.chars().next()?;
-        let Some(found) = self.pattern.search(&Input::new(text).anchored(Anchored::Yes)) else {
-            return Some(first.len_utf8());
-        };
-        if found.pattern().as_usize() == 0 {
-            return Some(found.end());
-        }
-        // The families' expressions end in `\s+(?!\S)|\s+`: white space leaves its last character to the word that
-        // follows. Said here, the pattern needs no lookahead, and searching it stays linear.
-        let (space, tail) = text.split_at(found.end());
-        let keeps_all = tail.chars().next().is_none_or(|next| self.rules.digits_first && next.is_numeric());
-        let last = space.char_indices().next_back().map_or(0, |(at, _)| at);
-        Some(if keeps_all || last == 0 { space.len() } else { last })
+    pub(super) fn pre_tokenizer(&self) -> PreTokenizer {
+        let steps = self.steps.iter().map(|step| Split::isolated(step).expect("the table's are valid"));
+        PreTokenizer(steps.collect())
     }
 }
 
+impl PreTokenizer {
+    /// Calls `each` with the words, in order.
+    pub(super) fn split<'t>(&self, text: &'t str, mut each: impl FnMut(&'t str)) {
+        split(&self.0, text, &mut each);
+    }
+}
+
+fn split<'t>(steps: &[Split], text: &'t str, each: &mut dyn FnMut(&'t str)) {
+    match steps.split_first() {
+        Some((step, rest)) => step.pieces(text, &mut |piece| split(rest, piece, each)),
+        None if text.is_empty() => {}
+        None => each(text),
+    }
+}
 #[cfg(test)]
 mod tests {
     use fancy_regex::Regex;

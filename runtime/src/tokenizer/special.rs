@@ -3,10 +3,23 @@ use std::ops::Range;
 use aho_corasick::{AhoCorasick, MatchKind};
 
 use super::TokenizerError;
-use super::vocab::{Kind, Texts};
 
-/// Finds the tokens that stand in a text as they are, outside of words and merges. Where two begin at the same place,
-/// the longer one is meant.
+/// A token that stands in a text as it is, outside of words and merges.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Added {
+    pub(super) id: u32,
+    pub(super) text: String,
+    /// A control token: recognised only in text that is to be trusted.
+    pub(super) control: bool,
+    /// Takes the white space before it along.
+    pub(super) lstrip: bool,
+    /// Takes the white space behind it along.
+    pub(super) rstrip: bool,
+    /// Stands for itself only between characters that belong to no word.
+    pub(super) single_word: bool,
+}
+
+/// Finds such tokens. Where two begin at the same place, the longer one is meant.
 #[derive(Debug)]
 pub(super) struct Special {
     all: Finder,
@@ -17,36 +30,80 @@ pub(super) struct Special {
 #[derive(Debug)]
 struct Finder {
     automaton: AhoCorasick,
-    /// Token of each pattern.
-    ids: Vec<u32>,
+    /// The token of each pattern.
+    tokens: Vec<Added>,
 }
 
 impl Special {
-    pub(super) fn new(texts: &Texts<'_>, kinds: &[Kind]) -> Result<Special, TokenizerError> {
-        let all = [Kind::Control, Kind::Unknown, Kind::UserDefined];
-        Ok(Special {
-            all: Finder::new(texts, kinds, &all)?,
-            user_defined: Finder::new(texts, kinds, &[Kind::UserDefined])?,
-        })
+    /// `key` is where the file has them.
+    pub(super) fn new(key: &'static str, tokens: Vec<Added>) -> Result<Special, TokenizerError> {
+        let user_defined = tokens.iter().filter(|token| !token.control).cloned().collect();
+        Ok(Special { user_defined: Finder::new(key, user_defined)?, all: Finder::new(key, tokens)? })
     }
 
-    /// Where in `text` special tokens are, in order; `parse_special`: control tokens too.
-    pub(super) fn find(&self, text: &str, parse_special: bool) -> impl Iterator<Item = (Range<usize>, u32)> {
+    /// Calls `each` with the parts of `text`, in order: `Ok` is a special token, `Err` the text before, between and after
+    /// them; and with whether nothing is before the part. `parse_special`: control tokens count.
+    pub(super) fn divide<'t>(
+        &self,
+        text: &'t str,
+        parse_special: bool,
+        mut each: impl FnMut(Result<u32, &'t str>, bool),
+    ) {
+        let mut at = 0;
+        for (range, id) in self.find(text, parse_special) {
+            if at < range.start {
+                each(Err(&text[at..range.start]), at == 0);
+            }
+            each(Ok(id), range.start == 0);
+            at = range.end;
+        }
+        if at < text.len() {
+            each(Err(&text[at..]), at == 0);
+        }
+    }
+
+    /// Where special tokens are, with the white space they take.
+    fn find(&self, text: &str, parse_special: bool) -> impl Iterator<Item = (Range<usize>, u32)> {
         let finder = if parse_special { &self.all } else { &self.user_defined };
-        finder.automaton.find_iter(text).map(|found| (found.range(), finder.ids[found.pattern()]))
+        let mut end = 0;
+        finder.automaton.find_iter(text).filter_map(move |found| {
+            let token = &finder.tokens[found.pattern()];
+            let range = token.with_space(text, found.range(), end)?;
+            end = range.end;
+            Some((range, token.id))
+        })
     }
 }
 
 impl Finder {
-    fn new(texts: &Texts<'_>, kinds: &[Kind], wanted: &[Kind]) -> Result<Finder, TokenizerError> {
-        let chosen =
-            texts.iter().filter(|&(id, text)| !text.is_empty() && wanted.contains(&kinds[id as usize]));
-        let (ids, patterns): (Vec<u32>, Vec<&str>) = chosen.unzip();
+    fn new(key: &'static str, tokens: Vec<Added>) -> Result<Finder, TokenizerError> {
+        let tokens: Vec<Added> = tokens.into_iter().filter(|token| !token.text.is_empty()).collect();
+        let patterns = tokens.iter().map(|token| &token.text);
         let automaton = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(patterns);
         let automaton = automaton.map_err(|error| TokenizerError::Invalid {
-            key: "tokenizer.ggml.token_type",
-            fault: format!("{} special tokens are too many: {error}", ids.len()),
+            key,
+            fault: format!("{} special tokens are too many: {error}", tokens.len()),
         })?;
-        Ok(Finder { automaton, ids })
+        Ok(Finder { automaton, tokens })
     }
+}
+
+impl Added {
+    /// The place of a match with the white space that belongs to it, but nothing before `from`, which is taken.
+    fn with_space(&self, text: &str, found: Range<usize>, from: usize) -> Option<Range<usize>> {
+        let (before, behind) = (text.get(from..found.start)?, &text[found.end..]);
+        let inside_word =
+            self.single_word && (text[..found.start].ends_with(is_of_word) || behind.starts_with(is_of_word));
+        if inside_word {
+            return None;
+        }
+        let start = if self.lstrip { from + before.trim_end().len() } else { found.start };
+        let end = if self.rstrip { text.len() - behind.trim_start().len() } else { found.end };
+        Some(start..end)
+    }
+}
+
+/// As `\w` in a regular expression, but for marks and joiners.
+fn is_of_word(character: char) -> bool {
+    character.is_alphanumeric() || character == '_'
 }

@@ -1,15 +1,14 @@
 use std::collections::HashMap;
 
 use super::{TokenizerError, byte_alphabet};
-use crate::gguf::{Gguf, Optional};
 
-const TOKENS: &str = "tokenizer.ggml.tokens";
-const TYPES: &str = "tokenizer.ggml.token_type";
+/// What stands for a space in vocabularies whose tokens are characters.
+pub(super) const SPACE: &str = "\u{2581}";
 
-/// What a token is for; the metadata's numbers are 1 to 5 in this order.
+/// What a token is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// Bytes, written in the byte alphabet.
+    /// Bytes or characters, written as the vocabulary's [`Spelling`] says.
     Normal,
     /// Stands for what the vocabulary lacks.
     Unknown,
@@ -19,6 +18,24 @@ pub(super) enum Kind {
     UserDefined,
     /// Fills up the vocabulary.
     Unused,
+    /// One byte, written `<0x0A>`, for characters that have no token.
+    Byte,
+}
+
+impl Kind {
+    /// Whether merging may end in such a token. A text that spells a control token or a byte's name does not become it.
+    pub(super) fn is_merged(self) -> bool {
+        matches!(self, Kind::Normal | Kind::UserDefined | Kind::Unused)
+    }
+}
+
+/// How normal tokens are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Spelling {
+    /// A character of the byte alphabet for each byte.
+    Alphabet,
+    /// As they read, with [`SPACE`] for a space.
+    Characters,
 }
 
 /// The tokens as the file writes them, while the tokenizer is being made.
@@ -28,13 +45,12 @@ pub(super) struct Texts<'a> {
 }
 
 impl<'a> Texts<'a> {
-    pub(super) fn read(gguf: &'a Gguf) -> Result<Texts<'a>, TokenizerError> {
-        let invalid = |fault| TokenizerError::Invalid { key: TOKENS, fault };
-        let by_id: Vec<&str> = gguf.strings(TOKENS)?.collect();
+    /// `key` is where the file has them. Empty texts fill up the vocabulary; nothing can mean one of them.
+    pub(super) fn new(key: &'static str, by_id: Vec<&'a str>) -> Result<Texts<'a>, TokenizerError> {
+        let invalid = |fault| TokenizerError::Invalid { key, fault };
         let mut ids = HashMap::with_capacity(by_id.len());
         for (id, &text) in by_id.iter().enumerate() {
             let id = u32::try_from(id).map_err(|_| invalid("there are more than 2^32 tokens".to_owned()))?;
-            // Files pad their vocabulary with empty tokens; nothing can mean one of them.
             if !text.is_empty()
                 && let Some(first) = ids.insert(text, id)
             {
@@ -56,38 +72,6 @@ impl<'a> Texts<'a> {
     pub(super) fn id(&self, text: &str) -> Option<u32> {
         self.ids.get(text).copied()
     }
-
-    /// The id that the metadata have under `key`, which the vocabulary must have.
-    pub(super) fn id_at(&self, gguf: &Gguf, key: &'static str) -> Result<u32, TokenizerError> {
-        let id = gguf.u32(key)?;
-        if id as usize >= self.len() {
-            let fault = format!("token {id} is outside the vocabulary of {}", self.len());
-            return Err(TokenizerError::Invalid { key, fault });
-        }
-        Ok(id)
-    }
-}
-
-/// The kind of every token; all are normal in a file that does not say.
-pub(super) fn kinds(gguf: &Gguf, texts: &Texts<'_>) -> Result<Vec<Kind>, TokenizerError> {
-    let invalid = |fault| TokenizerError::Invalid { key: TYPES, fault };
-    let Some(types) = gguf.i32s(TYPES).optional()? else {
-        return Ok(vec![Kind::Normal; texts.len()]);
-    };
-    if types.len() != texts.len() {
-        return Err(invalid(format!("{} types for {} tokens", types.len(), texts.len())));
-    }
-    let kind = |(id, ty)| match ty {
-        1 => Ok(Kind::Normal),
-        2 => Ok(Kind::Unknown),
-        3 => Ok(Kind::Control),
-        4 => Ok(Kind::UserDefined),
-        5 => Ok(Kind::Unused),
-        other => {
-            Err(invalid(format!("type {other} of token {id} does not occur in a byte-level vocabulary")))
-        }
-    };
-    types.into_iter().enumerate().map(kind).collect()
 }
 
 /// The tokens' bytes.
@@ -98,29 +82,27 @@ pub(super) struct Vocab {
     bytes: Vec<u8>,
     /// Where in `bytes` each token ends.
     ends: Vec<usize>,
-    /// The token of each single byte.
-    byte_ids: [Option<u32>; 256],
 }
 
 impl Vocab {
-    pub(super) fn new(texts: &Texts<'_>, kinds: Vec<Kind>) -> Vocab {
-        let (mut bytes, mut ends, mut byte_ids) = (Vec::new(), Vec::with_capacity(texts.len()), [None; 256]);
+    pub(super) fn new(texts: &Texts<'_>, kinds: Vec<Kind>, spelling: Spelling) -> Vocab {
+        let (mut bytes, mut ends) = (Vec::new(), Vec::with_capacity(texts.len()));
         for (id, text) in texts.iter() {
-            let start = bytes.len();
-            let in_alphabet: Option<Vec<u8>> = text.chars().map(byte_alphabet::byte).collect();
-            match in_alphabet {
-                Some(decoded) if kinds[id as usize] == Kind::Normal => bytes.extend(decoded),
-                // Every other kind is written as it reads, and so are a few normal tokens of some converters.
+            match (spelling, kinds[id as usize]) {
+                (_, Kind::Byte) => bytes.extend(byte_named(text)),
+                (Spelling::Alphabet, Kind::Normal) => match in_alphabet(text) {
+                    Some(decoded) => bytes.extend(decoded),
+                    // A few normal tokens of some converters are written as they read.
+                    None => bytes.extend(text.as_bytes()),
+                },
+                (Spelling::Characters, kind) if kind.is_merged() => {
+                    bytes.extend(text.replace(SPACE, " ").into_bytes());
+                }
                 _ => bytes.extend(text.as_bytes()),
-            }
-            if let &[byte] = &bytes[start..]
-                && kinds[id as usize] == Kind::Normal
-            {
-                byte_ids[usize::from(byte)] = Some(id);
             }
             ends.push(bytes.len());
         }
-        Vocab { kinds, bytes, ends, byte_ids }
+        Vocab { kinds, bytes, ends }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -137,13 +119,9 @@ impl Vocab {
     /// The bytes that a token adds to a text; none for a control token or an id outside the vocabulary.
     pub(super) fn visible(&self, id: u32) -> &[u8] {
         match self.kinds.get(id as usize) {
-            Some(Kind::Normal | Kind::UserDefined) => self.bytes(id).unwrap_or_default(),
+            Some(Kind::Normal | Kind::UserDefined | Kind::Byte) => self.bytes(id).unwrap_or_default(),
             _ => &[],
         }
-    }
-
-    pub(super) fn byte_id(&self, byte: u8) -> Option<u32> {
-        self.byte_ids[usize::from(byte)]
     }
 
     /// Normal tokens by their bytes.
@@ -151,4 +129,16 @@ impl Vocab {
         let normal = (0..).zip(&self.kinds).filter(|(_, kind)| **kind == Kind::Normal);
         normal.filter_map(|(id, _)| Some((self.bytes(id)?.into(), id))).collect()
     }
+}
+
+/// The bytes of a text that is written in the byte alphabet.
+pub(super) fn in_alphabet(text: &str) -> Option<Vec<u8>> {
+    text.chars().map(byte_alphabet::byte).collect()
+}
+
+/// The byte of a name such as `<0x0A>`.
+pub(super) fn byte_named(text: &str) -> Option<u8> {
+    let digits = text.strip_prefix("<0x")?.strip_suffix('>')?;
+    let hexadecimal = digits.len() == 2 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    if hexadecimal { u8::from_str_radix(digits, 16).ok() } else { None }
 }

@@ -1,4 +1,5 @@
-//! Paged attention: `softmax(q . k / sqrt(d)) v` over all tokens up to a token's own.
+//! Paged attention: `softmax(q . k / sqrt(d)) v` over all tokens up to a token's own, or over those in its window; a sink is
+//! one more score in the sum.
 //!
 //! Tolerance, with `u = 2^-24`: a score is off by `(head_dim + 4) u` of its sum of magnitudes, and its exponential by as
 //! much relative to itself, in numerator and denominator; sums over a chunk and merges of chunks add
@@ -23,6 +24,10 @@ pub(crate) struct Attend {
     q: Vec<f32>,
     /// By sequence: its pages.
     pages: Vec<Vec<u32>>,
+    /// Positions that a token sees; 0 for all.
+    window: usize,
+    /// By head; empty for none.
+    sinks: Vec<f32>,
 }
 
 impl Attend {
@@ -52,7 +57,26 @@ impl Attend {
             (0..lengths.iter().map(|length| length.div_ceil(PAGE) as u32).sum()).collect();
         random.shuffle(&mut free);
         let pages = lengths.iter().map(|length| free.split_off(free.len() - length.div_ceil(PAGE))).collect();
-        Self { heads, kv_heads, head_dim, keys, values, tokens, q, pages }
+        Self { heads, kv_heads, head_dim, keys, values, tokens, q, pages, window: 0, sinks: Vec::new() }
+    }
+
+    /// The same through a window; keys and values that no token sees are NaN.
+    pub(crate) fn through(mut self, window: usize) -> Self {
+        self.window = window;
+        let row = self.kv_heads * self.head_dim;
+        for (sequence, (keys, values)) in self.keys.iter_mut().zip(&mut self.values).enumerate() {
+            let positions = self.tokens.iter().filter(|token| token.0 == sequence).map(|token| token.1);
+            let unseen = positions.map(|position| first_visible(position, window)).min().unwrap_or(0);
+            keys[..unseen * row].fill(f32::NAN);
+            values[..unseen * row].fill(f32::NAN);
+        }
+        self
+    }
+
+    /// The same with sinks of about this size.
+    pub(crate) fn with_sinks(mut self, size: f32) -> Self {
+        self.sinks = Random::new(9).floats(self.heads).iter().map(|sink| sink * size).collect();
+        self
     }
 
     /// All pages with the keys and values in them, in the layout of [`kernels::kv`]; NaN where there are none.
@@ -73,18 +97,20 @@ impl Attend {
     }
 
     /// One head of one token, with the tolerance of each element.
-    fn attend(&self, q: &[f32], kv_head: usize, sequence: usize, position: usize) -> Vec<(f64, f64)> {
-        let head_dim = self.head_dim;
+    fn attend(&self, q: &[f32], head: usize, sequence: usize, position: usize) -> Vec<(f64, f64)> {
+        let (head_dim, kv_head) = (self.head_dim, head / (self.heads / self.kv_heads));
+        let first = first_visible(position, self.window);
         let at = |data: &[Vec<f32>], s: usize, d: usize| {
             data[sequence][(s * self.kv_heads + kv_head) * head_dim + d] as f64
         };
         let scale = 1.0 / (head_dim as f64).sqrt();
         let terms = |s: usize| (0..head_dim).map(move |d| q[d] as f64 * scale * at(&self.keys, s, d));
-        let scores: Vec<f64> = (0..=position).map(|s| terms(s).sum()).collect();
-        let magnitude = (0..=position).map(|s| terms(s).map(f64::abs).sum()).fold(0.0, f64::max);
-        let top = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let scores: Vec<f64> = (first..=position).map(|s| terms(s).sum()).collect();
+        let magnitude = (first..=position).map(|s| terms(s).map(f64::abs).sum()).fold(0.0, f64::max);
+        let sink = self.sinks.get(head).map_or(f64::NEG_INFINITY, |&sink| sink as f64);
+        let top = scores.iter().copied().fold(sink, f64::max);
         let weights: Vec<f64> = scores.iter().map(|score| (score - top).exp()).collect();
-        let total: f64 = weights.iter().sum();
+        let total: f64 = weights.iter().sum::<f64>() + (sink - top).exp();
 
         let chunks = (position / CHUNK + 1) as f64;
         let roundings = 2.0 * (head_dim + 4) as f64 * magnitude + CHUNK as f64 + 8.0 * chunks + 16.0;
@@ -92,11 +118,18 @@ impl Attend {
             weights
                 .iter()
                 .enumerate()
-                .map(|(s, weight)| weight / total * f(at(&self.values, s, d)))
+                .map(|(s, weight)| weight / total * f(at(&self.values, first + s, d)))
                 .sum::<f64>()
         };
-        (0..head_dim).map(|d| (mean(|v| v, d), mean(f64::abs, d) * roundings * 2f64.powi(-24))).collect()
+        (0..head_dim)
+            .map(|d| (mean(|v| v, d), mean(f64::abs, d) * roundings * 2f64.powi(-24) + 1e-42))
+            .collect()
     }
+}
+
+/// The first position `k` that a token at `q` sees: `q - k < window`; 0 is no window.
+pub(crate) fn first_visible(q: usize, window: usize) -> usize {
+    (0..=q).find(|k| window == 0 || q - k < window).unwrap_or(q)
 }
 
 pub(crate) fn cases(scale: Scale) -> Vec<Box<dyn Case>> {
@@ -105,6 +138,9 @@ pub(crate) fn cases(scale: Scale) -> Vec<Box<dyn Case>> {
         Attend::new(2, 3, 64, &[33, 1, 40], 2, 1.0),
         Attend::new(1, 4, 48, &[130], 3, 4.0),
         Attend::new(1, 1, 256, &[5], 5, 1.0),
+        Attend::new(2, 2, 32, &[5], 5, 1.0).with_sinks(3.0),
+        Attend::new(1, 4, 32, &[300, 131, 9], 3, 1.0).through(100).with_sinks(1.0),
+        Attend::new(1, 1, 16, &[290], 40, 1.0).through(1),
     ];
     if scale == Scale::Full {
         let mut random = Random::new(2);
@@ -118,6 +154,13 @@ pub(crate) fn cases(scale: Scale) -> Vec<Box<dyn Case>> {
         cases.push(Attend::new(3, 3, 64, &[31, 32, 33, 127, 128, 129, 255, 256, 257, 700], 1, 1.0));
         cases.push(Attend::new(1, 3, 64, &[300], 300, 1.0));
         cases.push(Attend::new(2, 4, 128, &[700, 256], 2, 1000.0));
+        // Windows that begin on, before and behind the edges of pages and chunks; sinks below and above every score.
+        for window in [1, 2, 31, 32, 33, 127, 128, 129, 160, 256, 699, 700, 5000] {
+            let case = Attend::new(2, 4, 64, &[700, 300, 40], 3, 1.0).through(window);
+            cases.push(if window % 2 == 0 { case.with_sinks(2.0) } else { case });
+        }
+        cases.push(Attend::new(2, 4, 64, &[257, 3], 2, 1.0).with_sinks(1000.0));
+        cases.push(Attend::new(2, 4, 64, &[257, 3], 2, 1000.0).with_sinks(1.0));
     }
     cases.into_iter().map(|case| Box::new(case) as _).collect()
 }
@@ -127,11 +170,20 @@ impl Case for Attend {
         let lengths: Vec<usize> =
             self.keys.iter().map(|keys| keys.len() / self.kv_heads / self.head_dim).collect();
         let Self { heads, kv_heads, head_dim, .. } = self;
-        format!("heads={heads}/{kv_heads} head_dim={head_dim} tokens={} of {lengths:?}", self.tokens.len())
+        let Self { window, sinks, .. } = self;
+        format!(
+            "heads={heads}/{kv_heads} head_dim={head_dim} tokens={} of {lengths:?} window={window} sinks={}",
+            self.tokens.len(),
+            sinks.len()
+        )
     }
 
     fn bytes(&self) -> u64 {
-        let seen: usize = self.tokens.iter().map(|(_, position)| position + 1).sum();
+        let seen: usize = self
+            .tokens
+            .iter()
+            .map(|&(_, position)| position + 1 - first_visible(position, self.window))
+            .sum();
         (8 * (seen * self.kv_heads + self.tokens.len() * self.heads) * self.head_dim) as u64
     }
 
@@ -154,22 +206,23 @@ impl Case for Attend {
             page_table: stage.input(&table),
             sequences: stage.input(&column(|token| token.0)),
             positions: stage.input(&column(|token| token.1)),
+            sinks: stage.optional((!self.sinks.is_empty()).then_some(&self.sinks[..])),
             out: stage.output(self.q.len()),
             tokens: self.tokens.len() as u32,
             heads: self.heads as u32,
             kv_heads: self.kv_heads as u32,
             head_dim: self.head_dim as u32,
             table_width: table_width as u32,
+            window: self.window as u32,
         };
         Launch::new(&F32, args)
     }
 
     fn oracle(&self) -> Vec<Expect> {
-        let ratio = self.heads / self.kv_heads;
         let queries = self.q.chunks_exact(self.head_dim).enumerate();
         vec![Expect::near(queries.flat_map(|(i, q)| {
             let (sequence, position) = self.tokens[i / self.heads];
-            self.attend(q, i % self.heads / ratio, sequence, position)
+            self.attend(q, i % self.heads, sequence, position)
         }))]
     }
 }

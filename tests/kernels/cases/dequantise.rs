@@ -1,12 +1,10 @@
-//! Quantised weights as f16: the value in f32, then rounded. Exact.
+//! Quantised weights as f16 or bf16: the value in f32, then rounded. Exact.
 
-use cuda_std::Kernel;
 use half::f16;
-use kernels::dequantise::{Dequantise, Q4_0_F16, Q4_1_F16, Q8_0_F16};
+use kernels::dequantise::{self, Dequantise};
 
-use super::float::Float;
 use super::random::Random;
-use super::stored::Stored;
+use super::stored::{Layout, Stored};
 use super::{Case, Expect, Launch, Scale, Stage};
 
 /// Some stored weights.
@@ -21,40 +19,40 @@ impl Weights {
         Self { stored, bytes: stored.random(&mut Random::new(len as u64), len) }
     }
 
-    /// Scales and minima from one end of f16 to the other, so that values become subnormal, infinite or zero.
+    /// Scales and minima from one end of their type to the other, so that values become subnormal, infinite or zero.
     fn extreme(stored: Stored, len: usize) -> Self {
         let mut weights = Self::new(stored, len);
         let mut random = Random::new(len as u64 + 1);
-        let scales = if stored == Stored::Q4_1 { 2 } else { 1 };
         for block in weights.bytes.chunks_exact_mut(stored.block().1) {
-            for scale in block.as_chunks_mut::<2>().0.iter_mut().take(scales) {
+            for &at in stored.halves() {
                 let bits = random.bits() as u16;
-                *scale = if f16::from_bits(bits).is_finite() { bits } else { 1 }.to_le_bytes();
+                let bits = if f16::from_bits(bits).is_finite() { bits } else { 1 };
+                block[at..at + 2].copy_from_slice(&bits.to_le_bytes());
+            }
+            if stored == Stored::MXFP4 {
+                block[0] = random.bits() as u8;
             }
         }
         weights
     }
 
-    fn kernel(&self) -> &'static Kernel<Dequantise> {
-        match self.stored {
-            Stored::Q8_0 => &Q8_0_F16,
-            Stored::Q4_0 => &Q4_0_F16,
-            _ => &Q4_1_F16,
-        }
-    }
-
     /// Each value rounded to f32 and then to f16.
     pub(crate) fn halves(&self) -> Vec<u16> {
-        self.stored.values(&self.bytes).iter().map(|&value| Float::F16.bits(value as f32)).collect()
+        self.stored
+            .values(&self.bytes)
+            .iter()
+            .map(|&value| self.stored.rounded().bits(value as f32))
+            .collect()
     }
 }
 
 pub(crate) fn cases(stored: Stored, scale: Scale) -> Vec<Box<dyn Case>> {
-    let mut cases: Vec<Weights> = [32, 64, 4064, 4096, 4128].map(|len| Weights::new(stored, len)).into();
-    cases.push(Weights::extreme(stored, 32 * 300));
+    let mut cases: Vec<Weights> =
+        [32, 64, 4064, 4096, 4128].map(|len| Weights::new(stored, stored.row_length(len))).into();
+    cases.push(Weights::extreme(stored, stored.block().0 * 300));
     if scale == Scale::Full {
         cases.push(Weights::new(stored, 576 * 1536));
-        cases.push(Weights::extreme(stored, 32 * 30_001));
+        cases.push(Weights::extreme(stored, stored.block().0 * 30_001));
     }
     cases.into_iter().map(|case| Box::new(case) as _).collect()
 }
@@ -78,7 +76,7 @@ impl Case for Weights {
             y: stage.in_out(&vec![u16::MAX; len]),
             len: len as u64,
         };
-        Launch::new(self.kernel(), args)
+        Launch::new(dequantise::of(self.stored).expect("quantised weights"), args)
     }
 
     fn oracle(&self) -> Vec<Expect> {

@@ -1,10 +1,9 @@
 //! Drawn weights: each word by itself, from the hash's definition. Exact.
 
-use cuda_std::Kernel;
 use half::{bf16, f16};
 use kernels::draw::{self, Draw};
 
-use super::stored::Stored;
+use super::stored::{Layout, Stored};
 use super::{Case, Expect, Launch, Scale, Stage};
 
 /// A piece of a tensor.
@@ -22,23 +21,16 @@ const SCALE: u16 = 0x21e3;
 /// The greatest minimum, -0.08 or so.
 const MINIMUM: u16 = 0xad1f;
 
+/// The least exponent of MXFP4.
+const EXPONENT: u8 = 119;
+
 impl Piece {
     /// Bytes that a lane writes.
     fn word(&self) -> usize {
         match self.stored {
-            Stored::F32 | Stored::F16 | Stored::Bf16 => 4,
-            Stored::Q8_0 | Stored::Q4_0 | Stored::Q4_1 => 2,
-        }
-    }
-
-    fn kernel(&self) -> &'static Kernel<Draw> {
-        match self.stored {
-            Stored::F32 => &draw::F32_WEIGHTS,
-            Stored::F16 => &draw::F16_WEIGHTS,
-            Stored::Bf16 => &draw::BF16_WEIGHTS,
-            Stored::Q8_0 => &draw::Q8_0_WEIGHTS,
-            Stored::Q4_0 => &draw::Q4_0_WEIGHTS,
-            Stored::Q4_1 => &draw::Q4_1_WEIGHTS,
+            Stored::F32 | Stored::F16 | Stored::BF16 => 4,
+            Stored::MXFP4 => 1,
+            _ => 2,
         }
     }
 
@@ -94,10 +86,10 @@ impl Case for Piece {
             first: self.first,
             middle: self.middle,
             reach: self.reach,
-            scale: SCALE as u32,
+            scale: if self.stored == Stored::MXFP4 { EXPONENT as u32 } else { SCALE as u32 },
             minimum: MINIMUM as u32,
         };
-        Launch::new(self.kernel(), args)
+        Launch::new(draw::of(self.stored), args)
     }
 
     fn oracle(&self) -> Vec<Expect> {
@@ -112,17 +104,19 @@ impl Case for Piece {
                 Stored::F16 => bytes.extend(
                     halves.iter().flat_map(|&h| f16::from_f32(self.value(h, 16) as f32).to_le_bytes()),
                 ),
-                Stored::Bf16 => bytes.extend(
+                Stored::BF16 => bytes.extend(
                     halves.iter().flat_map(|&h| bf16::from_f32(self.value(h, 16) as f32).to_le_bytes()),
                 ),
-                Stored::Q8_0 | Stored::Q4_0 | Stored::Q4_1 => {
-                    let (_, size) = self.stored.block();
-                    let signed = self.stored != Stored::Q4_1;
-                    let word = match i as usize % (size / 2) {
-                        0 if signed && random & 0x8000 != 0 => 0x8000 + SCALE + wobble,
-                        0 => SCALE + wobble,
-                        1 if !signed => MINIMUM + wobble,
-                        _ => halves[0] as u16,
+                Stored::MXFP4 if i % 17 == 0 => bytes.push(EXPONENT + (random & 1) as u8),
+                Stored::MXFP4 => bytes.push(random as u8),
+                _ => {
+                    let at = 2 * i as usize % self.stored.block().1;
+                    let signed = self.stored.halves().len() == 1;
+                    let word = match self.stored.halves().iter().position(|&half| half == at) {
+                        Some(0) if signed && random & 0x8000 != 0 => 0x8000 + SCALE + wobble,
+                        Some(0) => SCALE + wobble,
+                        Some(_) => MINIMUM + wobble,
+                        None => halves[0] as u16,
                     };
                     bytes.extend(word.to_le_bytes());
                 }

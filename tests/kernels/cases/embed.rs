@@ -1,10 +1,9 @@
 //! Embedding lookup: rows of the table, dequantised. Exact.
 
-use cuda_std::Kernel;
 use kernels::embed::{self, Embed, NO_FAULT};
 
 use super::random::Random;
-use super::stored::Stored;
+use super::stored::{Layout, Stored};
 use super::{Case, Expect, Launch, Scale, Stage};
 
 /// A table, and the tokens to look up.
@@ -34,17 +33,6 @@ impl Lookup {
         self
     }
 
-    fn kernel(&self) -> &'static Kernel<Embed> {
-        match self.stored {
-            Stored::F32 => &embed::F32_TABLE,
-            Stored::F16 => &embed::F16_TABLE,
-            Stored::Bf16 => &embed::BF16_TABLE,
-            Stored::Q8_0 => &embed::Q8_0_TABLE,
-            Stored::Q4_0 => &embed::Q4_0_TABLE,
-            Stored::Q4_1 => &embed::Q4_1_TABLE,
-        }
-    }
-
     /// What a row of the output holds before.
     const BEFORE: f32 = -7.25;
 }
@@ -57,7 +45,7 @@ pub(crate) fn cases(stored: Stored, scale: Scale) -> Vec<Box<dyn Case>> {
         cases.push(Lookup::new(stored, stored.row_length(40), 50, 5).with_id(3, id));
     }
     if scale == Scale::Full {
-        cases.push(Lookup::new(stored, 96, 151_936, 700));
+        cases.push(Lookup::new(stored, stored.row_length(96), 151_936, 700));
     }
     cases.into_iter().map(|case| Box::new(case) as _).collect()
 }
@@ -81,7 +69,7 @@ impl Case for Lookup {
             vocab: self.vocab as u32,
             tokens: self.ids.len() as u32,
         };
-        Launch::new(self.kernel(), args)
+        Launch::new(embed::of(self.stored), args)
     }
 
     fn oracle(&self) -> Vec<Expect> {

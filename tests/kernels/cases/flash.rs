@@ -7,6 +7,7 @@ use cuda_std::Kernel;
 use kernels::flash::{self, CHUNK, tile_tokens};
 use kernels::kv::PAGE;
 
+use super::attention::first_visible;
 use super::float::Float;
 use super::random::Random;
 use super::{Case, Expect, Launch, Scale, Stage};
@@ -62,6 +63,10 @@ pub(crate) struct Flash {
     pub(crate) q: Vec<u16>,
     /// By sequence: its pages.
     pages: Vec<Vec<u32>>,
+    /// Positions that a token sees; 0 for all.
+    pub(crate) window: usize,
+    /// By query head; empty for none.
+    pub(crate) sinks: Vec<f32>,
 }
 
 impl Flash {
@@ -86,8 +91,27 @@ impl Flash {
         random.shuffle(&mut free);
         let pages = runs.iter().map(|run| free.split_off(free.len() - needed(run))).collect();
         let (path, runs) = (Path::Whole, runs.to_vec());
-        Self { float, path, heads, runs, keys, values, tokens, tiles: Vec::new(), q, pages }
+        let (tiles, sinks) = (Vec::new(), Vec::new());
+        Self { float, path, heads, runs, keys, values, tokens, tiles, q, pages, window: 0, sinks }
             .cut(|_, most| most)
+    }
+
+    /// The same through a window; keys and values that no token sees are NaN.
+    pub(crate) fn within(mut self, window: usize) -> Self {
+        self.window = window;
+        let row = self.heads.kv_heads * self.heads.head_dim;
+        for (run, (keys, values)) in self.runs.iter().zip(self.keys.iter_mut().zip(&mut self.values)) {
+            let unseen = first_visible(run.first, window);
+            keys[..unseen * row].fill(0xffff);
+            values[..unseen * row].fill(0xffff);
+        }
+        self
+    }
+
+    /// The same with sinks of about this size.
+    pub(crate) fn with_sinks(mut self, size: f32) -> Self {
+        self.sinks = Random::new(9).floats(self.query_heads()).iter().map(|sink| sink * size).collect();
+        self
     }
 
     /// The same tokens in other tiles: `count` is asked how many tokens the next one has, given a random stream and the
@@ -179,6 +203,10 @@ pub(crate) fn edges(float: Float) -> Vec<Flash> {
         flash(1, 32, 32, &[run(20, 18, 2)]),
         flash(1, 1, 128, &[run(5, 0, 5)]),
         flash(1, 1, 16, &[run(290, 250, 10)]),
+        flash(2, 3, 16, &[run(3, 0, 3)]).with_sinks(3.0),
+        flash(1, 4, 32, &[run(300, 252, 10), run(40, 39, 1)]).within(100).with_sinks(1.0),
+        flash(1, 1, 16, &[run(290, 250, 10)]).within(1),
+        flash(1, 2, 16, &[run(290, 250, 16)]).within(128),
     ]
 }
 
@@ -201,6 +229,14 @@ pub(crate) fn cases(float: Float, path: Path, scale: Scale) -> Vec<Box<dyn Case>
         // A whole prompt; one token with all the weight.
         cases.push(Flash::new(float, heads(1, 3, 64), &[Run::last(300, 300)], 1.0));
         cases.push(Flash::new(float, heads(2, 4, 128), &[Run::last(700, 2), Run::last(256, 3)], 1000.0));
+        // Windows that begin on, before and behind the edges of steps, pages and chunks.
+        for window in [1, 2, 15, 16, 17, 31, 32, 33, 127, 128, 129, 160, 256, 699, 700, 5000] {
+            let runs = [Run::last(700, 20), Run::last(300, 3), Run::last(40, 40)];
+            let case = Flash::new(float, heads(1, 4, 64), &runs, 1.0).within(window);
+            cases.push(if window % 2 == 0 { case.with_sinks(2.0) } else { case });
+        }
+        cases.push(Flash::new(float, heads(2, 4, 64), &[Run::last(257, 2)], 1.0).with_sinks(1000.0));
+        cases.push(Flash::new(float, heads(2, 4, 64), &[Run::last(257, 2)], 1000.0).with_sinks(1.0));
         let ragged: Vec<Flash> = cases.iter().map(|case| case.clone().cut(ragged)).collect();
         cases.extend(ragged);
     }
@@ -218,14 +254,19 @@ impl Case for Flash {
         let lengths: Vec<usize> = self.runs.iter().map(|run| run.length).collect();
         let (tokens, tiles) = (self.tokens.len(), self.tiles.len());
         format!(
-            "heads={group}x{kv_heads} head_dim={head_dim} {tokens} tokens in {tiles} tiles of {lengths:?}"
+            "heads={group}x{kv_heads} head_dim={head_dim} {tokens} tokens in {tiles} tiles of {lengths:?} \
+             window={} sinks={}",
+            self.window,
+            self.sinks.len()
         )
     }
 
     fn bytes(&self) -> u64 {
         let Heads { kv_heads, head_dim, .. } = self.heads;
-        let last = |[first, count]: &[usize; 2]| self.tokens[first + count - 1];
-        let seen: usize = self.tiles.iter().map(|tile| last(tile).1 + 1).sum();
+        let seen = |[first, count]: &[usize; 2]| {
+            self.tokens[first + count - 1].1 + 1 - first_visible(self.tokens[*first].1, self.window)
+        };
+        let seen: usize = self.tiles.iter().map(seen).sum();
         // What a tile sees, the queries, and the sums.
         let left = if self.path == Path::Whole { 1 } else { self.chunks() - 1 };
         (4 * seen * kv_heads * head_dim + (2 + 4 * left) * self.q.len()) as u64
@@ -251,6 +292,7 @@ impl Case for Flash {
             page_table: stage.input(&table),
             sequences: stage.input(&column(|token| token.0)),
             positions: stage.input(&column(|token| token.1)),
+            sinks: stage.optional((!self.sinks.is_empty()).then_some(&self.sinks[..])),
             tiles: stage.input(&self.tiles.iter().flatten().map(|&n| n as u32).collect::<Vec<u32>>()),
             out: stage.nothing(),
             partial: stage.nothing(),
@@ -261,6 +303,7 @@ impl Case for Flash {
             head_dim: self.heads.head_dim as u32,
             table_width: table_width as u32,
             chunks: chunks as u32,
+            window: self.window as u32,
         };
         match self.path {
             Path::Whole => args.out = stage.output(self.q.len()),

@@ -3,11 +3,10 @@
 //! Tolerance: a chain of `j` roundings is off by at most `j 2^-24` of the sum of magnitudes; here `k / 16` fused
 //! multiply-adds, four additions, and one rounding of the weight.
 
-use cuda_std::Kernel;
 use kernels::matvec::{self, MatVec};
 
 use super::random::Random;
-use super::stored::Stored;
+use super::stored::{Layout, Stored};
 use super::{Case, Expect, Launch, Scale, Stage};
 
 /// Weights and rows.
@@ -30,23 +29,6 @@ impl Product {
         let x = (0..m * k).map(|_| random.wide(2)).collect();
         Self { stored, together, n, k, m, w, x }
     }
-
-    fn kernel(&self) -> &'static Kernel<MatVec> {
-        match (self.stored, self.together) {
-            (Stored::F32, 1) => &matvec::F32_1,
-            (Stored::F32, _) => &matvec::F32_8,
-            (Stored::F16, 1) => &matvec::F16_1,
-            (Stored::F16, _) => &matvec::F16_8,
-            (Stored::Bf16, 1) => &matvec::BF16_1,
-            (Stored::Bf16, _) => &matvec::BF16_8,
-            (Stored::Q8_0, 1) => &matvec::Q8_0_1,
-            (Stored::Q8_0, _) => &matvec::Q8_0_8,
-            (Stored::Q4_0, 1) => &matvec::Q4_0_1,
-            (Stored::Q4_0, _) => &matvec::Q4_0_8,
-            (Stored::Q4_1, 1) => &matvec::Q4_1_1,
-            (Stored::Q4_1, _) => &matvec::Q4_1_8,
-        }
-    }
 }
 
 pub(crate) fn cases(stored: Stored, scale: Scale) -> Vec<Box<dyn Case>> {
@@ -57,7 +39,9 @@ pub(crate) fn cases(stored: Stored, scale: Scale) -> Vec<Box<dyn Case>> {
         shapes.extend((0..2).map(|_| (1 + random.below(n), 1 + random.below(k), m)));
     }
     if scale == Scale::Full {
-        shapes.extend([(576, 1536, 9), (1, 4096, 3), (151_936, 32, 2)]);
+        // As many rows as a vocabulary has, or as many weights as that.
+        let rows = 151_936 * 32 / stored.row_length(32);
+        shapes.extend([(576, 1536, 9), (1, 4096, 3), (rows, 32, 2)]);
     }
     let mut cases: Vec<Box<dyn Case>> = Vec::new();
     for (n, k, m) in shapes {
@@ -86,7 +70,7 @@ impl Case for Product {
             n: self.n as u32,
             m: self.m as u32,
         };
-        Launch::new(self.kernel(), args)
+        Launch::new(matvec::of(self.stored, self.together), args)
     }
 
     fn oracle(&self) -> Vec<Expect> {

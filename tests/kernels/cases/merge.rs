@@ -1,10 +1,14 @@
-//! The merge of attention's chunks: `sum of e^(top_c - top) partial_c / sum of e^(top_c - top) total_c`.
+//! The merge of attention's chunks: `sum of e^(top_c - top) partial_c / sum of e^(top_c - top) total_c`, over the chunks of a
+//! token's window; a sink is one more of them, with a total of 1 and no sum.
 //!
 //! Tolerance, with `u = 2^-24`: an exponential is off by `4 u` and what its argument's rounding makes of it; a sum takes
 //! that, a product and a fused multiply-add for each chunk.
 
+use std::ops::Range;
+
 use kernels::flash::{CHUNK, MERGE, Partials};
 
+use super::attention::first_visible;
 use super::random::Random;
 use super::{Case, Expect, Launch, Stage};
 
@@ -16,25 +20,35 @@ pub(crate) struct Merge {
     pub(crate) positions: Vec<u32>,
     pub(crate) partial: Vec<f32>,
     pub(crate) tops: Vec<f32>,
+    /// Positions that a token sees; 0 for all.
+    pub(crate) window: usize,
+    /// By head; empty for none.
+    pub(crate) sinks: Vec<f32>,
 }
 
 impl Merge {
-    /// Random ones; NaN in the chunks past a token's own.
-    pub(crate) fn new(heads: usize, head_dim: usize, positions: &[u32], spread: f32) -> Self {
+    /// Random ones; NaN in the chunks past a token's own and before its window's.
+    pub(crate) fn new(heads: usize, head_dim: usize, positions: &[u32], spread: f32, window: usize) -> Self {
         let mut random = Random::new((heads * head_dim) as u64);
         let reached = |position: u32| position as usize / CHUNK + 1;
         let chunks = positions.iter().map(|&position| reached(position)).max().unwrap_or(0) + 1;
         let (mut partial, mut tops) = (Vec::new(), Vec::new());
         for &position in positions {
             for chunk in 0..heads * chunks {
-                let seen = chunk % chunks < reached(position);
+                let seen = chunks_seen(position, window).contains(&(chunk % chunks));
                 let number = |value: f32| if seen { value } else { f32::NAN };
                 tops.extend([number(spread * random.float()), number(1.0 + 50.0 * random.float().abs())]);
                 partial.extend((0..head_dim).map(|_| number(random.wide(3))));
             }
         }
-        Self { heads, head_dim, chunks, positions: positions.to_vec(), partial, tops }
+        let positions = positions.to_vec();
+        Self { heads, head_dim, chunks, positions, partial, tops, window, sinks: Vec::new() }
     }
+}
+
+/// The chunks of which a token sees something.
+fn chunks_seen(position: u32, window: usize) -> Range<usize> {
+    first_visible(position as usize, window) / CHUNK..position as usize / CHUNK + 1
 }
 
 pub(crate) fn cases() -> Vec<Box<dyn Case>> {
@@ -42,7 +56,12 @@ pub(crate) fn cases() -> Vec<Box<dyn Case>> {
         [&[0], &[127, 128, 129], &[300, 5, 255, 256], &[4095], &[700; 8], &[1000, 0]];
     let shapes = [(1, 16), (3, 64), (4, 80), (2, 128), (9, 32), (1, 256)];
     let cases = shapes.into_iter().zip(positions).flat_map(|((heads, head_dim), positions)| {
-        [1.0, 60.0].map(|spread| Box::new(Merge::new(heads, head_dim, positions, spread)) as _)
+        [1.0, 60.0].into_iter().flat_map(move |spread| {
+            let plain = Merge::new(heads, head_dim, positions, spread, 0);
+            let sinks = Random::new(5).floats(heads).iter().map(|sink| sink * spread).collect();
+            let windowed = Merge { sinks, ..Merge::new(heads, head_dim, positions, spread, 200) };
+            [plain, windowed].map(|case| Box::new(case) as _)
+        })
     });
     cases.collect()
 }
@@ -50,11 +69,16 @@ pub(crate) fn cases() -> Vec<Box<dyn Case>> {
 impl Case for Merge {
     fn label(&self) -> String {
         let Self { heads, head_dim, positions, .. } = self;
-        format!("heads={heads} head_dim={head_dim} positions={positions:?}")
+        let Self { window, sinks, .. } = self;
+        format!(
+            "heads={heads} head_dim={head_dim} positions={positions:?} window={window} sinks={}",
+            sinks.len()
+        )
     }
 
     fn bytes(&self) -> u64 {
-        let chunks: usize = self.positions.iter().map(|&position| position as usize / CHUNK + 1).sum();
+        let chunks: usize =
+            self.positions.iter().map(|&position| chunks_seen(position, self.window).len()).sum();
         (4 * self.heads * ((self.head_dim + 2) * chunks + self.head_dim * self.positions.len())) as u64
     }
 
@@ -63,11 +87,13 @@ impl Case for Merge {
             partial: stage.input(&self.partial),
             partial_tops: stage.input(&self.tops),
             positions: stage.input(&self.positions),
+            sinks: stage.optional((!self.sinks.is_empty()).then_some(&self.sinks[..])),
             out: stage.output(self.positions.len() * self.heads * self.head_dim),
             tokens: self.positions.len() as u32,
             heads: self.heads as u32,
             head_dim: self.head_dim as u32,
             chunks: self.chunks as u32,
+            window: self.window as u32,
         };
         Launch::new(&MERGE, args)
     }
@@ -76,21 +102,24 @@ impl Case for Merge {
         let unit = 2f64.powi(-24);
         let mut out = Vec::new();
         for row in 0..self.positions.len() * self.heads {
-            let seen = self.positions[row / self.heads] as usize / CHUNK + 1;
-            let all = row * self.chunks..row * self.chunks + seen;
+            let Range { start, end } = chunks_seen(self.positions[row / self.heads], self.window);
+            let (seen, all) = (end - start + 1, row * self.chunks + start..row * self.chunks + end);
+            let sink = self.sinks.get(row % self.heads).map_or(f64::NEG_INFINITY, |&sink| sink as f64);
             let top_of = |chunk: usize| self.tops[2 * chunk] as f64;
-            let top = all.clone().map(top_of).fold(f64::NEG_INFINITY, f64::max);
+            let top = all.clone().map(top_of).fold(sink, f64::max);
             let counts = |chunk: usize| (top_of(chunk) - top).exp();
             // Every exponential on a chunk's way is off by as much at most.
-            let off =
-                |chunk: usize| seen as f64 * 8.0 * unit + 2.0 * unit * (top_of(chunk).abs() + top.abs());
-            let total: f64 = all.clone().map(|chunk| counts(chunk) * self.tops[2 * chunk + 1] as f64).sum();
-            let total_off: f64 =
-                all.clone().map(|chunk| counts(chunk) * self.tops[2 * chunk + 1] as f64 * off(chunk)).sum();
+            let off = |top_c: f64| seen as f64 * 8.0 * unit + 2.0 * unit * (top_c.abs() + top.abs());
+            let total_of = |chunk: usize| counts(chunk) * self.tops[2 * chunk + 1] as f64;
+            let of_sink = (sink - top).exp();
+            let total: f64 = all.clone().map(total_of).sum::<f64>() + of_sink;
+            let total_off: f64 = all.clone().map(|chunk| total_of(chunk) * off(top_of(chunk))).sum::<f64>()
+                + if of_sink > 0.0 { of_sink * off(sink) } else { 0.0 };
             for d in 0..self.head_dim {
                 let term = |chunk: usize| counts(chunk) * self.partial[chunk * self.head_dim + d] as f64;
                 let sum: f64 = all.clone().map(term).sum();
-                let sum_off: f64 = all.clone().map(|chunk| term(chunk).abs() * off(chunk) + 1e-42).sum();
+                let sum_off: f64 =
+                    all.clone().map(|chunk| term(chunk).abs() * off(top_of(chunk)) + 1e-42).sum();
                 let want = sum / total;
                 out.push((want, (sum_off + want.abs() * total_off) / total * 1.01 + want.abs() * 2.0 * unit));
             }

@@ -9,6 +9,8 @@ pub(crate) mod embed;
 pub(crate) mod expect;
 pub(crate) mod flash;
 pub(crate) mod float;
+pub(crate) mod gelu;
+pub(crate) mod layer_norm;
 pub(crate) mod logits;
 pub(crate) mod logprobs;
 pub(crate) mod matmul;

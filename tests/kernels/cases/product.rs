@@ -53,6 +53,11 @@ impl Sums {
         self
     }
 
+    /// Whether its values are bare sums.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.factors.is_none() && self.bias.is_none()
+    }
+
     /// One row by itself.
     pub(crate) fn row(&self, row: usize) -> Self {
         Self {

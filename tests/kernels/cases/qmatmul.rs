@@ -1,15 +1,13 @@
-//! Quantised matrix x few rows on the tensor core: the oracles of [`super::matmul`] over the weights as f16.
+//! Quantised matrix x few rows on the tensor core: the oracles of [`super::matmul`] over the rounded weights.
 
-use cuda_std::Kernel;
-use kernels::qmatmul::{Q4_0_F16, Q4_1_F16, Q8_0_F16, QMatMul};
+use kernels::qmatmul::{self, QMatMul};
 
 use super::dequantise::Weights;
-use super::float::Float;
 use super::random::Random;
-use super::stored::Stored;
+use super::stored::{Layout, Stored};
 use super::{Case, Expect, Launch, Scale, Stage, matmul};
 
-/// Stored weights and rows of f16.
+/// Stored weights, and rows of the type that these are rounded to.
 pub(crate) struct Product {
     pub(crate) stored: Stored,
     pub(crate) n: usize,
@@ -24,7 +22,7 @@ impl Product {
     pub(crate) fn new(stored: Stored, n: usize, k: usize, m: usize, spread: i32) -> Self {
         let mut random = Random::new((n * k + m) as u64 + spread as u64);
         let w = stored.random(&mut random, n * k);
-        let mut x: Vec<u16> = (0..m * k).map(|_| Float::F16.bits(random.wide(spread))).collect();
+        let mut x: Vec<u16> = (0..m * k).map(|_| stored.rounded().bits(random.wide(spread))).collect();
         if m > 1 {
             x[(m - 1) * k..].fill(0);
         }
@@ -41,18 +39,10 @@ impl Product {
         Weights { stored: self.stored, bytes: self.w.clone() }
     }
 
-    /// The product with these weights in f16.
+    /// The product with these weights, rounded.
     pub(crate) fn with_halves(&self, w: Vec<u16>) -> matmul::Product {
         let Self { n, k, m, .. } = *self;
-        matmul::Product { input: Float::F16, n, k, m, w, x: self.x.clone() }
-    }
-
-    fn kernel(&self) -> &'static Kernel<QMatMul> {
-        match self.stored {
-            Stored::Q8_0 => &Q8_0_F16,
-            Stored::Q4_0 => &Q4_0_F16,
-            _ => &Q4_1_F16,
-        }
+        matmul::Product { input: self.stored.rounded(), n, k, m, w, x: self.x.clone() }
     }
 }
 
@@ -65,7 +55,10 @@ pub(crate) fn cases(stored: Stored, scale: Scale) -> Vec<Box<dyn Case>> {
         }
         shapes.extend([(33, 1536, 17, 1), (16, 1536, 3, 12), (200, 576, 1, 4), (47, 64, 24, 2)]);
     }
-    shapes.into_iter().map(|(n, k, m, spread)| Box::new(Product::new(stored, n, k, m, spread)) as _).collect()
+    shapes
+        .into_iter()
+        .map(|(n, k, m, spread)| Box::new(Product::new(stored, n, stored.row_length(k), m, spread)) as _)
+        .collect()
 }
 
 impl Case for Product {
@@ -86,7 +79,7 @@ impl Case for Product {
             n: self.n as u32,
             m: self.m as u32,
         };
-        Launch::new(self.kernel(), args)
+        Launch::new(qmatmul::of(self.stored).expect("quantised weights"), args)
     }
 
     fn oracle(&self) -> Vec<Expect> {

@@ -1,12 +1,13 @@
 //! Rotary position embedding: pairs of queries and keys turn, the rest of a head stays, and keys and values go to their
-//! pages; nothing else there changes.
+//! pages; nothing else there changes. Some models norm the heads of queries and keys before.
 //!
 //! Tolerance: a product and a fused multiply-add round once each, by at most `2^-24` of the two terms; then half a unit
-//! of the cache's type. What does not turn is exact.
+//! of the cache's type. What does not turn is exact. A norm's squares are positive, so their sum is off by its chain's
+//! length `head_dim / 32 + 5` in units of `2^-24`, the root by half of that; and six roundings more.
 
-use cuda_std::Value;
+use cuda_std::{Kernel, Value};
 use kernels::kv::PAGE;
-use kernels::rope::{self, Rope};
+use kernels::rope::{self, Rope, RopeNormed};
 
 use super::float::Float;
 use super::product::Sums;
@@ -41,7 +42,12 @@ pub(crate) struct Turn {
     positions: Vec<u32>,
     slots: Vec<u32>,
     pages: usize,
+    /// Weights of the norms of Q's and K's heads.
+    norms: Option<[Vec<f32>; 2]>,
 }
+
+/// Added to the mean of squares in a norm.
+const EPSILON: f32 = 1e-6;
 
 /// Positions in the table.
 const CONTEXT: usize = 700;
@@ -67,7 +73,17 @@ impl Turn {
         slots.truncate(tokens);
         let mut product = |heads: usize| Sums::variant(&mut random, tokens, heads * head_dim, variant);
         let (q, k, v) = (product(heads), product(kv_heads), product(kv_heads));
-        Self { pairing, cache, shape, q, k, v, table, positions, slots, pages }
+        Self { pairing, cache, shape, q, k, v, table, positions, slots, pages, norms: None }
+    }
+
+    /// Norms the heads before they turn. The second token's are zeros.
+    pub(crate) fn normed(mut self) -> Self {
+        let mut random = Random::new(self.shape.head_dim as u64);
+        self.norms = Some([(); 2].map(|()| random.floats(self.shape.head_dim)));
+        if self.positions.len() > 1 && self.q.is_plain() {
+            self.q = self.q.with_row(1, &vec![0.0; self.shape.heads * self.shape.head_dim]);
+        }
+        self
     }
 
     fn args<S: Value>(&self, stage: &mut Stage, before: S) -> Rope<S> {
@@ -92,12 +108,35 @@ impl Turn {
         }
     }
 
+    /// A token's heads before they turn, each element with its tolerance.
+    fn heads(&self, x: &Sums, norm: Option<&[f32]>, token: usize) -> Vec<(f64, f64)> {
+        let head_dim = self.shape.head_dim;
+        let elements: Vec<f64> = (0..x.n).map(|i| x.value(token, i) as f64).collect();
+        let Some(w) = norm else { return elements.into_iter().map(|element| (element, 0.0)).collect() };
+        let off = ((head_dim / 32 + 5) as f64 / 2.0 + 6.0) * 2f64.powi(-24);
+        let normed = |head: &[f64]| {
+            let mean = head.iter().map(|x| x * x).sum::<f64>() / head_dim as f64;
+            let scale = 1.0 / (mean + EPSILON as f64).sqrt();
+            let values = head.iter().zip(w).map(|(x, &w)| x * scale * w as f64);
+            values.map(|value| (value, value.abs() * off)).collect::<Vec<_>>()
+        };
+        elements.chunks_exact(head_dim).flat_map(normed).collect()
+    }
+
     /// A token's heads, turned, each element with its tolerance.
-    fn turned(&self, x: &Sums, token: usize) -> Vec<(f64, f64)> {
+    fn turned(&self, x: &Sums, norm: Option<&[f32]>, token: usize) -> Vec<(f64, f64)> {
         let Heads { head_dim, rotated, .. } = self.shape;
         let half = rotated / 2;
-        let mut out: Vec<(f64, f64)> =
-            (0..x.n).map(|i| (self.cache.round(x.value(token, i)) as f64, 0.0)).collect();
+        let before = self.heads(x, norm, token);
+        let stored = |value: f64, off: f64| match self.cache {
+            Float::F32 => off,
+            cache => off + cache.half_unit(value.abs() + off),
+        };
+        let rest = |&(value, off): &(f64, f64)| match norm {
+            None => (self.cache.round(value as f32) as f64, 0.0),
+            Some(_) => (value, stored(value, off)),
+        };
+        let mut out: Vec<(f64, f64)> = before.iter().map(rest).collect();
         for (head, out) in out.chunks_exact_mut(head_dim).enumerate() {
             for i in 0..half {
                 let (first, second) = match self.pairing {
@@ -106,26 +145,50 @@ impl Turn {
                 };
                 let at = (self.positions[token] as usize * half + i) * 2;
                 let (cos, sin) = (self.table[at] as f64, self.table[at + 1] as f64);
-                let element = |d: usize| x.value(token, head * head_dim + d) as f64;
-                let (x, y) = (element(first), element(second));
-                let near = |a: f64, b: f64| {
-                    let off = 2.0 * 2f64.powi(-24) * (a.abs() + b.abs());
-                    let stored = match self.cache {
-                        Float::F32 => 0.0,
-                        cache => cache.half_unit((a + b).abs() + off),
-                    };
-                    (a + b, off + stored)
+                let [(x, x_off), (y, y_off)] = [first, second].map(|d| before[head * head_dim + d]);
+                let near = |a: f64, b: f64, off: f64| {
+                    let off = off + 2.0 * 2f64.powi(-24) * (a.abs() + b.abs());
+                    (a + b, stored((a + b).abs(), off))
                 };
-                out[first] = near(x * cos, -y * sin);
-                out[second] = near(x * sin, y * cos);
+                out[first] = near(x * cos, -y * sin, x_off * cos.abs() + y_off * sin.abs());
+                out[second] = near(x * sin, y * cos, x_off * sin.abs() + y_off * cos.abs());
             }
         }
         out
     }
+
+    fn launch<S: Value>(&self, stage: &mut Stage, before: S, kernels: &Kernels<S>) -> Launch {
+        let args = self.args(stage, before);
+        match (&self.norms, self.pairing) {
+            (Some([q, k]), _) => {
+                let (q_norm, k_norm) = (stage.input(q), stage.input(k));
+                Launch::new(kernels.normed, RopeNormed { rope: args, q_norm, k_norm, epsilon: EPSILON })
+            }
+            (None, Pairing::Interleaved) => Launch::new(kernels.interleaved, args),
+            (None, Pairing::SplitHalf) => Launch::new(kernels.split_half, args),
+        }
+    }
+}
+
+/// The kernels for one type of the cache.
+struct Kernels<S: 'static> {
+    interleaved: &'static Kernel<Rope<S>>,
+    split_half: &'static Kernel<Rope<S>>,
+    normed: &'static Kernel<RopeNormed<S>>,
+}
+
+/// Every shape, with norms of the heads.
+pub(crate) fn normed_cases(cache: Float) -> Vec<Box<dyn Case>> {
+    turns(Pairing::SplitHalf, cache).map(|turn| Box::new(turn.normed()) as _).collect()
+}
+
+/// Every shape.
+pub(crate) fn cases(pairing: Pairing, cache: Float) -> Vec<Box<dyn Case>> {
+    turns(pairing, cache).map(|turn| Box::new(turn) as _).collect()
 }
 
 /// Every shape, with every cache type's own combination of a product's parts.
-pub(crate) fn cases(pairing: Pairing, cache: Float) -> Vec<Box<dyn Case>> {
+fn turns(pairing: Pairing, cache: Float) -> impl Iterator<Item = Turn> {
     let shapes = [
         (1, 1, 1, 2, 2),
         (3, 9, 3, 64, 64),
@@ -140,11 +203,10 @@ pub(crate) fn cases(pairing: Pairing, cache: Float) -> Vec<Box<dyn Case>> {
         (3, 4, 2, 64, 64),
         (3, 4, 2, 64, 62),
     ];
-    let cases = shapes.into_iter().enumerate().map(|(variant, shape)| {
+    shapes.into_iter().enumerate().map(move |(variant, shape)| {
         let (tokens, heads, kv_heads, head_dim, rotated) = shape;
         Turn::new(pairing, cache, tokens, Heads { heads, kv_heads, head_dim, rotated }, variant)
-    });
-    cases.map(|case| Box::new(case) as _).collect()
+    })
 }
 
 impl Case for Turn {
@@ -152,7 +214,8 @@ impl Case for Turn {
         let Heads { heads, kv_heads, head_dim, rotated } = self.shape;
         let tokens = self.positions.len();
         format!(
-            "tokens={tokens} heads={heads}/{kv_heads} head_dim={head_dim} rotated={rotated} {}",
+            "tokens={tokens} heads={heads}/{kv_heads} head_dim={head_dim} rotated={rotated} norms={} {}",
+            self.norms.is_some(),
             self.q.label()
         )
     }
@@ -164,26 +227,38 @@ impl Case for Turn {
     }
 
     fn stage(&self, stage: &mut Stage) -> Launch {
-        use Pairing::{Interleaved, SplitHalf};
-        let halves = |stage: &mut Stage| self.args(stage, self.cache.bits(BEFORE));
-        match (self.pairing, self.cache) {
-            (Interleaved, Float::F32) => Launch::new(&rope::INTERLEAVED_F32, self.args(stage, BEFORE)),
-            (SplitHalf, Float::F32) => Launch::new(&rope::SPLIT_HALF_F32, self.args(stage, BEFORE)),
-            (Interleaved, Float::F16) => Launch::new(&rope::INTERLEAVED_F16, halves(stage)),
-            (SplitHalf, Float::F16) => Launch::new(&rope::SPLIT_HALF_F16, halves(stage)),
-            (Interleaved, Float::Bf16) => Launch::new(&rope::INTERLEAVED_BF16, halves(stage)),
-            (SplitHalf, Float::Bf16) => Launch::new(&rope::SPLIT_HALF_BF16, halves(stage)),
+        let half = self.cache.bits(BEFORE);
+        match self.cache {
+            Float::F32 => {
+                let (interleaved, split_half) = (&rope::INTERLEAVED_F32, &rope::SPLIT_HALF_F32);
+                let kernels = Kernels { interleaved, split_half, normed: &rope::NORMED_SPLIT_HALF_F32 };
+                self.launch(stage, BEFORE, &kernels)
+            }
+            Float::F16 => {
+                let (interleaved, split_half) = (&rope::INTERLEAVED_F16, &rope::SPLIT_HALF_F16);
+                let kernels = Kernels { interleaved, split_half, normed: &rope::NORMED_SPLIT_HALF_F16 };
+                self.launch(stage, half, &kernels)
+            }
+            Float::Bf16 => {
+                let (interleaved, split_half) = (&rope::INTERLEAVED_BF16, &rope::SPLIT_HALF_BF16);
+                let kernels = Kernels { interleaved, split_half, normed: &rope::NORMED_SPLIT_HALF_BF16 };
+                self.launch(stage, half, &kernels)
+            }
         }
     }
 
     fn oracle(&self) -> Vec<Expect> {
         let Heads { kv_heads, head_dim, .. } = self.shape;
         let tokens = self.positions.len();
+        let (q_norm, k_norm) = match &self.norms {
+            Some([q, k]) => (Some(q.as_slice()), Some(k.as_slice())),
+            None => (None, None),
+        };
         let mut keys = vec![(BEFORE as f64, 0.0); self.pages * kv_heads * head_dim * PAGE];
         let mut values = keys.clone();
         for (token, &slot) in self.slots.iter().enumerate() {
             let (page, place) = (slot as usize / PAGE, slot as usize % PAGE);
-            for (i, key) in self.turned(&self.k, token).into_iter().enumerate() {
+            for (i, key) in self.turned(&self.k, k_norm, token).into_iter().enumerate() {
                 let (head, d) = (page * kv_heads + i / head_dim, i % head_dim);
                 // A token's elements side by side, or an element of the page's tokens.
                 let together = (head * PAGE + place) * head_dim + d;
@@ -194,7 +269,7 @@ impl Case for Turn {
                     (self.cache.round(self.v.value(token, i)) as f64, 0.0);
             }
         }
-        let queries = (0..tokens).flat_map(|token| self.turned(&self.q, token));
+        let queries = (0..tokens).flat_map(|token| self.turned(&self.q, q_norm, token));
         vec![
             Expect::near_as(self.cache, queries),
             Expect::near_as(self.cache, keys),

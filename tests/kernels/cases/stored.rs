@@ -1,54 +1,79 @@
-//! Stored weights: random ones, and what they stand for.
+//! Stored weights: random ones, and what they stand for, by the formats' descriptions.
 
 use half::{bf16, f16};
 
+use super::float::Float;
 use super::random::Random;
 
-/// How weights are stored.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stored {
-    F32,
-    F16,
-    Bf16,
-    Q8_0,
-    Q4_0,
-    Q4_1,
-}
+pub(crate) use kernels::format::Stored;
 
-impl Stored {
-    pub(crate) const ALL: [Stored; 6] =
-        [Stored::F32, Stored::F16, Stored::Bf16, Stored::Q8_0, Stored::Q4_0, Stored::Q4_1];
-
+/// What the tests know of a stored type by themselves.
+pub(crate) trait Layout: Copy {
     /// As kernels' names have it.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Stored::F32 => "f32",
-            Stored::F16 => "f16",
-            Stored::Bf16 => "bf16",
-            Stored::Q8_0 => "q8_0",
-            Stored::Q4_0 => "q4_0",
-            Stored::Q4_1 => "q4_1",
-        }
-    }
+    fn lower(self) -> String;
 
     /// Values and bytes of the smallest piece that is stored.
-    pub(crate) fn block(self) -> (usize, usize) {
+    fn block(self) -> (usize, usize);
+
+    /// Where in a block there are f16s: its scale, then its minimum.
+    fn halves(self) -> &'static [usize];
+
+    /// The type that `tc` rounds quantised weights to, and the rows they multiply.
+    fn rounded(self) -> Float;
+
+    /// `n` random values as they are stored, all of them finite and some of them zero.
+    fn random(self, random: &mut Random, n: usize) -> Vec<u8>;
+
+    /// The values that stored bytes stand for: exact but for one rounding to f32 that is still to be done.
+    fn values(self, bytes: &[u8]) -> Vec<f64>;
+
+    /// `k` if rows may be so long, else the next length that they may have.
+    fn row_length(self, k: usize) -> usize {
+        k.next_multiple_of(self.block().0)
+    }
+}
+
+impl Layout for Stored {
+    fn lower(self) -> String {
+        self.name().to_lowercase()
+    }
+
+    fn block(self) -> (usize, usize) {
         match self {
             Stored::F32 => (1, 4),
-            Stored::F16 | Stored::Bf16 => (1, 2),
+            Stored::F16 | Stored::BF16 => (1, 2),
             Stored::Q8_0 => (32, 34),
             Stored::Q4_0 => (32, 18),
             Stored::Q4_1 => (32, 20),
+            Stored::Q5_0 => (32, 22),
+            Stored::Q5_1 => (32, 24),
+            Stored::Q2_K => (256, 84),
+            Stored::Q3_K => (256, 110),
+            Stored::Q4_K => (256, 144),
+            Stored::Q5_K => (256, 176),
+            Stored::Q6_K => (256, 210),
+            Stored::IQ4_NL => (32, 18),
+            Stored::IQ4_XS => (256, 136),
+            Stored::MXFP4 => (32, 17),
         }
     }
 
-    /// `k` if rows may be so long, else the next length that they may have.
-    pub(crate) fn row_length(self, k: usize) -> usize {
-        k.next_multiple_of(self.block().0)
+    fn halves(self) -> &'static [usize] {
+        match self {
+            Stored::F32 | Stored::F16 | Stored::BF16 | Stored::MXFP4 => &[],
+            Stored::Q8_0 | Stored::Q4_0 | Stored::Q5_0 | Stored::IQ4_NL | Stored::IQ4_XS => &[0],
+            Stored::Q4_1 | Stored::Q5_1 | Stored::Q4_K | Stored::Q5_K => &[0, 2],
+            Stored::Q2_K => &[80, 82],
+            Stored::Q3_K => &[108],
+            Stored::Q6_K => &[208],
+        }
     }
 
-    /// `n` random values as they are stored, all of them finite and some of them zero.
-    pub(crate) fn random(self, random: &mut Random, n: usize) -> Vec<u8> {
+    fn rounded(self) -> Float {
+        if self == Stored::MXFP4 { Float::Bf16 } else { Float::F16 }
+    }
+
+    fn random(self, random: &mut Random, n: usize) -> Vec<u8> {
         let (values, size) = self.block();
         let blocks = n / values;
         if values == 1 {
@@ -61,16 +86,19 @@ impl Stored {
         }
         let mut bytes = random.bytes(blocks * size);
         for block in bytes.chunks_exact_mut(size) {
-            block[..2].copy_from_slice(&f16::from_f32(random.wide(3) / 16.0).to_le_bytes());
-            if self == Stored::Q4_1 {
-                block[2..4].copy_from_slice(&f16::from_f32(random.wide(3)).to_le_bytes());
+            // Scales within a super-block multiply by some more.
+            let (scale, minimum) = if values == 256 { (1.0 / 256.0, 1.0 / 32.0) } else { (1.0 / 16.0, 1.0) };
+            for (&at, factor) in self.halves().iter().zip([scale, minimum]) {
+                block[at..at + 2].copy_from_slice(&f16::from_f32(random.wide(3) * factor).to_le_bytes());
+            }
+            if self == Stored::MXFP4 {
+                block[0] = 120 + random.below(12) as u8;
             }
         }
         bytes
     }
 
-    /// The values that stored bytes stand for: exact but for Q4_1, where one rounding to f32 is still to be done.
-    pub(crate) fn values(self, bytes: &[u8]) -> Vec<f64> {
+    fn values(self, bytes: &[u8]) -> Vec<f64> {
         let (_, size) = self.block();
         let mut values = Vec::new();
         for block in bytes.chunks_exact(size) {
@@ -80,17 +108,97 @@ impl Stored {
                     values.push(f32::from_le_bytes([block[0], block[1], block[2], block[3]]) as f64)
                 }
                 Stored::F16 => values.push(half(0)),
-                Stored::Bf16 => values.push(bf16::from_le_bytes([block[0], block[1]]).to_f64()),
+                Stored::BF16 => values.push(bf16::from_le_bytes([block[0], block[1]]).to_f64()),
                 Stored::Q8_0 => values.extend(block[2..].iter().map(|&q| half(0) * (q as i8) as f64)),
-                Stored::Q4_0 => values.extend(nibbles(&block[2..]).map(|q| half(0) * (q - 8.0))),
-                Stored::Q4_1 => values.extend(nibbles(&block[4..]).map(|q| half(0) * q + half(2))),
+                Stored::Q4_0 => values.extend(nibbles(&block[2..]).map(|q| half(0) * (q as f64 - 8.0))),
+                Stored::Q4_1 => values.extend(nibbles(&block[4..]).map(|q| half(0) * q as f64 + half(2))),
+                Stored::Q5_0 => {
+                    let fives = nibbles(&block[6..]).zip(bits(&block[2..6]));
+                    values.extend(fives.map(|(q, fifth)| half(0) * ((q + 16 * fifth) as f64 - 16.0)));
+                }
+                Stored::Q5_1 => {
+                    let fives = nibbles(&block[8..]).zip(bits(&block[4..8]));
+                    values.extend(fives.map(|(q, fifth)| half(0) * (q + 16 * fifth) as f64 + half(2)));
+                }
+                Stored::IQ4_NL => values.extend(nibbles(&block[2..]).map(|q| half(0) * UNEVEN[q as usize])),
+                Stored::MXFP4 => {
+                    let scale = 2f64.powi(block[0] as i32 - 127);
+                    values.extend(nibbles(&block[1..]).map(|q| scale * E2M1[q as usize]));
+                }
+                _ => values.extend((0..256).map(|i| super_block_value(self, block, i))),
             }
         }
         values
     }
 }
 
+/// Value `i` of a super-block.
+fn super_block_value(stored: Stored, block: &[u8], i: usize) -> f64 {
+    let half = |at: usize| f16::from_le_bytes([block[at], block[at + 1]]).to_f64();
+    // A field of `width` bits for each value, from byte `at` on: a run of 32 bytes has the lowest bits of 32 values, above
+    // them those of the next 32, and so on.
+    let field = |at: usize, width: usize| {
+        let in_run = 256 / width / (256 / 8);
+        let (run, turn) = (i / 32 / in_run, i / 32 % in_run);
+        (block[at + 32 * run + i % 32] >> (width * turn) & ((1 << width) - 1)) as i32
+    };
+    match stored {
+        Stored::Q2_K => {
+            let part = block[i / 16];
+            half(80) * (part % 16) as f64 * field(16, 2) as f64 - half(82) * (part / 16) as f64
+        }
+        Stored::Q3_K => {
+            let part = i / 16;
+            let low = if part < 8 { block[96 + part] % 16 } else { block[96 + part - 8] / 16 };
+            let high = block[104 + part % 4] >> (part / 4 * 2) & 3;
+            let scale = (low + 16 * high) as f64 - 32.0;
+            half(108) * scale * (field(32, 2) + 4 * field(0, 1) - 4) as f64
+        }
+        Stored::Q4_K | Stored::Q5_K => {
+            let part = i / 32;
+            let packed = &block[4..16];
+            let (scale, minimum) = if part < 4 {
+                (packed[part] % 64, packed[part + 4] % 64)
+            } else {
+                let both = packed[part + 4];
+                (both % 16 + packed[part - 4] / 64 * 16, both / 16 + packed[part] / 64 * 16)
+            };
+            let q = if stored == Stored::Q4_K { field(16, 4) } else { field(48, 4) + 16 * field(16, 1) };
+            half(0) * scale as f64 * q as f64 - half(2) * minimum as f64
+        }
+        Stored::Q6_K => {
+            // 128 values in 64 bytes: the low halves are the first 64.
+            let byte = block[i / 128 * 64 + i % 64];
+            let low = if i % 128 < 64 { byte % 16 } else { byte / 16 } as i32;
+            let scale = block[192 + i / 16] as i8;
+            half(208) * scale as f64 * (low + 16 * field(128, 2) - 32) as f64
+        }
+        Stored::IQ4_XS => {
+            let part = i / 32;
+            let low = if part % 2 == 0 { block[4 + part / 2] % 16 } else { block[4 + part / 2] / 16 };
+            let high = u16::from_le_bytes([block[2], block[3]]) >> (2 * part) & 3;
+            let scale = low as f64 + 16.0 * high as f64 - 32.0;
+            let q = nibbles(&block[8 + 16 * part..][..16]).nth(i % 32).expect("32 of them");
+            half(0) * scale * UNEVEN[q as usize]
+        }
+        _ => unreachable!("no super-blocks"),
+    }
+}
+
+/// The numbers of IQ4.
+const UNEVEN: [f64; 16] = [
+    -127.0, -104.0, -83.0, -65.0, -49.0, -35.0, -22.0, -10.0, 1.0, 13.0, 25.0, 38.0, 53.0, 69.0, 89.0, 113.0,
+];
+/// The floats with two bits of exponent and one of fraction; all zeros are positive.
+const E2M1: [f64; 16] =
+    [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0];
+
 /// Low halves of all bytes, then high halves.
-fn nibbles(bytes: &[u8]) -> impl Iterator<Item = f64> {
-    bytes.iter().map(|q| (q & 15) as f64).chain(bytes.iter().map(|q| (q >> 4) as f64))
+fn nibbles(bytes: &[u8]) -> impl Iterator<Item = u8> {
+    bytes.iter().map(|q| q % 16).chain(bytes.iter().map(|q| q / 16))
+}
+
+/// The bits of all bytes, lowest first.
+fn bits(bytes: &[u8]) -> impl Iterator<Item = u8> {
+    bytes.iter().flat_map(|byte| (0..8).map(move |i| byte >> i & 1))
 }

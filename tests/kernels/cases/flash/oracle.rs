@@ -8,6 +8,7 @@
 use kernels::flash::CHUNK;
 
 use super::super::Expect;
+use super::super::attention::first_visible;
 use super::{Flash, Heads, Path};
 
 /// The distance between the smallest f32, of which each step may lose some.
@@ -37,8 +38,9 @@ pub(super) fn expect(case: &Flash) -> Vec<Expect> {
     let mut partial = vec![(f64::NAN, 0.0); case.q.len() * chunks];
     let mut tops = vec![(f64::NAN, 0.0); case.tokens.len() * heads * chunks * 2];
     for &[first, count] in &case.tiles {
-        // The tile's last token decides which chunks are computed for all of them.
+        // The tile's first and last token decide which chunks are computed for all of them.
         let reached = case.tokens[first + count - 1].1 / CHUNK + 1;
+        let begun = first_visible(case.tokens[first].1, case.window) / CHUNK;
         for token in first..first + count {
             let (sequence, position) = case.tokens[token];
             for head in 0..heads {
@@ -48,20 +50,22 @@ pub(super) fn expect(case: &Flash) -> Vec<Expect> {
                 let of = |data: &'_ [f64], s: usize| {
                     data[(s * kv_heads + head / group) * head_dim..][..head_dim].to_vec()
                 };
-                let parts: Vec<Part> = (0..reached)
+                let parts: Vec<Part> = (begun..reached)
                     .map(|chunk| {
-                        let tokens = chunk * CHUNK..(position + 1).min((chunk + 1) * CHUNK);
+                        let begin = first_visible(position, case.window).max(chunk * CHUNK);
+                        let tokens = begin..(position + 1).min((chunk + 1) * CHUNK);
                         let seen: Vec<[Vec<f64>; 2]> =
                             tokens.map(|s| [of(&keys[sequence], s), of(&values[sequence], s)]).collect();
                         part(case, &q, &seen)
                     })
                     .collect();
                 for (chunk, part) in parts.iter().enumerate() {
-                    let at = row * chunks + chunk;
+                    let at = row * chunks + begun + chunk;
                     partial[at * head_dim..][..head_dim].copy_from_slice(&part.sums);
                     [tops[at * 2], tops[at * 2 + 1]] = [part.top, part.total];
                 }
-                merge(&parts, &mut out[row * head_dim..][..head_dim]);
+                let sink = case.sinks.get(head).map_or(f64::NEG_INFINITY, |&sink| sink as f64);
+                merge(&parts, sink, &mut out[row * head_dim..][..head_dim]);
             }
         }
     }
@@ -108,9 +112,9 @@ fn part(case: &Flash, q: &[f64], seen: &[[Vec<f64>; 2]]) -> Part {
 }
 
 /// All chunks of one row.
-fn merge(parts: &[Part], out: &mut [(f64, f64)]) {
-    let top = parts.iter().map(|part| part.top.0).fold(f64::NEG_INFINITY, f64::max);
-    let chunks = parts.len() as f64;
+fn merge(parts: &[Part], sink: f64, out: &mut [(f64, f64)]) {
+    let top = parts.iter().map(|part| part.top.0).fold(sink, f64::max);
+    let chunks = parts.len() as f64 + 1.0;
     // What a chunk counts, and by how much of itself that is off.
     let counted: Vec<(&Part, f64, f64)> = parts
         .iter()
@@ -120,11 +124,16 @@ fn merge(parts: &[Part], out: &mut [(f64, f64)]) {
             (part, (part.top.0 - top).exp(), off.exp_m1() + 8.0 * chunks * UNIT)
         })
         .collect();
-    let total: f64 = counted.iter().map(|(part, counts, _)| counts * part.total.0).sum();
+    // The sink's share of the sum is off by what the greatest score is.
+    let of_sink = (sink - top).exp();
+    let sink_off = counted.iter().map(|(part, ..)| part.top.1).fold(0.0, f64::max)
+        + if of_sink > 0.0 { UNIT * (sink - top).abs() } else { 0.0 };
+    let total: f64 = counted.iter().map(|(part, counts, _)| counts * part.total.0).sum::<f64>() + of_sink;
     let total_off: f64 = counted
         .iter()
         .map(|(part, counts, off)| counts * (part.total.1 + part.total.0 * off) + SMALLEST)
-        .sum();
+        .sum::<f64>()
+        + of_sink * (sink_off.exp_m1() + 8.0 * chunks * UNIT);
     for (d, out) in out.iter_mut().enumerate() {
         let sum: f64 = counted.iter().map(|(part, counts, _)| counts * part.sums[d].0).sum();
         let sum_off: f64 = counted

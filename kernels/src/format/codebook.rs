@@ -1,0 +1,102 @@
+//! Types whose 4 bits a value are an index into sixteen numbers: 16 bytes a block whose low halves are values 0 to 15 and
+//! whose high halves are 16 to 31.
+
+use cuda_std::{In, Team};
+
+use super::{BLOCK, Format, Place, SUPER_BLOCK};
+
+/// `d * number`, of [`uneven`] numbers: an f16 scale, then the block.
+pub struct IQ4_NL;
+
+impl Format for IQ4_NL {
+    const BYTES: usize = 2 + BLOCK / 2;
+    type Scale = f32;
+
+    #[inline(always)]
+    fn scale<T: Team>(w: &In<u8>, Place { at, .. }: Place) -> f32 {
+        T::widen(w.get_as(at))
+    }
+
+    #[inline(always)]
+    fn pair(w: &In<u8>, Place { at, .. }: Place, d: f32, i: usize) -> [f32; 2] {
+        halves(w.get(at + 2 + i)).map(|q| d * uneven(q) as f32)
+    }
+}
+
+/// `d (s - 32) * number`, of [`uneven`] numbers: an f16 scale, the two upper bits of eight `s` in 16 bits, their four lower
+/// bits in 4 bytes, then eight blocks.
+pub struct IQ4_XS;
+
+impl Format for IQ4_XS {
+    const BYTES: usize = 2 + 2 + 4 + SUPER_BLOCK / 2;
+    const VALUES: usize = SUPER_BLOCK;
+    type Scale = f32;
+
+    #[inline(always)]
+    fn scale<T: Team>(w: &In<u8>, Place { at, block }: Place) -> f32 {
+        let high = w.get_as::<u16>(at + 2) as u32 >> (2 * block) & 3;
+        let low = w.get(at + 4 + block / 2) as u32 >> (block % 2 * 4) & 15;
+        T::widen(w.get_as(at)) * ((low | high << 4) as i32 - 32) as f32
+    }
+
+    #[inline(always)]
+    fn pair(w: &In<u8>, Place { at, block }: Place, d: f32, i: usize) -> [f32; 2] {
+        halves(w.get(at + 8 + block * (BLOCK / 2) + i)).map(|q| d * uneven(q) as f32)
+    }
+}
+
+/// `2^(e - 128) * number`, of [`doubled_e2m1`] numbers: a byte `e`, then the block. OCP's Microscaling Formats (2023) with
+/// every number doubled and the scale halved; their scale that is not a number is 2^127 here.
+pub struct MXFP4;
+
+impl Format for MXFP4 {
+    const BYTES: usize = 1 + BLOCK / 2;
+    type Scale = f32;
+
+    #[inline(always)]
+    fn scale<T: Team>(w: &In<u8>, Place { at, .. }: Place) -> f32 {
+        let e = w.get(at) as u32;
+        // The two least are subnormal.
+        f32::from_bits(if e < 2 { 1 << (21 + e) } else { (e - 1) << 23 })
+    }
+
+    #[inline(always)]
+    fn pair(w: &In<u8>, Place { at, .. }: Place, d: f32, i: usize) -> [f32; 2] {
+        halves(w.get(at + 1 + i)).map(|q| d * doubled_e2m1(q) as f32)
+    }
+}
+
+#[inline(always)]
+fn halves(byte: u8) -> [u32; 2] {
+    [byte as u32 & 15, byte as u32 >> 4]
+}
+
+/// -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113: denser near zero, as weights are.
+///
+/// Looked up in registers: memory would be asked once for each value.
+#[inline(always)]
+fn uneven(q: u32) -> i32 {
+    const fn four(numbers: [i8; 4]) -> u32 {
+        let [a, b, c, d] = numbers;
+        u32::from_le_bytes([a as u8, b as u8, c as u8, d as u8])
+    }
+    const NUMBERS: [u32; 4] = [
+        four([-127, -104, -83, -65]),
+        four([-49, -35, -22, -10]),
+        four([1, 13, 25, 38]),
+        four([53, 69, 89, 113]),
+    ];
+    let [low, high] = [q & 4 == 0, q & 8 == 0];
+    let negative = if low { NUMBERS[0] } else { NUMBERS[1] };
+    let positive = if low { NUMBERS[2] } else { NUMBERS[3] };
+    let four = if high { negative } else { positive };
+    (four >> (q % 4 * 8)) as i8 as i32
+}
+
+/// 0, 1, 2, 3, 4, 6, 8, 12, and with the upper bit their negatives: twice a float with two bits of exponent and one of
+/// fraction. Looked up as [`uneven`].
+#[inline(always)]
+fn doubled_e2m1(q: u32) -> i32 {
+    let magnitude = (0xc864_3210u32 >> (q % 8 * 4) & 15) as i32;
+    if q < 8 { magnitude } else { -magnitude }
+}

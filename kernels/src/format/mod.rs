@@ -1,0 +1,76 @@
+//! How weights are stored, and what values the stored bytes stand for.
+//!
+//! Rows lie one after the other, and 32 neighbouring values of a row form a block. Quantised types store a block by
+//! itself, with a scale of its own, or eight together as a super-block, in which scales are quantised too; the layouts are
+//! those of GGUF. Other types are cut into 32s as well, so that one kernel serves all.
+//!
+//! Values are computed in f32, each product and each sum rounded by itself, in the order that the type's formula says.
+
+#[allow(non_camel_case_types, reason = "GGUF's own names")]
+mod codebook;
+mod plain;
+mod single;
+#[cfg(not(target_arch = "nvptx64"))]
+mod stored;
+#[allow(non_camel_case_types, reason = "GGUF's own names")]
+mod super_block;
+
+use cuda_std::{In, Team};
+
+pub use codebook::{IQ4_NL, IQ4_XS, MXFP4};
+pub use plain::{Brain, F32, Half};
+pub use single::{Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
+#[cfg(not(target_arch = "nvptx64"))]
+pub use stored::Stored;
+pub use super_block::{Q2_K, Q3_K, Q4_K, Q5_K, Q6_K};
+
+/// Values in a block.
+pub const BLOCK: usize = 32;
+/// Values in a super-block.
+pub const SUPER_BLOCK: usize = 8 * BLOCK;
+
+/// Where a block is.
+#[derive(Clone, Copy)]
+pub struct Place {
+    /// The first byte of the block, or of its super-block.
+    pub at: usize,
+    /// Which one of its super-block it is; 0 where blocks are stored by themselves.
+    pub block: usize,
+}
+
+/// A stored type of weights.
+pub trait Format {
+    /// Bytes of a block or, if there are such, of a super-block.
+    const BYTES: usize;
+    /// The values they stand for.
+    const VALUES: usize = BLOCK;
+    /// Whether a row may end within a block.
+    const PARTIAL: bool = false;
+    /// What the 32 values of a block share.
+    type Scale: Copy;
+
+    /// Reads what the values of a block share.
+    fn scale<T: Team>(w: &In<u8>, place: Place) -> Self::Scale;
+
+    /// Values `i` and `i + 16` of a block, for `i` below 16.
+    fn pair(w: &In<u8>, place: Place, scale: Self::Scale, i: usize) -> [f32; 2];
+
+    /// Value `i` of a block.
+    #[inline(always)]
+    fn value<T: Team>(w: &In<u8>, place: Place, i: usize) -> f32 {
+        Self::pair(w, place, Self::scale::<T>(w, place), i % 16)[i / 16]
+    }
+
+    /// Block `block` of the row whose first byte is `row`.
+    #[inline(always)]
+    fn place(row: usize, block: usize) -> Place {
+        let together = Self::VALUES / BLOCK;
+        Place { at: row + block / together * Self::BYTES, block: block % together }
+    }
+
+    /// Bytes of a row of `k` values.
+    #[inline(always)]
+    fn row_bytes(k: usize) -> usize {
+        if Self::PARTIAL { k * (Self::BYTES / BLOCK) } else { k / Self::VALUES * Self::BYTES }
+    }
+}

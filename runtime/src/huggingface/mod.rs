@@ -1,0 +1,143 @@
+//! Hugging Face folders: `config.json`, safetensors and the tokenizer's files, as the transformers library saves a model.
+//!
+//! A folder becomes what a GGUF file of the same model would be: its settings are translated into that format's metadata,
+//! its tensors get that format's names, and their bytes are made piece by piece as they are asked for. So everything that
+//! reads a GGUF file reads a folder.
+
+mod chat;
+mod config;
+mod content;
+mod encode;
+mod error;
+mod json;
+mod names;
+mod rope;
+mod shards;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use crate::gguf::{Gguf, TensorType, Writer};
+
+pub use chat::chat_template;
+pub use encode::Quant;
+pub use error::{FolderError, FolderProblem};
+
+use config::Config;
+use content::{Content, Origin};
+use encode::Float;
+use names::{Arrangement, Wanted};
+use shards::Shards;
+
+/// The model of a folder, its matrices quantised if `quant` says so.
+///
+/// # Errors
+/// A [`FolderError`] that names the file, and the field or tensor in it: missing, damaged, or not supported.
+pub fn open(folder: &Path, quant: Option<Quant>) -> Result<Gguf, FolderError> {
+    let config = Config::read(folder)?;
+    let mut model = Model::new(Shards::open(folder)?, quant);
+    let prefix = if model.shards.has("transformer.wte.weight") { "transformer." } else { "" };
+    config.describe(&mut model.header);
+    for wanted in names::outside(&config, prefix) {
+        model.add(folder, wanted)?;
+    }
+    for (name, values) in config.rope.iter().flat_map(|rope| rope.tensors()) {
+        model.header.tensor(name, &[values.len()], TensorType::F32);
+        model.tensors.insert(name.to_owned(), Origin::Computed(values.to_vec()));
+    }
+    // Block by block, so that a number of blocks that is not true ends at the first that is missing.
+    for block in 0..config.blocks {
+        for wanted in names::of_block(&config, prefix, block) {
+            model.add(folder, wanted)?;
+        }
+    }
+    if let Some((name, stored)) = model.shards.left().find(|(name, _)| !names::is_idle(&config, name)) {
+        let problem = "is none that the model of config.json has, and would be left out";
+        return Err(FolderProblem::tensor(name, problem).at(model.shards.path(stored.shard)));
+    }
+    let Model { header, shards, tensors, .. } = model;
+    let content = Box::new(Content::new(shards, tensors));
+    let invalid =
+        |error: crate::gguf::GgufError| FolderProblem::Weights(error.problem.to_string()).at(folder);
+    Gguf::made(folder, header.header(), content).map_err(invalid)
+}
+
+/// Files beside the weights that say what a model answers.
+const SETTINGS: [&str; 5] = [
+    config::FILE,
+    "chat_template.jinja",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+];
+
+/// The files of a folder that a model is made of, sorted by their names.
+///
+/// # Errors
+/// The weights cannot be found.
+pub fn files(folder: &Path) -> Result<Vec<PathBuf>, FolderError> {
+    let mut files = shards::files(folder)?;
+    files.extend(SETTINGS.map(|name| folder.join(name)).into_iter().filter(|path| path.exists()));
+    files.sort();
+    Ok(files)
+}
+
+/// A model in the making.
+struct Model {
+    header: Writer,
+    shards: Shards,
+    quant: Option<Quant>,
+    tensors: HashMap<String, Origin>,
+}
+
+impl Model {
+    fn new(shards: Shards, quant: Option<Quant>) -> Self {
+        Self { header: Writer::new(), shards, quant, tensors: HashMap::new() }
+    }
+
+    /// A tensor that the folder must have.
+    fn add(&mut self, folder: &Path, wanted: Wanted) -> Result<(), FolderError> {
+        let Wanted { name, gguf, shape, arrangement } = wanted;
+        let Some(stored) = self.shards.take(&name) else {
+            let problem = "is missing, and the model of config.json has it";
+            return Err(FolderProblem::tensor(&name, problem).at(folder));
+        };
+        let wrong =
+            |problem: String| FolderProblem::tensor(&name, problem).at(self.shards.path(stored.shard));
+        if stored.info.shape != shape {
+            return Err(wrong(format!("has shape {:?}, config.json wants {shape:?}", stored.info.shape)));
+        }
+        let Some(float) = Float::from(stored.info.dtype) else {
+            let problem =
+                format!("is {:?}, which is not supported; F32, F16 and BF16 are", stored.info.dtype);
+            return Err(wrong(problem));
+        };
+        let (rows, columns) = match (shape.as_slice(), arrangement) {
+            (&[rows, columns], Arrangement::Transposed) => (columns, rows),
+            (&[rows, columns], _) => (rows, columns),
+            (_, _) => (shape[0], 1),
+        };
+        let dims: &[usize] = if shape.len() == 1 { &[rows] } else { &[columns, rows] };
+        let ty = tensor_type(&gguf, dims, float, self.quant);
+        self.header.tensor(&gguf, dims, ty);
+        let (shard, start) = (stored.shard, stored.start);
+        let stored = content::Stored { name, shard, start, float, rows, columns, arrangement };
+        self.tensors.insert(gguf, Origin::Stored(stored));
+        Ok(())
+    }
+}
+
+/// Added to the tokens' rows, and kept in f32 by all who write GGUF files.
+const POSITIONS: &str = "position_embd.weight";
+
+/// How a tensor is to be stored: vectors in f32, as in GGUF files; matrices as they are, or quantised if rows are whole
+/// blocks.
+fn tensor_type(gguf: &str, dims: &[usize], float: Float, quant: Option<Quant>) -> TensorType {
+    if dims.len() == 1 || gguf == POSITIONS {
+        return TensorType::F32;
+    }
+    match quant.map(Quant::tensor_type) {
+        Some(ty) if dims[0].is_multiple_of(ty.block_values()) => ty,
+        _ => float.tensor_type(),
+    }
+}

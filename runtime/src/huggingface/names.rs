@@ -1,0 +1,142 @@
+//! What the library's tensors are called in GGUF files, and how each is arranged there.
+
+use super::config::{Config, Kind};
+
+/// A tensor that a model has.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    /// Its name in the folder.
+    pub(super) name: String,
+    /// Its name in a GGUF file.
+    pub(super) gguf: String,
+    /// Its shape in the folder, the slowest dimension first.
+    pub(super) shape: Vec<usize>,
+    /// Where its values are in a GGUF file.
+    pub(super) arrangement: Arrangement,
+}
+
+/// Where values are in a GGUF file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Arrangement {
+    /// As they are.
+    Same,
+    /// In each of so many heads, row `i` and row `i + half` come to `2i` and `2i + 1`: the library turns halves of a head
+    /// against each other, Llama's GGUF files turn neighbours.
+    Interleaved {
+        /// Heads.
+        heads: usize,
+    },
+    /// Row and column are exchanged.
+    Transposed,
+}
+
+use Arrangement::{Interleaved, Same, Transposed};
+
+/// The tensors outside of blocks. `prefix` stands before GPT-2's names in some files.
+pub(super) fn outside(config: &Config, prefix: &str) -> Vec<Wanted> {
+    let Config { hidden, vocab, .. } = *config;
+    let mut wanted = Vec::new();
+    let mut add = |name: String, gguf: &str, shape: &[usize]| {
+        let (gguf, shape) = (gguf.to_owned(), shape.to_vec());
+        wanted.push(Wanted { name, gguf, shape, arrangement: Same });
+    };
+    if config.kind == Kind::Gpt2 {
+        add(format!("{prefix}wte.weight"), "token_embd.weight", &[vocab, hidden]);
+        add(format!("{prefix}wpe.weight"), "position_embd.weight", &[config.context, hidden]);
+        add(format!("{prefix}ln_f.weight"), "output_norm.weight", &[hidden]);
+        add(format!("{prefix}ln_f.bias"), "output_norm.bias", &[hidden]);
+    } else {
+        add("model.embed_tokens.weight".to_owned(), "token_embd.weight", &[vocab, hidden]);
+        add("model.norm.weight".to_owned(), "output_norm.weight", &[hidden]);
+    }
+    if !config.tied {
+        add(OUTPUT.to_owned(), "output.weight", &[vocab, hidden]);
+    }
+    wanted
+}
+
+/// Makes logits; a model whose embedding does that may have it too.
+const OUTPUT: &str = "lm_head.weight";
+
+/// The tensors of a block.
+pub(super) fn of_block(config: &Config, prefix: &str, block: usize) -> Vec<Wanted> {
+    let Config { hidden, inner, heads, kv_heads, head_dim, .. } = *config;
+    let (q, kv) = (heads * head_dim, kv_heads * head_dim);
+    let (attention_bias, feed_forward_bias) = (config.attention_bias, config.feed_forward_bias);
+    let mut block =
+        Block { wanted: Vec::new(), folder: format!("model.layers.{block}"), gguf: format!("blk.{block}") };
+    if config.kind == Kind::Gpt2 {
+        block.folder = format!("{prefix}h.{}", &block.gguf["blk.".len()..]);
+        for (name, gguf) in [("ln_1", "attn_norm"), ("ln_2", "ffn_norm")] {
+            block.vector(&format!("{name}.weight"), &format!("{gguf}.weight"), hidden, Same);
+            block.vector(&format!("{name}.bias"), &format!("{gguf}.bias"), hidden, Same);
+        }
+        block.matrix("attn.c_attn", "attn_qkv", [hidden, 3 * hidden], Transposed, attention_bias);
+        block.matrix("attn.c_proj", "attn_output", [hidden, hidden], Transposed, attention_bias);
+        block.matrix("mlp.c_fc", "ffn_up", [hidden, inner], Transposed, feed_forward_bias);
+        block.matrix("mlp.c_proj", "ffn_down", [inner, hidden], Transposed, feed_forward_bias);
+        return block.wanted;
+    }
+    block.vector("input_layernorm.weight", "attn_norm.weight", hidden, Same);
+    block.vector("post_attention_layernorm.weight", "ffn_norm.weight", hidden, Same);
+    if config.kind == Kind::Qwen3 {
+        block.vector("self_attn.q_norm.weight", "attn_q_norm.weight", head_dim, Same);
+        block.vector("self_attn.k_norm.weight", "attn_k_norm.weight", head_dim, Same);
+    }
+    let paired = |heads| if config.kind == Kind::Llama { Interleaved { heads } } else { Same };
+    let qkv_bias = attention_bias || config.kind == Kind::Qwen2;
+    if config.kind == Kind::Phi3 {
+        block.matrix("self_attn.qkv_proj", "attn_qkv", [q + 2 * kv, hidden], Same, qkv_bias);
+        block.matrix("mlp.gate_up_proj", "ffn_up", [2 * inner, hidden], Same, feed_forward_bias);
+    } else {
+        block.matrix("self_attn.q_proj", "attn_q", [q, hidden], paired(heads), qkv_bias);
+        block.matrix("self_attn.k_proj", "attn_k", [kv, hidden], paired(kv_heads), qkv_bias);
+        block.matrix("self_attn.v_proj", "attn_v", [kv, hidden], Same, qkv_bias);
+        block.matrix("mlp.gate_proj", "ffn_gate", [inner, hidden], Same, feed_forward_bias);
+        block.matrix("mlp.up_proj", "ffn_up", [inner, hidden], Same, feed_forward_bias);
+    }
+    block.matrix("self_attn.o_proj", "attn_output", [hidden, q], Same, attention_bias);
+    block.matrix("mlp.down_proj", "ffn_down", [hidden, inner], Same, feed_forward_bias);
+    block.wanted
+}
+
+/// Whether a tensor beside those is nothing that is computed with: angles and masks that older files hold, and the output's
+/// matrix where the embedding serves.
+pub(super) fn is_idle(config: &Config, name: &str) -> bool {
+    let gpt2 =
+        config.kind == Kind::Gpt2 && (name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias"));
+    gpt2 || name.ends_with(".rotary_emb.inv_freq") || (config.tied && name == OUTPUT)
+}
+
+/// Collects the tensors of a block.
+struct Block {
+    wanted: Vec<Wanted>,
+    folder: String,
+    gguf: String,
+}
+
+impl Block {
+    fn add(&mut self, name: &str, gguf: &str, shape: &[usize], arrangement: Arrangement) {
+        self.wanted.push(Wanted {
+            name: format!("{}.{name}", self.folder),
+            gguf: format!("{}.{gguf}", self.gguf),
+            shape: shape.to_vec(),
+            arrangement,
+        });
+    }
+
+    fn vector(&mut self, name: &str, gguf: &str, len: usize, arrangement: Arrangement) {
+        self.add(name, gguf, &[len], arrangement);
+    }
+
+    /// A matrix, and its bias.
+    fn matrix(&mut self, name: &str, gguf: &str, shape: [usize; 2], arrangement: Arrangement, bias: bool) {
+        self.add(&format!("{name}.weight"), &format!("{gguf}.weight"), &shape, arrangement);
+        if bias {
+            // A transposed matrix has its outputs as columns; a vector has no other way around.
+            let (outputs, arrangement) =
+                if arrangement == Transposed { (shape[1], Same) } else { (shape[0], arrangement) };
+            self.vector(&format!("{name}.bias"), &format!("{gguf}.bias"), outputs, arrangement);
+        }
+    }
+}

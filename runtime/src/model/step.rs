@@ -1,0 +1,77 @@
+//! What the blocks of a forward pass are written in: operations on one step's memory.
+
+use crate::batch::BatchBuffers;
+use crate::device::{Buffer, Device, DeviceError};
+use crate::model::activations::Activations;
+use crate::model::cache::Cache;
+use crate::model::config::ModelConfig;
+use crate::model::linear::Linear;
+use crate::model::norm::{HeadNorms, Norm};
+use crate::ops::{self, Addend, AttentionLayer, RopeTable};
+use crate::products::Products;
+use crate::rows::Rows;
+
+/// What the blocks of a forward pass work with.
+pub(super) struct Step<'a> {
+    pub(super) device: &'a Device,
+    pub(super) products: &'a Products,
+    pub(super) config: &'a ModelConfig,
+    pub(super) rope: &'a RopeTable,
+    pub(super) batch: &'a BatchBuffers,
+    pub(super) act: &'a Activations,
+    pub(super) cache: &'a Cache,
+}
+
+type Done = Result<(), DeviceError>;
+
+impl<'a> Step<'a> {
+    /// Tokens that are computed.
+    pub(super) fn tokens(&self) -> usize {
+        self.batch.loaded().tokens
+    }
+
+    /// Adds to the residual stream, and leaves its norm in `normed`, in the form that `next` multiplies.
+    pub(super) fn norm(&self, added: Option<Addend<'_>>, norm: &Norm, next: &Linear) -> Done {
+        let Activations { x, normed, .. } = self.act;
+        ops::norm(self.device, x, added, None, norm, self.tokens(), (normed, next.form()))
+    }
+
+    /// Leaves the sums of rows `x` with `w` in `sums`. What comes back is for those that are added to the residual stream.
+    pub(super) fn multiply(
+        &self,
+        w: &'a Linear,
+        x: &'a Rows,
+        sums: &'a Buffer<f32>,
+    ) -> Result<Addend<'a>, DeviceError> {
+        let tokens = self.tokens();
+        ops::multiply(self.device, self.products, w, x, tokens, sums)?;
+        Ok(Addend::Product { w, x, sums, tokens })
+    }
+
+    /// From the sums of Q, K and V, which `qkv` left in `wide`, to the queries and the cache of a layer.
+    pub(super) fn rope(&self, qkv: &Linear, norms: Option<&HeadNorms>, layer: usize) -> Done {
+        let Self { device, config, rope, batch, act, cache, .. } = self;
+        ops::rope(device, rope, norms, config.heads, batch, (qkv, &act.normed, &act.wide), cache, layer)
+    }
+
+    /// What the queries find in the cache of a layer goes to `attended`, in the form that `next` multiplies.
+    pub(super) fn attention(&self, layer: usize, next: &Linear) -> Done {
+        let Self { device, config, batch, act, cache, .. } = self;
+        let window = (config.window > 0).then_some(config.window);
+        let layer = AttentionLayer { index: layer, window, sinks: None };
+        ops::attention(device, config.heads, batch, cache, layer, act.attended.values())?;
+        ops::round(device, &act.attended, next.form(), self.tokens())
+    }
+
+    /// `silu(gate) up` of the sums that `gate_up` left in `wide` goes to `inner`, in the form that `next` multiplies.
+    pub(super) fn swiglu(&self, gate_up: &Linear, next: &Linear) -> Done {
+        let Activations { normed, inner, wide, .. } = self.act;
+        ops::swiglu(self.device, gate_up, normed, self.tokens(), wide, (inner, next.form()))
+    }
+
+    /// `gelu(up)` of the sums that `up` left in `wide` goes to `inner`, in the form that `next` multiplies.
+    pub(super) fn gelu(&self, up: &Linear, next: &Linear) -> Done {
+        let Activations { normed, inner, wide, .. } = self.act;
+        ops::gelu(self.device, up, normed, self.tokens(), wide, (inner, next.form()))
+    }
+}

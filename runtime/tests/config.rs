@@ -1,0 +1,138 @@
+//! What metadata make of a model, and which of them are refused by name.
+
+#[allow(dead_code, reason = "other tests use the rest of it")]
+mod draft;
+
+use draft::Draft;
+use runtime::model::config::{ModelConfig, Pairing, Scaling};
+
+/// A header with all that an architecture needs, and no tensor but the embedding.
+fn header(architecture: &str) -> Draft {
+    let key = |name: &str| format!("{architecture}.{name}");
+    let norm = if architecture == "gpt2" { "layer_norm_epsilon" } else { "layer_norm_rms_epsilon" };
+    let mut draft = Draft::default()
+        .text("general.architecture", architecture)
+        .key(&key(&format!("attention.{norm}")), 6, 1e-5f32.to_le_bytes())
+        .tensor("token_embd.weight", &[32, 4], 0, 0)
+        .data(32 * 4 * 4);
+    for (name, value) in [
+        ("block_count", 1),
+        ("embedding_length", 32),
+        ("feed_forward_length", 64),
+        ("attention.head_count", 2),
+        ("context_length", 4096),
+    ] {
+        draft = draft.u32(&key(name), value);
+    }
+    draft
+}
+
+/// A value of metadata.
+#[derive(Clone, Copy)]
+enum Field {
+    Size(u32),
+    Number(f32),
+    Text(&'static str),
+}
+
+use Field::{Number, Size, Text};
+
+/// The configuration with these fields beside the others, or why there is none.
+fn config(architecture: &str, fields: &[(&str, Field)]) -> Result<ModelConfig, String> {
+    let mut draft = header(architecture);
+    for &(name, field) in fields {
+        let key = format!("{architecture}.{name}");
+        draft = match field {
+            Size(size) => draft.u32(&key, size),
+            Number(number) => draft.key(&key, 6, number.to_le_bytes()),
+            Text(text) => draft.text(&key, text),
+        };
+    }
+    ModelConfig::from_gguf(&draft.open()?).map_err(|error| error.to_string())
+}
+
+#[test]
+fn an_architecture_says_how_its_heads_turn() {
+    for (architecture, pairing, rotated) in [
+        ("llama", Pairing::Interleaved, 16),
+        ("qwen2", Pairing::SplitHalf, 16),
+        ("qwen3", Pairing::SplitHalf, 16),
+        ("phi3", Pairing::SplitHalf, 16),
+        ("gpt2", Pairing::SplitHalf, 0),
+    ] {
+        let config = config(architecture, &[]).expect(architecture);
+        assert_eq!((config.rope.pairing, config.rope.rotated), (pairing, rotated), "{architecture}");
+        assert_eq!((config.window, config.epsilon), (0, 1e-5), "{architecture}");
+    }
+}
+
+#[test]
+fn an_unknown_architecture_is_refused_with_those_that_are_known() {
+    let error = config("mamba", &[]).expect_err("a refusal");
+    let parts = ["\"mamba\"", "llama, qwen2, qwen3, phi3, gpt2"];
+    assert!(parts.iter().all(|part| error.contains(part)), "{error}");
+}
+
+#[test]
+fn scalings_of_rope_are_read() {
+    let scaled = |fields: &[(&str, Field)]| {
+        let rope = config("qwen2", fields).expect("a configuration").rope;
+        (rope.scaling, rope.magnitude)
+    };
+    let (kind, factor) = ("rope.scaling.type", "rope.scaling.factor");
+    assert_eq!(scaled(&[]), (Scaling::Linear { factor: 1.0 }, 1.0));
+    assert_eq!(scaled(&[(factor, Number(4.0))]), (Scaling::Linear { factor: 4.0 }, 1.0));
+    assert_eq!(
+        scaled(&[(kind, Text("none")), (factor, Number(4.0))]),
+        (Scaling::Linear { factor: 1.0 }, 1.0)
+    );
+    assert_eq!(
+        scaled(&[(kind, Text("linear")), ("rope.scale_linear", Number(2.0))]),
+        (Scaling::Linear { factor: 2.0 }, 1.0)
+    );
+    let original = ("rope.scaling.original_context_length", Size(1024));
+    let magnitude = ("rope.scaling.attn_factor", Number(1.25));
+    assert_eq!(
+        scaled(&[(kind, Text("longrope")), original, magnitude]),
+        (Scaling::Long { original: 1024 }, 1.25)
+    );
+    let (yarn, magnitude) = scaled(&[(kind, Text("yarn")), (factor, Number(4.0)), original]);
+    assert_eq!(yarn, Scaling::Yarn { factor: 4.0, original: 1024.0, beta_fast: 32.0, beta_slow: 1.0 });
+    assert!((magnitude - 1.138_629_436_111_989).abs() < 1e-15, "{magnitude}");
+}
+
+#[test]
+fn what_is_not_understood_is_refused_by_name() {
+    let yarn = ("rope.scaling.type", Text("yarn"));
+    let cases: &[(&str, &[(&str, Field)], &str)] = &[
+        ("llama", &[("rope.scaling.type", Text("cubic"))], "llama.rope.scaling.type: \"cubic\""),
+        ("qwen2", &[yarn, ("rope.scaling.yarn_ext_factor", Number(0.5))], "yarn_ext_factor: 0.5"),
+        ("qwen2", &[yarn, ("rope.scaling.yarn_log_multiplier", Number(0.1))], "yarn_log_multiplier: 0.1"),
+        ("qwen2", &[("rope.scaling.factor", Number(-2.0))], "qwen2.rope.scaling.factor: -2"),
+        ("phi3", &[("rope.scaling.attn_factor", Number(0.0))], "phi3.rope.scaling.attn_factor: 0"),
+        ("phi3", &[("rope.freq_base", Number(f32::NAN))], "phi3.rope.freq_base: NaN"),
+        ("llama", &[("rope.dimension_count", Size(7))], "llama.rope.dimension_count: 7"),
+        ("qwen3", &[("expert_count", Size(8))], "qwen3.expert_count: mixtures"),
+        (
+            "qwen2",
+            &[("attention.sliding_window", Size(64))],
+            "qwen2.attention.sliding_window: a window of 64",
+        ),
+        ("gpt2", &[("attention.sliding_window", Size(64))], "gpt2.attention.sliding_window: a window of 64"),
+    ];
+    for (architecture, fields, part) in cases {
+        let error = config(architecture, fields).expect_err(part);
+        assert!(error.contains(part) && !error.contains('\n'), "{error}");
+    }
+}
+
+#[test]
+fn a_window_is_that_of_every_layer_or_none_that_a_position_reaches() {
+    let window = |architecture, size| {
+        config(architecture, &[("attention.sliding_window", Size(size))]).map(|config| config.window)
+    };
+    for architecture in ["llama", "phi3"] {
+        assert_eq!([0, 64, 4095, 4096].map(|size| window(architecture, size)), [0, 64, 4095, 0].map(Ok));
+    }
+    assert_eq!(window("qwen2", 4096), Ok(0));
+}
