@@ -14,7 +14,7 @@ mod detokenize;
 mod error;
 mod execute;
 mod fields;
-#[cfg(fuzzing)]
+#[cfg(feature = "fuzzing")]
 pub mod fuzz;
 mod health;
 mod intake;
