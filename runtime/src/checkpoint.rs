@@ -65,7 +65,7 @@ impl Checkpoint {
     pub fn tokenizer(&self) -> Result<Tokenizer, TokenizerError> {
         match &self.folder {
             None => Tokenizer::from_gguf(&self.gguf),
-            Some(folder) => Err(TokenizerError::Model(folder.display().to_string())),
+            Some(folder) => Tokenizer::from_folder(folder),
         }
     }
 

@@ -84,6 +84,7 @@ impl Float {
     }
 
     /// The value of each of the bytes' elements, exactly.
+    #[inline(always)]
     fn widen(self, from: &[u8], into: &mut [f32]) {
         let halves = from.as_chunks::<2>().0;
         match self {
@@ -111,6 +112,23 @@ impl Float {
 /// # Errors
 /// What keeps a value from being stored so.
 pub(super) fn encode(float: Float, from: &[u8], to: TensorType, into: &mut [u8]) -> Result<(), String> {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") {
+        // SAFETY: the processor has the instructions.
+        return unsafe { encode_avx2(float, from, to, into) };
+    }
+    encode_any(float, from, to, into)
+}
+
+/// The same, compiled for wider registers.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn encode_avx2(float: Float, from: &[u8], to: TensorType, into: &mut [u8]) -> Result<(), String> {
+    encode_any(float, from, to, into)
+}
+
+#[inline(always)]
+fn encode_any(float: Float, from: &[u8], to: TensorType, into: &mut [u8]) -> Result<(), String> {
     match to {
         TensorType::F32 => {
             let mut values = [0.0; BLOCK];
@@ -134,6 +152,7 @@ pub(super) fn encode(float: Float, from: &[u8], to: TensorType, into: &mut [u8])
 }
 
 /// Quantises block by block.
+#[inline(always)]
 fn blocks<const BYTES: usize>(
     float: Float,
     from: &[u8],
@@ -154,56 +173,117 @@ fn blocks<const BYTES: usize>(
     Ok(())
 }
 
-/// The greatest magnitude; NaN if there is one.
-#[inline(always)]
-fn magnitude(values: &[f32; BLOCK]) -> f32 {
-    // As integers magnitudes have the same order, and a NaN is above infinity.
-    let magnitudes = values.map(|value| (value.to_bits() & 0x7fff_ffff) as i32);
-    f32::from_bits(magnitudes.into_iter().fold(0, i32::max) as u32)
-}
-
-/// What values are multiplied by to be divided by the scale.
-fn inverse(scale: f32) -> f32 {
-    if scale == 0.0 { 0.0 } else { 1.0 / scale }
-}
-
 /// A scale, and 32 signed bytes.
 #[inline(always)]
 fn q8_0(values: &[f32; BLOCK], into: &mut [u8; 34]) -> f32 {
-    let scale = magnitude(values) / 127.0;
+    let scale = Extremes::of(values).magnitude() / 127.0;
     let inverse = inverse(scale);
-    let (head, quants) = into.split_at_mut(2);
-    head.copy_from_slice(&F16::from_f32(scale).0.to_le_bytes());
-    for (quant, value) in quants.iter_mut().zip(values) {
-        *quant = round(value * inverse) as i8 as u8;
+    let mut quants = [0; BLOCK];
+    for i in 0..BLOCK {
+        let scaled = values[i] * inverse;
+        let nearest = nearest(scaled.abs());
+        // An exact half may have been brought to the even side.
+        let rounded = if scaled.abs() - nearest == 0.5 { nearest + 1.0 } else { nearest };
+        quants[i] = byte(if scaled < 0.0 { 256.0 - rounded } else { rounded });
     }
+    let (head, body) = into.split_at_mut(2);
+    head.copy_from_slice(&F16::from_f32(scale).0.to_le_bytes());
+    body.copy_from_slice(&quants);
     scale
 }
 
 /// A scale, and 16 bytes of which each holds value `i` below and value `i + 16` above.
 #[inline(always)]
 fn q4_0(values: &[f32; BLOCK], into: &mut [u8; 18]) -> f32 {
-    let greatest = magnitude(values);
-    let first = values.iter().find(|value| value.abs() == greatest).copied().unwrap_or(greatest);
-    let scale = first / -8.0;
+    let scale = Extremes::of(values).first(values) / -8.0;
     let inverse = inverse(scale);
-    let (head, quants) = into.split_at_mut(2);
+    let mut quants = [0; BLOCK];
+    for i in 0..BLOCK {
+        let shifted = values[i] * inverse + 8.5;
+        let nearest = nearest(shifted);
+        let whole = if nearest > shifted { nearest - 1.0 } else { nearest };
+        quants[i] = byte(if whole > 15.0 { 15.0 } else { whole });
+    }
+    let (head, body) = into.split_at_mut(2);
     head.copy_from_slice(&F16::from_f32(scale).0.to_le_bytes());
-    let (low, high) = values.split_at(BLOCK / 2);
-    let quant = |value: f32| ((value * inverse + 8.5) as i32).clamp(0, 15) as u8;
-    for (byte, (low, high)) in quants.iter_mut().zip(low.iter().zip(high)) {
-        *byte = quant(*low) | quant(*high) << 4;
+    for i in 0..BLOCK / 2 {
+        body[i] = quants[i] | quants[i + BLOCK / 2] << 4;
     }
     scale
 }
 
-/// To the nearest whole number, halves away from zero. Neither a call nor a branch, so that it becomes SIMD.
+/// The greatest and the least value of a block, and whether all are finite.
+struct Extremes {
+    top: f32,
+    bottom: f32,
+    finite: bool,
+}
+
+impl Extremes {
+    /// In eight lanes and without closures, so that it becomes SIMD.
+    #[inline(always)]
+    fn of(values: &[f32; BLOCK]) -> Self {
+        const LANES: usize = 8;
+        let (mut top, mut bottom, mut odd) = ([f32::MIN; LANES], [f32::MAX; LANES], [0u32; LANES]);
+        for values in values.as_chunks::<LANES>().0 {
+            for i in 0..LANES {
+                let value = values[i];
+                top[i] = if value > top[i] { value } else { top[i] };
+                bottom[i] = if value < bottom[i] { value } else { bottom[i] };
+                // Neither a NaN nor an infinity less itself is 0.
+                odd[i] |= (value - value).to_bits();
+            }
+        }
+        let mut extremes = Self { top: top[0], bottom: bottom[0], finite: odd[0] == 0 };
+        for i in 1..LANES {
+            extremes.top = if top[i] > extremes.top { top[i] } else { extremes.top };
+            extremes.bottom = if bottom[i] < extremes.bottom { bottom[i] } else { extremes.bottom };
+            extremes.finite &= odd[i] == 0;
+        }
+        extremes
+    }
+
+    /// The greatest magnitude; NaN if a value is not finite.
+    #[inline(always)]
+    fn magnitude(&self) -> f32 {
+        match self.finite {
+            true if self.top > -self.bottom => self.top,
+            // Of nothing but zeros of any sign it is the positive one.
+            true => self.bottom.abs(),
+            false => f32::NAN,
+        }
+    }
+
+    /// The first value of the greatest magnitude; NaN if a value is not finite.
+    #[inline(always)]
+    fn first(&self, values: &[f32; BLOCK]) -> f32 {
+        let magnitude = self.magnitude();
+        if self.top == -self.bottom {
+            return values.iter().find(|value| value.abs() == magnitude).copied().unwrap_or(magnitude);
+        }
+        if self.top == magnitude || !self.finite { magnitude } else { self.bottom }
+    }
+}
+
+/// What values are multiplied by to be divided by the scale.
 #[inline(always)]
-fn round(value: f32) -> i32 {
-    let magnitude = value.abs();
-    let whole = magnitude as i32;
-    let rounded = whole + i32::from(magnitude - whole as f32 >= 0.5);
-    if value < 0.0 { -rounded } else { rounded }
+fn inverse(scale: f32) -> f32 {
+    if scale == 0.0 { 0.0 } else { 1.0 / scale }
+}
+
+/// 2^23: from here on an f32 has no places after the point.
+const WHOLE: f32 = 8_388_608.0;
+
+/// The nearest whole number, halves to the even one, of a number of 0 to 2^22.
+#[inline(always)]
+fn nearest(value: f32) -> f32 {
+    (value + WHOLE) - WHOLE
+}
+
+/// The lowest byte of a whole number of 0 to 2^22.
+#[inline(always)]
+fn byte(whole: f32) -> u8 {
+    (whole + WHOLE).to_bits() as u8
 }
 
 #[cfg(test)]

@@ -61,10 +61,10 @@ impl Units {
     }
 }
 
-/// The normal tokens of single bytes, in a vocabulary that is written in the byte alphabet.
+/// The tokens of single bytes, in a vocabulary that is written in the byte alphabet.
 pub(super) fn alphabet_bytes(texts: &Texts<'_>, kinds: &[Kind]) -> [Option<u32>; 256] {
     let mut bytes = [None; 256];
-    for (id, text) in texts.iter().filter(|&(id, _)| kinds[id as usize] == Kind::Normal) {
+    for (id, text) in texts.iter().filter(|&(id, _)| kinds[id as usize].is_merged()) {
         if let Some(&[byte]) = in_alphabet(text).as_deref() {
             bytes[usize::from(byte)] = Some(id);
         }

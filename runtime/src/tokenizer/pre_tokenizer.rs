@@ -128,11 +128,22 @@ mod tests {
     use proptest::prelude::*;
     use proptest::test_runner::{Config, TestRunner};
 
-    use super::PreTokenizer;
+    use super::{CASED, EAST_ASIAN, Family, PUNCTUATION};
 
     const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
     const LLAMA3: &str = r"'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD]|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
     const QWEN2: &str = r"'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD]|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
+    const QWEN35: &str = r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+    const O200K: &str = super::O200K;
+    const DEEPSEEK3: &str = r##"[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"##;
+
+    /// The words of a family.
+    fn split<'t>(name: &str, text: &'t str) -> Vec<&'t str> {
+        let mut words = Vec::new();
+        Family::named(name).unwrap().pre_tokenizer().split(text, |word| words.push(word));
+        words
+    }
 
     /// The published expressions, one after the other, each within the pieces that the one before has made.
     fn published(steps: &[Regex], text: &str) -> Vec<String> {
@@ -155,7 +166,13 @@ mod tests {
 
     #[test]
     fn every_family_splits_as_its_published_expressions() {
-        let families: [(&str, &[&str]); 4] = [
+        let families: [(&str, &[&str]); 10] = [
+            ("qwen35", &[QWEN35]),
+            ("gpt-4o", &[O200K]),
+            ("deepseek-llm", &[r"[\r\n]", CASED, PUNCTUATION, r"\s+$", EAST_ASIAN, r"\p{N}+"]),
+            ("deepseek-coder", &[r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", EAST_ASIAN, r"\p{N}"]),
+            ("deepseek-v3", &[r"\p{N}{1,3}", "[一-\u{9fa5}぀-ゟ゠-ヿ]+", DEEPSEEK3]),
+            ("falcon", &[r"[\p{P}\$\+<=>\^~\|`]+", GPT2, "[0-9][0-9][0-9]"]),
             ("gpt-2", &[GPT2]),
             ("smollm", &[r"\p{N}", GPT2]),
             ("llama-bpe", &[LLAMA3]),
@@ -167,11 +184,13 @@ mod tests {
         ];
         let text = prop::collection::vec(character, 0..40).prop_map(String::from_iter);
         for (name, steps) in families {
-            let pre = PreTokenizer::named(name).unwrap();
+            let pre = Family::named(name).unwrap().pre_tokenizer();
             let steps: Vec<Regex> = steps.iter().map(|step| Regex::new(step).unwrap()).collect();
             let config = Config { cases: 4000, failure_persistence: None, ..Config::default() };
             let same = |text: String| {
-                prop_assert_eq!(pre.split(&text).collect::<Vec<_>>(), published(&steps, &text), "{}", name);
+                let mut words = Vec::new();
+                pre.split(&text, |word| words.push(word));
+                prop_assert_eq!(words, published(&steps, &text), "{}", name);
                 Ok(())
             };
             TestRunner::new(config).run(&text, same).unwrap();
@@ -180,8 +199,7 @@ mod tests {
 
     #[track_caller]
     fn check(name: &str, text: &str, words: &[&str]) {
-        let pre = PreTokenizer::named(name).unwrap();
-        assert_eq!(pre.split(text).collect::<Vec<_>>(), words, "{name}");
+        assert_eq!(split(name, text), words, "{name}");
     }
 
     #[test]
@@ -206,6 +224,15 @@ mod tests {
     }
 
     #[test]
+    fn gpt4o_begins_a_word_at_a_capital_and_keeps_its_contraction() {
+        check(
+            "gpt-4o",
+            "HTTPServer's camelCase a/b\n",
+            &["HTTPServer's", " camel", "Case", " a", "/b", "\n"],
+        );
+    }
+
+    #[test]
     fn white_space_leaves_its_last_character_to_the_next_word_but_not_at_the_end() {
         for name in ["gpt-2", "smollm", "llama-bpe", "qwen2"] {
             check(name, "a   b  ", &["a", "  ", " b", "  "]);
@@ -224,7 +251,7 @@ mod tests {
 
     #[test]
     fn an_unknown_name_is_refused_with_the_known_ones() {
-        let error = PreTokenizer::named("no-such").unwrap_err().to_string();
+        let error = Family::named("no-such").unwrap_err().to_string();
         assert!(error.contains("\"no-such\"") && error.contains("smollm"), "{error}");
     }
 }

@@ -1,6 +1,8 @@
 use std::ops::Range;
+use std::sync::LazyLock;
 
 use aho_corasick::{AhoCorasick, MatchKind};
+use regex_automata::meta::Regex;
 
 use super::TokenizerError;
 
@@ -103,7 +105,8 @@ impl Added {
     }
 }
 
-/// As `\w` in a regular expression, but for marks and joiners.
+/// Whether a character is one of a word, `\w` of regular expressions.
 fn is_of_word(character: char) -> bool {
-    character.is_alphanumeric() || character == '_'
+    static WORD: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\w").expect("it is a class"));
+    WORD.is_match(&*character.encode_utf8(&mut [0; 4]))
 }

@@ -5,6 +5,7 @@ mod mutated;
 mod reference;
 mod refusals;
 mod same_bits;
+mod words;
 
 use std::path::{Path, PathBuf};
 

@@ -95,10 +95,10 @@ pub(super) enum Normalizer {
     Sequence { normalizers: Vec<Normalizer> },
     Prepend { prepend: String },
     Replace { pattern: Pattern, content: String },
-    NFC,
-    NFD,
-    NFKC,
-    NFKD,
+    NFC {},
+    NFD {},
+    NFKC {},
+    NFKD {},
 }
 
 #[derive(Deserialize)]
@@ -129,7 +129,7 @@ pub(super) enum PreTokenizer {
         #[serde(default = "isolated")]
         behavior: Behaviour,
     },
-    WhitespaceSplit,
+    WhitespaceSplit {},
     Metaspace(Metaspace),
 }
 
@@ -210,8 +210,8 @@ pub(super) enum Decoder {
         pattern: Pattern,
         content: String,
     },
-    ByteFallback,
-    Fuse,
+    ByteFallback {},
+    Fuse {},
     Strip {
         content: char,
         start: usize,

@@ -4,7 +4,7 @@ mod document;
 mod parts;
 mod settings;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use serde::de::DeserializeOwned;
@@ -84,8 +84,15 @@ impl Tokenizer {
             .zip(0..)
             .filter(|&(_, id)| Some(id) == unknown)
             .for_each(|(kind, _)| *kind = Kind::Unknown);
+        // One that the model has as well stays what it is there, in the model's spelling.
+        let of_model: HashSet<u32> = model.vocab.iter().map(|&(_, id)| id).collect();
         for token in &added_tokens {
-            kinds[token.id as usize] = if token.special { Kind::Control } else { Kind::UserDefined };
+            let kind = &mut kinds[token.id as usize];
+            *kind = match token.special {
+                true => Kind::Control,
+                false if of_model.contains(&token.id) => *kind,
+                false => Kind::UserDefined,
+            };
         }
 
         let mut declared = settings.ends.clone();

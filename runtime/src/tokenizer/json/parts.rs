@@ -39,10 +39,10 @@ pub(super) fn changes(normalizer: Normalizer) -> Result<Vec<Change>, TokenizerEr
                 return Err(unsupported("normalizer", format!("a replacement of the pattern {from:?}")));
             }
         },
-        Normalizer::NFC => vec![Change::Form(Form::NFC)],
-        Normalizer::NFD => vec![Change::Form(Form::NFD)],
-        Normalizer::NFKC => vec![Change::Form(Form::NFKC)],
-        Normalizer::NFKD => vec![Change::Form(Form::NFKD)],
+        Normalizer::NFC {} => vec![Change::Form(Form::NFC)],
+        Normalizer::NFD {} => vec![Change::Form(Form::NFD)],
+        Normalizer::NFKC {} => vec![Change::Form(Form::NFKC)],
+        Normalizer::NFKD {} => vec![Change::Form(Form::NFKD)],
     })
 }
 
@@ -92,7 +92,7 @@ impl Splitting {
             PreTokenizer::Punctuation { behavior } => {
                 self.steps.push(split(r"[\p{P}!-/:-@\[-`{-~]", behavior, false)?);
             }
-            PreTokenizer::WhitespaceSplit => self.steps.push(split(r"\s", Behaviour::Removed, false)?),
+            PreTokenizer::WhitespaceSplit {} => self.steps.push(split(r"\s", Behaviour::Removed, false)?),
             PreTokenizer::Metaspace(Metaspace {
                 replacement,
                 add_prefix_space,
@@ -142,14 +142,36 @@ fn readable(expression: String) -> Result<String, TokenizerError> {
     if let Some((_, same)) = REWRITTEN.iter().find(|(published, _)| *published == expression) {
         return Ok((*same).to_owned());
     }
-    // These mean other things in other engines: possessive quantifiers, named classes, differences of classes.
-    for foreign in ["?+", "*+", "++", "}+", "[:", "--", "~~"] {
-        if expression.contains(foreign) {
-            let what = format!("a split by the expression {expression:?} (with {foreign:?})");
-            return Err(unsupported("pre_tokenizer", what));
-        }
+    if let Some(foreign) = foreign(&expression) {
+        let what = format!("a split by the expression {expression:?} (with {foreign:?})");
+        return Err(unsupported("pre_tokenizer", what));
     }
     Ok(expression)
+}
+
+/// The first thing in an expression that means something else in other engines: a possessive quantifier, a named class, a
+/// difference of classes.
+fn foreign(expression: &str) -> Option<&str> {
+    let mut classes = 0_usize;
+    let mut at = 0;
+    while let Some(rest) = expression.get(at..).filter(|rest| !rest.is_empty()) {
+        let two = rest.get(..2).unwrap_or_default();
+        match (two, classes) {
+            ("?+" | "*+" | "++", 0) => return Some(two),
+            ("[:" | "--" | "~~", 1..) => return Some(two),
+            _ => {}
+        }
+        let mut characters = rest.chars();
+        let first = characters.next()?;
+        at += first.len_utf8();
+        match first {
+            '\\' => at += characters.next().map_or(0, char::len_utf8),
+            '[' => classes += 1,
+            ']' => classes = classes.saturating_sub(1),
+            _ => {}
+        }
+    }
+    None
 }
 
 /// The tokens around a text.
@@ -240,8 +262,8 @@ impl Found {
             Decoder::Metaspace(Metaspace { replacement, .. }) if SPACE.starts_with(replacement) => {
                 self.spaces = true;
             }
-            Decoder::ByteFallback => self.bytes = true,
-            Decoder::Fuse | Decoder::Strip { content: ' ', start: 0 | 1, stop: 0 } => {}
+            Decoder::ByteFallback {} => self.bytes = true,
+            Decoder::Fuse {} | Decoder::Strip { content: ' ', start: 0 | 1, stop: 0 } => {}
             Decoder::Replace { .. } | Decoder::Metaspace(_) | Decoder::Strip { .. } => {
                 return Err(unsupported("decoder", "one that changes other text than spaces".to_owned()));
             }

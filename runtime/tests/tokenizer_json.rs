@@ -1,0 +1,300 @@
+//! Tokenizers from `tokenizer.json`, against the tokenizers library: what it made of many texts in Python, and what its crate
+//! makes of any text.
+
+#[allow(dead_code, reason = "GGUF files are for other tests")]
+mod draft;
+
+use std::sync::Arc;
+
+use draft::golden;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use runtime::tokenizer::{Detokenizer, Options, Settings, Tokenizer};
+use serde_json::{Value, json};
+
+const TRUSTED: Options = Options { add_special: false, parse_special: true };
+const UNTRUSTED: Options = Options { add_special: false, parse_special: false };
+
+/// What scripts/tokenizer-reference.py wrote.
+fn reference() -> Value {
+    serde_json::from_slice(&std::fs::read(golden("tokenizers.json")).unwrap()).unwrap()
+}
+
+fn from_json(document: &Value) -> Result<Tokenizer, String> {
+    Tokenizer::from_json(&serde_json::to_vec(document).unwrap(), &Settings::default())
+        .map_err(|error| error.to_string())
+}
+
+fn ids(value: &Value) -> Vec<u32> {
+    serde_json::from_value(value.clone()).unwrap()
+}
+
+/// The document of one of the recorded tokenizers.
+fn document(name: &str) -> Value {
+    reference()["tokenizers"][name]["tokenizer"].take()
+}
+
+#[test]
+fn recorded_texts_have_the_reference_ids() {
+    let reference = reference();
+    let texts = reference["texts"].as_array().unwrap();
+    let tokenizers = reference["tokenizers"].as_object().unwrap();
+    assert!(texts.len() > 70 && tokenizers.len() >= 20);
+    let mut wrong = Vec::new();
+    for (name, record) in tokenizers {
+        let tokenizer = from_json(&record["tokenizer"]).unwrap_or_else(|error| panic!("{name}: {error}"));
+        for (i, text) in texts.iter().enumerate() {
+            let text = text.as_str().unwrap();
+            let trusted = ids(&record["ids"][i]);
+            let untrusted = record["untrusted"].get(i.to_string()).map_or(trusted.clone(), ids);
+            let whole = [ids(&record["prefix"]), trusted.clone()].concat();
+            for (options, expected) in [
+                (TRUSTED, trusted),
+                (UNTRUSTED, untrusted),
+                (Options { add_special: true, parse_special: true }, whole),
+            ] {
+                let ids = tokenizer.encode_with(text, options);
+                if ids != expected {
+                    wrong.push(format!("{name} {text:?} {options:?}\n  {ids:?} instead of\n  {expected:?}"));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} differ:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// Any characters, and often those that decide where words end, or what is special.
+fn any_text() -> impl Strategy<Value = String> {
+    let deciding = [
+        " ", "  ", "\n", "\r\n", "\t", "\u{a0}", "'s", "'", "1", "23", "²", "s", "T", "é", "e\u{301}", "字",
+        "▁", "👩", "<|end|>", "<s>", "</s>", "<unk>", "<0x41>", "tool", "[MASK]", "the", "ing", ".", ",",
+        "ſ",
+    ];
+    let piece = prop_oneof![
+        2 => any::<char>().prop_map(String::from),
+        5 => prop::sample::select(deciding.map(String::from).to_vec()),
+        2 => prop::char::range('!', '~').prop_map(String::from),
+    ];
+    prop::collection::vec(piece, 0..60).prop_map(|pieces| pieces.concat())
+}
+
+fn check<S: Strategy>(cases: u32, strategy: S, test: impl Fn(S::Value) -> Result<(), TestCaseError>) {
+    let config = Config { cases, failure_persistence: None, ..Config::default() };
+    TestRunner::new(config).run(&strategy, test).unwrap();
+}
+
+#[test]
+fn any_text_has_the_ids_of_the_crate() {
+    for (name, record) in reference()["tokenizers"].as_object().unwrap() {
+        let mut document = record["tokenizer"].clone();
+        // The crate's tables for these are of an older Unicode.
+        if name == "qwen2" || name == "metaspace" {
+            document["normalizer"] = Value::Null;
+        }
+        let ours = from_json(&document).unwrap();
+        let theirs: tokenizers::Tokenizer = serde_json::to_string(&document).unwrap().parse().unwrap();
+        let mut untrusting = theirs.clone();
+        untrusting.set_encode_special_tokens(true);
+        check(1000, any_text(), |text| {
+            let expected = theirs.encode_fast(text.as_str(), true).unwrap();
+            prop_assert_eq!(ours.encode(&text), expected.get_ids(), "{} {:?}", name, text);
+            let expected = untrusting.encode_fast(text.as_str(), false).unwrap();
+            let ids = ours.encode_with(&text, UNTRUSTED);
+            prop_assert_eq!(ids, expected.get_ids(), "{} untrusted {:?}", name, text);
+            Ok(())
+        });
+    }
+}
+
+#[test]
+fn any_text_survives() {
+    for name in ["gpt2", "llama3", "o200k", "digits", "deepseek", "gemma", "llama2"] {
+        let tokenizer = Arc::new(from_json(&document(name)).unwrap());
+        check(300, any_text(), |text| {
+            // A space goes before every text; and U+2581 is a space for such vocabularies.
+            let expected = match name {
+                "llama2" if !text.is_empty() => format!(" {text}").replace('▁', " "),
+                "gemma" => text.replace('▁', " "),
+                _ => text.clone(),
+            };
+            let ids = tokenizer.encode_with(&text, UNTRUSTED);
+            prop_assert_eq!(tokenizer.decode_string(&ids), &*expected, "{}", name);
+            let mut stream = Detokenizer::new(tokenizer.clone());
+            let mut streamed: String = ids.iter().map(|&id| stream.push(id)).collect();
+            streamed += &stream.finish();
+            prop_assert_eq!(streamed, expected);
+            Ok(())
+        });
+    }
+}
+
+#[test]
+fn a_megabyte_takes_no_time_for_ever() {
+    for (name, record) in reference()["tokenizers"].as_object().unwrap() {
+        let tokenizer = from_json(&record["tokenizer"]).unwrap();
+        for unit in ["a", " ", "\n", "1", "th", "é", "字", "'", " a", "<|end|>", "<", "A", "Aa", "\u{301}"]
+        {
+            let text = unit.repeat((1 << 20) / unit.len());
+            let start = std::time::Instant::now();
+            let ids = tokenizer.encode(&text);
+            assert!(start.elapsed().as_secs() < 60, "{name} {unit:?}");
+            assert!(!ids.is_empty() || name == "split_removed" || name == "unknown");
+        }
+    }
+}
+
+#[test]
+fn settings_decide_what_goes_around_and_what_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |file: &str, value: &Value| {
+        std::fs::write(folder.path().join(file), serde_json::to_vec(value).unwrap()).unwrap();
+    };
+    let load = || Tokenizer::from_folder(folder.path());
+    assert!(load().unwrap_err().to_string().contains("tokenizer.json"));
+    write("tokenizer.json", &document("gpt2"));
+    let alone = load().unwrap();
+    let a = alone.encode("a");
+    let end = alone.encode("<|end|>")[0];
+    assert_eq!((a.len(), alone.ends()), (1, &[end][..]));
+    let start = alone.encode("<|start|>")[0];
+
+    write("generation_config.json", &json!({"eos_token_id": [start, end]}));
+    write(
+        "tokenizer_config.json",
+        &json!({
+            "add_bos_token": true, "add_eos_token": true, "bos_token": {"content": "<|start|>", "lstrip": false}, "eos_token": "<|end|>",
+            "added_tokens_decoder": {"440": {"content": "<late>", "special": true}},
+        }),
+    );
+    let told = load().unwrap();
+    assert_eq!(told.encode("a"), [start, a[0], end]);
+    assert_eq!(told.encode_with("a<late>", TRUSTED), [a[0], 440]);
+    assert_eq!(told.ends(), [end.min(start), end.max(start)]);
+    assert_eq!(told.decode_string(&[start, a[0], end, 440]), "a");
+
+    for (file, value, words) in [
+        ("config.json", json!({"eos_token_id": 4000}), &["eos_token_id", "4000"][..]),
+        ("config.json", json!({"eos_token_id": "x"}), &["config.json", "eos_token_id"]),
+        ("tokenizer_config.json", json!({"add_bos_token": true}), &["bos_token", "vocabulary"]),
+        ("tokenizer_config.json", json!({"add_bos_token": 1}), &["tokenizer_config.json", "add_bos_token"]),
+        ("tokenizer_config.json", json!([]), &[]),
+    ] {
+        let before = std::fs::read(folder.path().join(file)).ok();
+        write(file, &value);
+        match load() {
+            Ok(_) => assert!(words.is_empty(), "{value}"),
+            Err(error) => assert!(words.iter().all(|word| error.to_string().contains(word)), "{error}"),
+        }
+        match before {
+            Some(before) => std::fs::write(folder.path().join(file), before).unwrap(),
+            None => std::fs::remove_file(folder.path().join(file)).unwrap(),
+        }
+    }
+}
+
+/// A document with a change.
+fn changed(name: &str, pointer: &str, value: Value) -> Value {
+    let mut document = document(name);
+    match document.pointer_mut(pointer) {
+        Some(place) => *place = value,
+        None => {
+            let (parent, key) = pointer.rsplit_once('/').unwrap();
+            document.pointer_mut(parent).unwrap()[key] = value;
+        }
+    }
+    document
+}
+
+#[test]
+fn what_is_not_known_is_refused_by_name() {
+    let regex = |expression: &str| json!({"type": "Split", "pattern": {"Regex": expression}, "behavior": "Isolated", "invert": false});
+    let cases = [
+        ("/model/type", json!("WordPiece"), &["model.type", "WordPiece", "BPE"][..]),
+        ("/model/type", json!("Unigram"), &["model.type", "Unigram"]),
+        ("/model/type", json!("WordLevel"), &["model.type", "WordLevel"]),
+        ("/model/surprise", json!(1), &["surprise"]),
+        ("/model/dropout", json!(0.5), &["model.dropout", "0.5"]),
+        ("/model/end_of_word_suffix", json!("</w>"), &["model.end_of_word_suffix", "</w>"]),
+        ("/model/continuing_subword_prefix", json!("##"), &["model.continuing_subword_prefix", "##"]),
+        ("/model/unk_token", json!("nowhere"), &["model.unk_token", "nowhere"]),
+        ("/model/merges/0", json!(["a", "nowhere"]), &["model.merges", "merge 0", "a nowhere"]),
+        ("/model/merges/0", json!("a b c"), &["model.merges", "merge 0", "a b c"]),
+        ("/model/vocab/a", json!(4_000_000_000_u32), &["model.vocab", "4000000000"]),
+        ("/model/vocab/a", json!(9), &["model.vocab", "token 9"]),
+        ("/model/vocab/a", json!(-1), &["-1"]),
+        ("/added_tokens/0/id", json!(70), &["added_tokens", "token 70"]),
+        ("/added_tokens/0/surprise", json!(true), &["surprise"]),
+        ("/normalizer", json!({"type": "Lowercase"}), &["normalizer", "Lowercase"]),
+        ("/normalizer", json!({"type": "NFC", "surprise": 1}), &["normalizer", "surprise"]),
+        (
+            "/normalizer",
+            json!({"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "}),
+            &["normalizer", " {2,}"],
+        ),
+        ("/pre_tokenizer", json!({"type": "BertPreTokenizer"}), &["pre_tokenizer", "BertPreTokenizer"]),
+        ("/pre_tokenizer", json!({"type": "ByteLevel", "surprise": 1}), &["pre_tokenizer", "surprise"]),
+        ("/pre_tokenizer", regex(r"\d{1,3}(?=(?:\d{3})*\b)"), &["pre_tokenizer", "look-around"]),
+        ("/pre_tokenizer", regex(r"a?+b"), &["pre_tokenizer", "a?+b"]),
+        ("/pre_tokenizer", regex("(((a{1000}){1000}){1000})"), &["pre_tokenizer"]),
+        ("/pre_tokenizer", json!(null), &["decoder"]),
+        ("/pre_tokenizer", regex("[[:alpha:]]+"), &["pre_tokenizer", "[:"]),
+        ("/pre_tokenizer", regex("[a-z--b]+"), &["pre_tokenizer", "--"]),
+        (
+            "/pre_tokenizer",
+            json!({"type": "Sequence", "pretokenizers": [{"type": "ByteLevel"}, {"type": "Digits"}]}),
+            &["pre_tokenizer", "ByteLevel"],
+        ),
+        (
+            "/pre_tokenizer",
+            json!({"type": "Sequence", "pretokenizers": [{"type": "Digits"}, {"type": "ByteLevel"}]}),
+            &["pre_tokenizer", "space"],
+        ),
+        ("/post_processor", json!({"type": "BertProcessing"}), &["post_processor", "BertProcessing"]),
+        (
+            "/post_processor",
+            json!({"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "x", "type_id": 0}}], "special_tokens": {}}),
+            &["post_processor", "x"],
+        ),
+        (
+            "/post_processor",
+            json!({"type": "TemplateProcessing", "single": [], "special_tokens": {}}),
+            &["post_processor", "0 texts"],
+        ),
+        ("/decoder", json!({"type": "WordPiece"}), &["decoder", "WordPiece"]),
+        ("/decoder", json!(null), &["decoder"]),
+        ("/surprise", json!(1), &["surprise"]),
+    ];
+    for (pointer, value, words) in cases {
+        let error = from_json(&changed("gpt2", pointer, value.clone()))
+            .map(|_| ())
+            .expect_err(&format!("{pointer} {value}: accepted"));
+        assert!(
+            words.iter().all(|word| error.contains(word)) && !error.contains('\n'),
+            "{error}\nlacks one of {words:?}"
+        );
+    }
+    for bytes in [&b""[..], b"{", b"[]", b"null", b"{\"model\":{\"type\":\"BPE\"}}", b"\xff"] {
+        assert!(Tokenizer::from_json(bytes, &Settings::default()).is_err());
+    }
+    // A key that is there twice is not lost.
+    let twice =
+        serde_json::to_string(&document("gpt2")).unwrap().replacen("\"vocab\":{", "\"vocab\":{\"a\":0,", 1);
+    let error =
+        Tokenizer::from_json(twice.as_bytes(), &Settings::default()).map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("model.vocab"), "{error}");
+}
+
+#[test]
+fn files_as_they_were_once_written_mean_the_same() {
+    let new = document("llama2");
+    let mut old = new.clone();
+    for merge in old["model"]["merges"].as_array_mut().unwrap() {
+        *merge = json!(format!("{} {}", merge[0].as_str().unwrap(), merge[1].as_str().unwrap()));
+    }
+    old["model"].as_object_mut().unwrap().remove("type");
+    let (new, old) = (from_json(&new).unwrap(), from_json(&old).unwrap());
+    check(200, any_text(), |text| {
+        prop_assert_eq!(new.encode(&text), old.encode(&text));
+        Ok(())
+    });
+}
