@@ -29,8 +29,11 @@ fuzz_target!(|bytes: &[u8]| {
     bounded(16 * bytes.len() + (64 << 10), 128 * bytes.len() + (1 << 20), || match huggingface::open(&FOLDER, quant) {
         Ok(gguf) => {
             for tensor in gguf.tensors() {
-                let read = gguf.data(tensor);
-                assert!(read.is_ok_and(|data| data.len() == tensor.bytes.len()), "{:?}", tensor.name);
+                match gguf.data(tensor) {
+                    Ok(data) => assert_eq!(data.len(), tensor.bytes.len(), "{:?}", tensor.name),
+                    // Such as an infinity that is to be quantised.
+                    Err(error) => assert!(error.to_string().contains("tensor"), "{error}"),
+                }
             }
         }
         Err(error) => assert!(!error.to_string().contains('\n'), "{error}"),
