@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::{bench, doctor, logging, pull, replay, run, serve, synth, trace};
+use crate::{bench, doctor, inspect, logging, printable, pull, replay, run, serve, synth, trace};
 
 /// Reads the command line and does what it says. Every failure, one of usage too, is one line on stderr and exit
 /// code 1.
@@ -20,7 +20,8 @@ pub fn main() -> ExitCode {
         Ok(code) => code,
         // Whoever read the output has had enough of it.
         Err(Error::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Err(error) => fail(&format!("error: {error}")),
+        // It may quote a file or a server.
+        Err(error) => fail(&printable::line(&format!("error: {error}"))),
     }
 }
 
@@ -38,6 +39,7 @@ enum Command {
     Replay(replay::Args),
     Serve(Box<serve::Args>),
     Pull(pull::Args),
+    Inspect(inspect::Args),
     Doctor(doctor::Args),
     Trace(trace::Args),
     Bench(bench::Args),
@@ -52,6 +54,7 @@ impl Command {
             Command::Replay(args) => return replay::run(args),
             Command::Serve(args) => serve::run(*args),
             Command::Pull(args) => pull::run(args),
+            Command::Inspect(args) => inspect::run(args),
             Command::Doctor(args) => doctor::run(args),
             Command::Trace(args) => trace::run(args),
             Command::Bench(args) => bench::run(args),
@@ -88,6 +91,9 @@ pub enum Error {
     /// A synthetic model could not be written.
     #[error(transparent)]
     Synth(#[from] synth::SynthError),
+    /// Nothing can be told of a file.
+    #[error(transparent)]
+    Inspect(#[from] inspect::InspectError),
     /// Standard output is closed or full.
     #[error("standard output: {0}")]
     Output(#[from] io::Error),

@@ -6,6 +6,7 @@ pub mod chat_template;
 pub mod checkpoint;
 pub mod device;
 pub mod engine;
+pub mod estimate;
 pub mod gemm;
 pub mod gguf;
 pub mod huggingface;

@@ -19,6 +19,8 @@ const MAX_DEQUANTISED: usize = 512 << 20;
 /// Ways to compute products of many rows. On the CPU there are none, and nothing is kept.
 pub struct Products {
     gemm: Option<Gemm>,
+    /// On a planned GPU, in place of the library's own.
+    _workspace: Option<Buffer<u8>>,
     /// The weights of one matrix at a time, f16 or bf16.
     dequantised: Option<Buffer<u16>>,
 }
@@ -32,7 +34,13 @@ impl Products {
         device: &Device,
         linears: impl Iterator<Item = (&'a Linear, usize)>,
     ) -> Result<Self, DeviceError> {
-        let Some(mut gemm) = Gemm::new(device)? else { return Ok(Self { gemm: None, dequantised: None }) };
+        let mut gemm = Gemm::new(device)?;
+        let mut workspace = None;
+        if device.is_planned_gpu() {
+            workspace = Some(device.alloc(Purpose::Activations, gemm::WORKSPACE)?);
+        } else if gemm.is_none() {
+            return Ok(Self { gemm, _workspace: None, dequantised: None });
+        }
         let mut largest = 0;
         for (linear, rows) in linears {
             for matrix in linear.matrices() {
@@ -41,15 +49,19 @@ impl Products {
                 if rows <= few(matrix.stored) || (quantised && 2 * len > MAX_DEQUANTISED) {
                     continue;
                 }
-                gemm.admit(device, input, matrix.rows, matrix.columns, rows)?;
+                if let Some(gemm) = &mut gemm {
+                    gemm.admit(device, input, matrix.rows, matrix.columns, rows)?;
+                }
                 if quantised {
                     largest = largest.max(len);
                 }
             }
         }
-        gemm.report();
+        if let Some(gemm) = &gemm {
+            gemm.report();
+        }
         let dequantised = (largest > 0).then(|| device.alloc(Purpose::Activations, largest)).transpose()?;
-        Ok(Self { gemm: Some(gemm), dequantised })
+        Ok(Self { gemm, _workspace: workspace, dequantised })
     }
 
     /// Leaves the sums of `rows` rows `x` with `w` in `sums` from `at` on, and perhaps others behind them; `false`, and

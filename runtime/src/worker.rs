@@ -153,6 +153,23 @@ pub const CPU_BATCH: usize = 16;
 /// Sequences computed at once on a GPU.
 pub const CUDA_BATCH: usize = 64;
 
+/// What a step on a device of a kind holds: what was asked for, else what suits it.
+pub fn step_limits(gpu: bool, max_batch: Option<usize>, step_tokens: Option<usize>) -> StepLimits {
+    let (tokens, sequences) = if gpu { (CUDA_STEP, CUDA_BATCH) } else { (CPU_STEP, CPU_BATCH) };
+    StepLimits {
+        tokens: step_tokens.unwrap_or(tokens).max(1),
+        sequences: max_batch.unwrap_or(sequences).max(1),
+    }
+}
+
+/// What a model needs for such steps and so many pages of keys and values.
+pub fn plan(config: &ModelConfig, numerics: Numerics, step: StepLimits, pages: usize) -> Plan {
+    // Buffers for no more than one sequence can have; who asks for more is told about the KV cache, not the model.
+    let context = config.context.min(pages * PAGE);
+    let limits = BatchLimits { tokens: step.most_tokens(), sequences: step.sequences, context };
+    Plan { numerics, limits, pages }
+}
+
 impl Numerics {
     /// What a device runs by default: SIMD is fast at one, tensor cores at the other.
     pub fn default_of(device: &Device) -> Self {
@@ -310,10 +327,7 @@ fn load(
     tracing::info!(event = "startup", device = device.name(), numerics = numerics.name(), "runs on {taken}");
     progress(Progress::Opened { device: &device.name() });
 
-    let step = StepLimits {
-        tokens: options.step_tokens.unwrap_or_else(|| step_tokens(&device)).max(1),
-        sequences: options.max_batch.unwrap_or(if device.is_cpu() { CPU_BATCH } else { CUDA_BATCH }).max(1),
-    };
+    let step = step_limits(!device.is_cpu(), options.max_batch, options.step_tokens);
     let page = Model::page_bytes(gguf, &config, numerics) as u64;
     let pages = match options.kv_bytes {
         Some(given) => given / page,
@@ -322,10 +336,7 @@ fn load(
     if pages == 0 {
         return Err(LoadError::KvTooSmall { given: options.kv_bytes.unwrap_or(0), page });
     }
-    // Buffers for no more than one sequence can have; who asks for more is told about the KV cache, not the model.
-    let context = config.context.min(pages * PAGE);
-    let limits = BatchLimits { tokens: step.most_tokens(), sequences: step.sequences, context };
-    let plan = Plan { numerics, limits, pages };
+    let plan = plan(&config, numerics, step, pages);
     let mut uploaded = |done, total| progress(Progress::Uploaded { done, total });
     let model = Model::load(&device, gguf, plan, &mut uploaded)?;
     device.release_staging()?;

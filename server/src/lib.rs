@@ -14,6 +14,8 @@ mod detokenize;
 mod error;
 mod execute;
 mod fields;
+#[cfg(feature = "fuzzing")]
+pub mod fuzz;
 mod health;
 mod intake;
 mod job;

@@ -1,8 +1,11 @@
-//! `worker-orcd pull`: fetches a model of the catalogue into the cache.
+//! `worker-orcd pull`: fetches a model of the catalogue, or of the hub, into the cache.
 
 mod hub;
+mod name;
 mod part;
 mod progress;
+mod repository;
+mod resume;
 mod wheel;
 
 use std::fmt;
@@ -15,18 +18,24 @@ use crate::catalogue::{Entry, Source};
 use crate::cli;
 use part::Part;
 
+pub use name::Name;
 pub use part::FetchError;
+pub use repository::HubError;
 
 /// Fetches a model into the cache and prints its path.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The model's name in the catalogue, such as smollm2
+    /// A name of the catalogue, such as smollm2, or owner/name or owner/name:file of the Hugging Face hub
     name: String,
 }
 
 /// Fetches the named model and prints where its file is.
 pub(crate) fn run(args: Args) -> Result<(), cli::Error> {
-    let path = pull(&Cache::of_user()?, cache::find(&args.name)?)?;
+    let cache = Cache::of_user()?;
+    let path = match Name::parse(&args.name) {
+        Some(name) => repository::pull(&cache, &name).map_err(PullError::Hub)?,
+        None => pull(&cache, cache::find(&args.name)?)?,
+    };
     writeln!(std::io::stdout(), "{}", path.display())?;
     Ok(())
 }
@@ -37,6 +46,9 @@ pub enum PullError {
     /// The cache cannot be used.
     #[error(transparent)]
     Cache(#[from] CacheError),
+    /// The hub does not give it.
+    #[error(transparent)]
+    Hub(#[from] HubError),
     /// Every source failed.
     #[error("{name} could not be fetched from any source ({}); fetch it by other means to {}", reasons.join("; "), path.display())]
     Sources {

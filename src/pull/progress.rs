@@ -5,11 +5,13 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::printable;
+
 /// Time between two lines where there is no terminal.
 const PAUSE: Duration = Duration::from_secs(5);
 
 pub(super) struct Progress {
-    name: &'static str,
+    name: String,
     total: u64,
     /// Where stderr is a terminal; gone when dropped.
     bar: Option<ProgressBar>,
@@ -17,16 +19,16 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    pub(super) fn new(name: &'static str, total: u64) -> Progress {
+    pub(super) fn new(name: &str, total: u64) -> Progress {
         let bar = io::stderr().is_terminal().then(|| {
             let style = ProgressStyle::with_template(
                 "{msg} {bar:30} {decimal_bytes:>9} of {decimal_total_bytes} {decimal_bytes_per_sec:>11}",
             );
-            let bar = ProgressBar::new(total).with_message(name);
+            let bar = ProgressBar::new(total).with_message(printable::line(name));
             // The template is a constant; the default style is as good as any other.
             if let Ok(style) = style { bar.with_style(style) } else { bar }
         });
-        Progress { name, total, bar, told: Instant::now() }
+        Progress { name: printable::line(name), total, bar, told: Instant::now() }
     }
 
     /// Shows how many bytes there are.

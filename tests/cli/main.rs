@@ -6,12 +6,15 @@ mod bench;
 mod common;
 mod folder;
 mod hub;
+mod inspect;
 mod load;
 mod numerics;
 mod paper;
 mod pip;
 mod pull;
+mod repository;
 mod serve;
+mod site;
 mod synth;
 mod usage;
 
@@ -26,6 +29,8 @@ fn main() {
     let mut trials = usage::trials();
     trials.extend(serve::trials());
     trials.extend(pull::trials());
+    trials.extend(repository::trials());
+    trials.extend(inspect::trials());
     trials.extend(bench::trials());
     trials.extend(load::trials());
     trials.extend(synth::trials());

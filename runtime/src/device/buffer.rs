@@ -20,6 +20,8 @@ pub struct Buffer<V> {
 pub(crate) enum Storage {
     Host(HostMemory),
     Cuda(CudaMemory),
+    /// No memory: the address that a planned device gave out.
+    Planned(usize),
 }
 
 impl Storage {
@@ -27,6 +29,7 @@ impl Storage {
         match self {
             Storage::Host(memory) => memory.address(),
             Storage::Cuda(memory) => memory.address(),
+            Storage::Planned(address) => *address,
         }
     }
 }

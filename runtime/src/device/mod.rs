@@ -22,7 +22,7 @@ mod staging;
 use std::path::PathBuf;
 
 use cuda_loader::DriverVersion;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use cuda_std::{Kernel, Value};
 
@@ -54,12 +54,28 @@ pub type Filler<'a, E> = &'a (dyn Fn(usize, &mut [u8]) -> Result<(), E> + Sync);
 enum Kind {
     Cpu(Cpu),
     Cuda(Box<Cuda>),
+    Planned(Planned),
+}
+
+/// A device that is not there.
+struct Planned {
+    /// Whether it stands for a GPU.
+    gpu: bool,
+    /// Where the next allocation begins.
+    next: Cell<usize>,
 }
 
 impl Device {
     /// The CPU with `threads` threads; all cores when 0.
     pub fn cpu(threads: usize) -> Self {
         Self { kind: Kind::Cpu(Cpu::new(threads)), ledger: Ledger::default(), profile: RefCell::default() }
+    }
+
+    /// A device that is not there, in place of the CPU or of a GPU: it counts what is allocated, of whatever size, keeps
+    /// nothing of it and computes nothing. What is loaded on it tells what it would take.
+    pub fn planned(gpu: bool) -> Self {
+        let kind = Kind::Planned(Planned { gpu, next: Cell::new(256) });
+        Self { kind, ledger: Ledger::default(), profile: RefCell::default() }
     }
 
     /// The GPU `ordinal`, with these PTX images for its kernels. Belongs to the calling thread.
@@ -90,20 +106,31 @@ impl Device {
     /// The GPU behind this device.
     pub(crate) fn as_cuda(&self) -> Option<&Cuda> {
         match &self.kind {
-            Kind::Cpu(_) => None,
             Kind::Cuda(cuda) => Some(cuda),
+            Kind::Cpu(_) | Kind::Planned(_) => None,
         }
     }
 
-    /// Whether it is the CPU.
+    /// Whether it is the CPU, or planned in its place.
     pub fn is_cpu(&self) -> bool {
-        matches!(self.kind, Kind::Cpu(_))
+        matches!(self.kind, Kind::Cpu(_) | Kind::Planned(Planned { gpu: false, .. }))
     }
 
-    /// `cpu` or `cuda:0`.
+    /// Whether it is not there, see [`planned`](Self::planned).
+    pub(crate) fn is_planned(&self) -> bool {
+        matches!(self.kind, Kind::Planned(_))
+    }
+
+    /// Whether it is planned in place of a GPU.
+    pub(crate) fn is_planned_gpu(&self) -> bool {
+        matches!(self.kind, Kind::Planned(Planned { gpu: true, .. }))
+    }
+
+    /// `cpu`, `cuda:0`, or `planned`.
     pub fn name(&self) -> String {
         match &self.kind {
             Kind::Cpu(_) => "cpu".to_owned(),
+            Kind::Planned(_) => "planned".to_owned(),
             Kind::Cuda(cuda) => format!("cuda:{}", cuda.ordinal()),
         }
     }
@@ -112,6 +139,7 @@ impl Device {
     pub fn description(&self) -> String {
         match &self.kind {
             Kind::Cpu(cpu) => cpu.description(),
+            Kind::Planned(_) => "not there".to_owned(),
             Kind::Cuda(cuda) => cuda.description().to_owned(),
         }
     }
@@ -165,6 +193,7 @@ impl Device {
     pub fn memory(&self) -> Result<(u64, u64), DeviceError> {
         match &self.kind {
             Kind::Cpu(cpu) => Ok(cpu.memory()),
+            Kind::Planned(_) => Ok((0, 0)),
             Kind::Cuda(cuda) => cuda.memory(),
         }
     }
@@ -202,6 +231,7 @@ impl Device {
         let storage = match &self.kind {
             Kind::Cpu(cpu) => cpu.alloc(bytes).map(Storage::Host),
             Kind::Cuda(cuda) => cuda.alloc(bytes)?.map(Storage::Cuda),
+            Kind::Planned(planned) => planned.alloc(bytes).map(Storage::Planned).ok_or(0),
         };
         let storage = storage.map_err(out_of_memory)?;
         let entry = self.ledger.entry(purpose, storage.address() as u64, bytes as u64);
@@ -232,6 +262,7 @@ impl Device {
                 memory.bytes_mut(at * size_of::<V>(), bytes.len()).copy_from_slice(bytes);
             }
             (Kind::Cuda(cuda), Storage::Cuda(memory)) => cuda.upload(memory, at * size_of::<V>(), bytes)?,
+            (Kind::Planned(_), Storage::Planned(_)) => {}
             _ => unreachable!("a buffer is used on the device that made it"),
         }
         Ok(())
@@ -256,6 +287,7 @@ impl Device {
         match (&self.kind, buffer.storage_mut()) {
             (Kind::Cpu(cpu), Storage::Host(memory)) => cpu.fill(memory.bytes_mut(at, len), fill),
             (Kind::Cuda(cuda), Storage::Cuda(memory)) => cuda.upload_with(memory, at, len, fill),
+            (Kind::Planned(_), Storage::Planned(_)) => Ok(()),
             _ => unreachable!("a buffer is used on the device that made it"),
         }
     }
@@ -279,6 +311,7 @@ impl Device {
         match (&self.kind, buffer.storage_mut()) {
             (Kind::Cpu(_), Storage::Host(memory)) => memory.fill(at, len, byte),
             (Kind::Cuda(cuda), Storage::Cuda(memory)) => cuda.fill(memory, at, len, byte)?,
+            (Kind::Planned(_), Storage::Planned(_)) => {}
             _ => unreachable!("a buffer is used on the device that made it"),
         }
         Ok(())
@@ -305,6 +338,7 @@ impl Device {
         match (&self.kind, buffer.storage()) {
             (Kind::Cpu(_), Storage::Host(memory)) => memory.read(at * size_of::<V>(), bytes),
             (Kind::Cuda(cuda), Storage::Cuda(memory)) => cuda.download(memory, at * size_of::<V>(), bytes)?,
+            (Kind::Planned(_), Storage::Planned(_)) => bytes.fill(0),
             _ => unreachable!("a buffer is used on the device that made it"),
         }
         // SAFETY: all bytes were just written, and any bytes are a `Value`.
@@ -338,6 +372,7 @@ impl Device {
                 }
                 // SAFETY: the caller's promise.
                 Kind::Cuda(cuda) => unsafe { cuda.launch(kernel, args) },
+                Kind::Planned(_) => Ok(()),
             },
         )
     }
@@ -402,7 +437,9 @@ impl Device {
     /// their memory is there, and nobody else uses it.
     pub unsafe fn replay(&self, graph: &Graph) -> Result<(), DeviceError> {
         match &self.kind {
-            Kind::Cpu(_) => unreachable!("a graph is replayed on the device that captured it"),
+            Kind::Cpu(_) | Kind::Planned(_) => {
+                unreachable!("a graph is replayed on the device that captured it")
+            }
             // SAFETY: the caller's promise.
             Kind::Cuda(cuda) => unsafe { cuda.replay(graph) },
         }
@@ -414,8 +451,17 @@ impl Device {
     /// A failing driver, or a fault of a kernel.
     pub fn synchronize(&self) -> Result<(), DeviceError> {
         match &self.kind {
-            Kind::Cpu(_) => Ok(()),
+            Kind::Cpu(_) | Kind::Planned(_) => Ok(()),
             Kind::Cuda(cuda) => cuda.synchronize(),
         }
+    }
+}
+
+impl Planned {
+    /// The address of so many bytes that are not there; `None` where no address is left.
+    fn alloc(&self, bytes: usize) -> Option<usize> {
+        let at = self.next.get();
+        self.next.set(at.checked_add(bytes)?.checked_next_multiple_of(256)?);
+        Some(at)
     }
 }

@@ -68,7 +68,7 @@ pub struct Product {
 }
 
 /// Bytes that cuBLASLt may use for itself.
-const WORKSPACE: usize = 32 << 20;
+pub(crate) const WORKSPACE: usize = 32 << 20;
 /// Algorithms asked for.
 const OFFERS: usize = 8;
 /// Of so many that agree the fastest is taken; the heuristics' first are good ones.

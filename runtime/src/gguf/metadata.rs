@@ -1,5 +1,6 @@
 //! Typed access to a file's metadata. A getter's error names the key, what was wanted and what was found.
 
+use super::reader::Reader;
 use super::{Array, Gguf, GgufError, Problem, Value, ValueType};
 
 impl Gguf {
@@ -11,6 +12,17 @@ impl Gguf {
     /// All keys with their values, in the keys' order.
     pub fn metadata(&self) -> impl Iterator<Item = (&str, &Value)> {
         self.metadata.iter().map(|(key, value)| (&**key, value))
+    }
+
+    /// The first elements of an array, `count` at most; none of an array of arrays.
+    pub fn first(&self, array: &Array, count: usize) -> Vec<Value> {
+        if array.element == ValueType::Array {
+            return Vec::new();
+        }
+        let bytes = &self.header()[array.bytes.clone()];
+        let mut reader = Reader::new(bytes, bytes.len());
+        // They were checked when the file was opened.
+        (0..array.len.min(count)).map_while(|_| Value::of(array.element, &mut reader).ok()).collect()
     }
 
     /// A number of 0 to 2³²-1, whatever integer type the file stores it in.

@@ -86,6 +86,11 @@ impl Value {
     /// Reads a type and a value of it.
     pub(super) fn read(reader: &mut Reader<'_>) -> Result<Value, Problem> {
         let ty = ValueType::read(reader)?;
+        Self::of(ty, reader)
+    }
+
+    /// Reads a value of a type.
+    pub(super) fn of(ty: ValueType, reader: &mut Reader<'_>) -> Result<Value, Problem> {
         Ok(match ty {
             ValueType::Bool => Value::Bool(match reader.array("its value")? {
                 [0] => false,

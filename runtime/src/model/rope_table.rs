@@ -23,15 +23,17 @@ pub(super) fn load(
 ) -> Result<RopeTable, ModelError> {
     let rope = config.rope;
     let frequencies = frequencies(&rope, divisors(gguf, &rope, context)?);
-    let mut angles = Vec::with_capacity(context * rope.rotated);
-    for position in 0..context {
+    // A planned device keeps none.
+    let computed = if device.is_planned() { 0 } else { context };
+    let mut angles = Vec::with_capacity(computed * rope.rotated);
+    for position in 0..computed {
         for frequency in &frequencies {
             let (sin, cos) = libm::sincos(position as f64 * frequency);
             angles.extend([(cos * rope.magnitude) as f32, (sin * rope.magnitude) as f32]);
         }
     }
     // Where nothing turns, memory that nobody reads.
-    let mut buffer = device.alloc(Purpose::Inputs, angles.len().max(1))?;
+    let mut buffer = device.alloc(Purpose::Inputs, (context * rope.rotated).max(1))?;
     device.upload(&mut buffer, 0, &angles)?;
     Ok(RopeTable { angles: buffer, rotated: rope.rotated, pairing: rope.pairing })
 }

@@ -39,6 +39,13 @@ use stream::ChunkStream;
 pub(crate) use error::reply as error;
 pub(crate) use models::{model, models};
 
+/// Checks a body as each of the two endpoints does.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn check(body: &[u8], state: &State, worker: &Worker) {
+    drop(completions::check(body, state, worker));
+    drop(chat::check(body, state, worker));
+}
+
 /// What a body asks for.
 struct Asked {
     parameters: Parameters,

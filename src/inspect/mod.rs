@@ -1,0 +1,72 @@
+//! `worker-orcd inspect`: what is in a model's file, whether this program runs it, and what it would take.
+
+mod report;
+mod text;
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use runtime::checkpoint::{Checkpoint, CheckpointError};
+use runtime::numerics::Numerics;
+use runtime::worker::DeviceChoice;
+
+use crate::cli;
+use crate::printable;
+use report::Report;
+
+/// Tells what is in a model's file, whether and with what memory it would run, and whether it fits the GPU
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// A GGUF file, or a Hugging Face folder
+    file: PathBuf,
+    /// Print JSON instead of text
+    #[arg(long)]
+    json: bool,
+    /// Tokens that each sequence has room for; the model's context, up to 8192, unless given
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    context: Option<u32>,
+    /// Sequences computed at once
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
+    batch: u32,
+    /// f32 or tc; tc on a GPU and f32 on the CPU unless given
+    #[arg(long)]
+    numerics: Option<Numerics>,
+    /// What it should fit: auto (the first GPU), cpu or cuda:N
+    #[arg(long, default_value = "auto")]
+    device: DeviceChoice,
+}
+
+/// Why there is nothing to tell.
+#[derive(Debug, thiserror::Error)]
+pub enum InspectError {
+    /// It is no model.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// More tokens than one would compute.
+    #[error("{batch} sequences of {context} tokens are more than 2^24 tokens: ask for fewer")]
+    TooMany {
+        /// Sequences.
+        batch: u32,
+        /// Tokens of each.
+        context: u32,
+    },
+}
+
+/// Prints the report. A model that would not run is no failure: the report says why.
+pub(crate) fn run(args: Args) -> Result<(), cli::Error> {
+    if let (Some(context), batch) = (args.context, args.batch)
+        && u64::from(context) * u64::from(batch) > 1 << 24
+    {
+        return Err(InspectError::TooMany { batch, context }.into());
+    }
+    let model = Checkpoint::open(&args.file, None).map_err(InspectError::Checkpoint)?;
+    let report = Report::of(&model, &args);
+    let text = if args.json {
+        printable::json(&serde_json::to_string_pretty(&report).map_err(io::Error::from)?) + "\n"
+    } else {
+        // No line of the report has an end of its own.
+        text::lines(&report).iter().map(|line| printable::line(line.trim_end()) + "\n").collect()
+    };
+    io::stdout().write_all(text.as_bytes())?;
+    Ok(())
+}
