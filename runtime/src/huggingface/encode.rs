@@ -230,8 +230,8 @@ impl Extremes {
                 let value = values[i];
                 top[i] = if value > top[i] { value } else { top[i] };
                 bottom[i] = if value < bottom[i] { value } else { bottom[i] };
-                // Neither a NaN nor an infinity less itself is 0.
-                odd[i] |= (value - value).to_bits();
+                // Neither a NaN nor an infinity becomes 0.
+                odd[i] |= (value * 0.0).abs().to_bits();
             }
         }
         let mut extremes = Self { top: top[0], bottom: bottom[0], finite: odd[0] == 0 };

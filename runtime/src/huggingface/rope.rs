@@ -117,7 +117,7 @@ const DEFAULT_BASE: f64 = 10_000.0;
 /// Elements that turn: so great a part of a head, rounded down; of most architectures all.
 fn rotated(fields: &Fields, is_phi3: bool, head_dim: usize, part: Option<f64>) -> Result<usize, FolderError> {
     let rotated = (head_dim as f64 * part.unwrap_or(1.0)) as usize;
-    if rotated == 0 || rotated > head_dim || rotated % 2 != 0 || !(is_phi3 || rotated == head_dim) {
+    if rotated == 0 || rotated > head_dim || !rotated.is_multiple_of(2) || !(is_phi3 || rotated == head_dim) {
         let problem = format!("makes {rotated} of a head's {head_dim} elements turn, which is not supported");
         return Err(fields.wrong("partial_rotary_factor", problem));
     }

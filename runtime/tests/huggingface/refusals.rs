@@ -17,7 +17,7 @@ fn whole() -> Folder {
 /// That the folder is refused in words that have all the parts.
 #[track_caller]
 fn refused(folder: &Path, parts: &[&str]) {
-    let error = huggingface::open(folder, None).err().expect("an error").to_string();
+    let error = huggingface::open(folder, None).expect_err("an error").to_string();
     let path = folder.display().to_string();
     for part in parts.iter().chain([&path.as_str()]) {
         assert!(error.contains(part), "no {part:?} in: {error}");

@@ -82,9 +82,9 @@ fn templates_stand_in_settings_in_several_ways() {
 fn a_file_is_not_quantised_and_a_path_that_is_not_there_is_told() {
     let file = golden("llama-f32.gguf");
     Checkpoint::open(&file, None).expect("a file");
-    let error = Checkpoint::open(&file, Some(Quant::Q8_0)).err().expect("an error").to_string();
+    let error = Checkpoint::open(&file, Some(Quant::Q8_0)).expect_err("an error").to_string();
     assert!(error.contains("llama-f32.gguf") && error.contains("only a folder"), "{error}");
-    let missing = Checkpoint::open(Path::new("no-such"), None).err().expect("an error").to_string();
+    let missing = Checkpoint::open(Path::new("no-such"), None).expect_err("an error").to_string();
     assert!(missing.contains("no-such"), "{missing}");
 }
 
