@@ -133,7 +133,7 @@ fn super_blocks_of_one_type_follow_each_other() {
     let mut load = Loader::new(&device, &gguf, &mut progress).expect("known types");
     let both = load.stacked(&["gate", "up"], &[3, 1], 256).expect("right shapes").expect("one type");
     assert_eq!((both.stored, both.rows), (Stored::Q6_K, 4));
-    let of = |name: &str| gguf.data(gguf.tensor(name).expect("a tensor"));
+    let of = |name: &str| gguf.data(gguf.tensor(name).expect("a tensor")).expect("its data");
     assert_eq!(bytes(&device, &both), [of("gate.weight"), of("up.weight")].concat());
 }
 
