@@ -36,6 +36,18 @@ pub struct ModelConfig {
     pub rope: RopeConfig,
 }
 
+/// Fields that would change what is computed, and that no architecture here has.
+const NOT_RUN: [&str; 8] = [
+    "attention.clamp_kqv",
+    "attention.max_alibi_bias",
+    "attention.scale",
+    "attn_logit_softcapping",
+    "embedding_scale",
+    "final_logit_softcapping",
+    "logit_scale",
+    "residual_scale",
+];
+
 impl ModelConfig {
     /// Reads the metadata.
     ///
@@ -49,6 +61,14 @@ impl ModelConfig {
         let heads = heads(&fields, hidden)?;
         if fields.optional("expert_count", Fields::number)?.unwrap_or(0) > 0 {
             return Err(fields.wrong("expert_count", "mixtures of experts are not supported".to_owned()));
+        }
+        if let Some(name) = NOT_RUN.iter().find(|name| gguf.get(&fields.key(name)).is_some()) {
+            return Err(fields.wrong(name, "is not supported".to_owned()));
+        }
+        if gguf.get(&fields.key("attention.causal")).is_some()
+            && !gguf.bool(&fields.key("attention.causal"))?
+        {
+            return Err(fields.wrong("attention.causal", "only causal attention is supported".to_owned()));
         }
         let context = fields.size_up_to("context_length", u32::MAX)?;
         let rope = match architecture.positions {
@@ -95,8 +115,11 @@ fn heads(fields: &Fields<'_>, hidden: usize) -> Result<Heads, ModelError> {
 /// 0 where every token sees all positions before it.
 fn window(fields: &Fields<'_>, architecture: &Architecture, context: usize) -> Result<usize, ModelError> {
     let window = fields.optional("attention.sliding_window", Fields::number)?.unwrap_or(0) as usize;
+    const PATTERN: &str = "attention.sliding_window_pattern";
+    let has_pattern = fields.gguf.get(&fields.key(PATTERN)).is_some();
     match architecture.window {
         _ if window == 0 || window >= context => Ok(0),
+        Window::EveryLayer if has_pattern => Err(fields.wrong(PATTERN, "is not supported".to_owned())),
         Window::EveryLayer => Ok(window),
         Window::None => {
             Err(fields.wrong("attention.sliding_window", format!("a window of {window} is not supported")))
