@@ -21,20 +21,22 @@ use worker_orcd::images::IMAGES;
 use cases::attention::Attend;
 use cases::dequantise::Weights;
 use cases::embed::Lookup;
+use cases::expert_rows::{Clamped, Together};
 use cases::flash::{Flash, Path, Run};
 use cases::float::Float;
 use cases::gelu::Activation;
 use cases::logits::Finished;
 use cases::logprobs::Likely;
 use cases::merge::Merge;
+use cases::mixture::{Mixture, Way};
 use cases::norm::Norm;
 use cases::residual::Addition;
 use cases::rope::{Pairing, Turn};
 use cases::rows::Rounded;
-use cases::sample::{Change, Changed, Draw, Way};
+use cases::sample::{self, Change, Changed, Draw};
 use cases::stored::{Layout, Stored};
 use cases::swiglu::Gate;
-use cases::{Case, Entry, Stage, flash, layer_norm, matmul, matvec, qmatmul, rope};
+use cases::{Case, Entry, Stage, flash, layer_norm, matmul, matvec, mixture, qmatmul, rope, router};
 
 /// More than any cache holds.
 const ROUND: usize = 256 << 20;
@@ -78,6 +80,40 @@ fn rows(tensor_core: bool) -> Vec<Row> {
     for model in [SMOLLM2, LLAMA_8B] {
         rows.extend(attention(model, tensor_core));
         rows.extend(others(model));
+    }
+    rows.extend(mixture(tensor_core));
+    rows
+}
+
+/// The mixture of gpt-oss 20B: 4 of 32 experts a token. Every expert is chosen where there are many tokens.
+fn mixture(tensor_core: bool) -> Vec<Row> {
+    let shape = mixture::Shape { n: 2880, k: 2880, experts: 32, used: 4, share: 4 };
+    let mut rows = Vec::new();
+    for (tokens, popular) in [(1, 4), (8, 16), (512, 16)] {
+        let few = |tile: usize| if tokens == 1 { 1 } else { tile };
+        let ways = [("expert_matvec", Way::Chain(few(8))), ("expert_matmul", Way::TensorCore(32))];
+        for stored in [Stored::MXFP4, Stored::BF16] {
+            for (family, way) in ways {
+                // Many tokens as f32 chains, and the tensor core's model on a CPU, take minutes.
+                if (tokens > 8 && family == "expert_matvec")
+                    || (!tensor_core && (tokens > 1 || family == "expert_matmul"))
+                {
+                    continue;
+                }
+                let way = if tokens > 256 { Way::TensorCore(128) } else { way };
+                let name = format!("{family}/{}", stored.lower());
+                rows.push(row(name, format!("gpt-oss m={tokens}"), move || {
+                    Mixture::new(stored, way, shape, tokens, popular)
+                }));
+            }
+        }
+        let shape = move |what: &str| format!("gpt-oss {what}, m={tokens}");
+        rows.extend([
+            row("router/choose", shape("4 of 32"), move || router::Choice::new(tokens, 32, 4, 2, 0)),
+            row("router/group", shape("32 experts"), move || router::Grouping::random(4 * tokens, 32, 32)),
+            row("expert_swiglu/bf16", shape("n=2880"), move || Clamped::new(Float::Bf16, tokens, 4, 2880, 2)),
+            row("expert_sum/sum", shape("n=2880"), move || Together::new(tokens, 4, 2880, 2)),
+        ]);
     }
     rows
 }
@@ -238,7 +274,7 @@ fn others(model: Model) -> Vec<Row> {
         }),
         row("sample/token", shape("mixed limits, m=8"), move || Draw::random(vocab, 8, 1)),
         row("sample/adjust", shape("700 entries, m=8"), move || {
-            Changed(Way::Adjust, Change::new(vocab, &[700; 8]))
+            Changed(sample::Way::Adjust, Change::new(vocab, &[700; 8]))
         }),
         row("logprobs/top", shape("top 5, m=8"), move || Likely::new(vocab, &[Some(5); 8])),
         row("logprobs/top", shape("top 20, m=8"), move || Likely::new(vocab, &[Some(20); 8])),

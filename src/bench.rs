@@ -29,7 +29,7 @@ pub struct Args {
     /// A GGUF file, or a name of the catalogue
     #[arg(long, required_unless_present = "synthetic", conflicts_with = "synthetic")]
     model: Option<String>,
-    /// In place of a file: smollm2-135m, llama-3.2-1b or llama-3-8b with weights drawn on the device
+    /// In place of a file: smollm2-135m, llama-3.2-1b, llama-3-8b or gpt-oss-20b with weights drawn on the device
     #[arg(long, value_name = "SHAPE", value_parser = Shape::named, requires = "quant")]
     synthetic: Option<&'static Shape>,
     /// How such weights are stored: bf16, f16, q8_0, q4_0 or q4_1

@@ -98,14 +98,52 @@ const NONE: u32 = u32::MAX;
 /// Quantised blocks with an f16 scale at word `SCALE` and, unless it is [`NONE`], an f16 minimum at word `MINIMUM`.
 #[inline(always)]
 fn blocks<B: Block, F: Format, const SCALE: u32, const MINIMUM: u32>(block: &B, a: &Draw) {
+    blocks_with::<B, F, SCALE, MINIMUM>(block, a, |_, _, random| random);
+}
+
+/// [`blocks`] whose other words are `rest(word, word within the block, random)`.
+#[inline(always)]
+fn blocks_with<B: Block, F: Format, const SCALE: u32, const MINIMUM: u32>(
+    block: &B,
+    a: &Draw,
+    rest: impl Fn(u32, u32, u32) -> u32,
+) {
     let words = F::BYTES as u32 / 2;
     fill::<B, u16, 2>(block, a, |i| {
         let (random, place) = (hash(a.key, i), i % words);
         let sign = if MINIMUM == NONE { random & 0x8000 } else { 0 };
-        let scale = (a.scale + (random & 127)) | sign;
-        let minimum = a.minimum + (random & 127);
-        let rest = if place == MINIMUM { minimum } else { random };
-        (if place == SCALE { scale } else { rest }) as u16
+        let word = if place == SCALE {
+            (a.scale + (random & 127)) | sign
+        } else if place == MINIMUM {
+            a.minimum + (random & 127)
+        } else {
+            rest(i, place, random)
+        };
+        word as u16
+    });
+}
+
+/// Super-blocks of Q2_K: each part's minimum in the upper half of a byte is its scale in the lower half, or the part's
+/// values would not be even about zero.
+#[inline(always)]
+fn q2_k<B: Block>(block: &B, a: &Draw) {
+    blocks_with::<B, Q2_K, 40, 41>(
+        block,
+        a,
+        |_, place, random| {
+            if place < 8 { (random & 0x0f0f) * 0x11 } else { random }
+        },
+    );
+}
+
+/// Super-blocks of Q4_K and Q5_K, for the same reason with minima that are the scales: bytes 4 to 7 of twelve are the first
+/// four, and the others' halves are alike.
+#[inline(always)]
+fn q4_k<B: Block, F: Format>(block: &B, a: &Draw) {
+    blocks_with::<B, F, 0, 1>(block, a, |i, place, random| match place {
+        4 | 5 => hash(a.key, i - 2),
+        6 | 7 => (random & 0x0f0f) * 0x11,
+        _ => random,
     });
 }
 
@@ -152,10 +190,10 @@ kernels! {
     Q4_1: Q4_1_WEIGHTS = draw__q4_1, 2, blocks::<_, Q4_1, 0, 1>;
     Q5_0: Q5_0_WEIGHTS = draw__q5_0, 2, blocks::<_, Q5_0, 0, NONE>;
     Q5_1: Q5_1_WEIGHTS = draw__q5_1, 2, blocks::<_, Q5_1, 0, 1>;
-    Q2_K: Q2_K_WEIGHTS = draw__q2_k, 2, blocks::<_, Q2_K, 40, 41>;
+    Q2_K: Q2_K_WEIGHTS = draw__q2_k, 2, q2_k;
     Q3_K: Q3_K_WEIGHTS = draw__q3_k, 2, blocks::<_, Q3_K, 54, NONE>;
-    Q4_K: Q4_K_WEIGHTS = draw__q4_k, 2, blocks::<_, Q4_K, 0, 1>;
-    Q5_K: Q5_K_WEIGHTS = draw__q5_k, 2, blocks::<_, Q5_K, 0, 1>;
+    Q4_K: Q4_K_WEIGHTS = draw__q4_k, 2, q4_k::<_, Q4_K>;
+    Q5_K: Q5_K_WEIGHTS = draw__q5_k, 2, q4_k::<_, Q5_K>;
     Q6_K: Q6_K_WEIGHTS = draw__q6_k, 2, blocks::<_, Q6_K, 104, NONE>;
     IQ4_NL: IQ4_NL_WEIGHTS = draw__iq4_nl, 2, blocks::<_, IQ4_NL, 0, NONE>;
     IQ4_XS: IQ4_XS_WEIGHTS = draw__iq4_xs, 2, blocks::<_, IQ4_XS, 0, NONE>;

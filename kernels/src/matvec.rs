@@ -39,13 +39,13 @@ pub struct MatVec {
 }
 
 /// Lanes in a block.
-const LANES: usize = 64;
+pub(crate) const LANES: usize = 64;
 /// Lanes that share a sum.
-const GROUP: usize = 16;
+pub(crate) const GROUP: usize = 16;
 /// Rows of weights a group owns.
-const ROWS: usize = 2;
+pub(crate) const ROWS: usize = 2;
 /// Rows of weights a block owns.
-const BLOCK_ROWS: usize = LANES / GROUP * ROWS;
+pub(crate) const BLOCK_ROWS: usize = LANES / GROUP * ROWS;
 
 fn geometry<const M: usize>(a: &MatVec) -> Geometry {
     Geometry { grid: [(a.n as usize).div_ceil(BLOCK_ROWS), (a.m as usize).div_ceil(M)], scratch: 0 }
@@ -62,45 +62,62 @@ fn matvec<B: Block, F: Format, const M: usize>(block: &B, a: &MatVec) {
         // Past the end the last row is computed again, and not stored.
         let rows: [usize; ROWS] = from_fn(|r| (row0 + r).min(n - 1) * F::row_bytes(k));
         let tokens: [usize; M] = from_fn(|t| (token0 + t).min(m - 1) * k);
-        let mut sums = [[group.per_lane(0.0f32); M]; ROWS];
-
-        for b in 0..k / BLOCK {
-            let places: [Place; ROWS] = from_fn(|r| F::place(rows[r], b));
-            let scales: [F::Scale; ROWS] = from_fn(|r| F::scale::<B>(&a.w, places[r]));
-            group.lanes(|lane| {
-                for r in 0..ROWS {
-                    let [w0, w1] = F::pair(&a.w, places[r], scales[r], lane);
-                    for t in 0..M {
-                        let x = tokens[t] + b * BLOCK + lane;
-                        let sum = mul_add(w0, a.x.get(x), sums[r][t][lane]);
-                        sums[r][t][lane] = mul_add(w1, a.x.get(x + GROUP), sum);
-                    }
-                }
-            });
-        }
-        if F::PARTIAL {
-            let whole = k / BLOCK * BLOCK;
-            group.each(k - whole, |lane, i| {
-                for r in 0..ROWS {
-                    let w = F::value::<B>(&a.w, F::place(rows[r], k / BLOCK), i);
-                    for t in 0..M {
-                        sums[r][t][lane] = mul_add(w, a.x.get(tokens[t] + whole + i), sums[r][t][lane]);
-                    }
-                }
-            });
-        }
-
-        for (r, sums) in sums.iter().enumerate() {
-            for (t, sum) in sums.iter().enumerate() {
-                let y = group.sum(sum);
-                group.lanes(|lane| {
-                    if lane == 0 && row0 + r < n && token0 + t < m {
-                        a.y.set((token0 + t) * n + row0 + r, y);
-                    }
-                });
+        chains::<B, F, M>(group, &a.w, &a.x, k, rows, tokens, |r, t, y| {
+            if row0 + r < n && token0 + t < m {
+                a.y.set((token0 + t) * n + row0 + r, y);
             }
-        }
+        });
     });
+}
+
+/// `put(r, t, y)` with the sum `y` of the weights from byte `rows[r]` on and the `k` values of `x` from `tokens[t]` on, in
+/// the module's order.
+#[inline(always)]
+pub(crate) fn chains<B: Block, F: Format, const M: usize>(
+    group: &B::Group<GROUP>,
+    w: &In<u8>,
+    x: &In<f32>,
+    k: usize,
+    rows: [usize; ROWS],
+    tokens: [usize; M],
+    mut put: impl FnMut(usize, usize, f32),
+) {
+    let mut sums = [[group.per_lane(0.0f32); M]; ROWS];
+    for b in 0..k / BLOCK {
+        let places: [Place; ROWS] = from_fn(|r| F::place(rows[r], b));
+        let scales: [F::Scale; ROWS] = from_fn(|r| F::scale::<B>(w, places[r]));
+        group.lanes(|lane| {
+            for r in 0..ROWS {
+                let [w0, w1] = F::pair(w, places[r], scales[r], lane);
+                for t in 0..M {
+                    let at = tokens[t] + b * BLOCK + lane;
+                    let sum = mul_add(w0, x.get(at), sums[r][t][lane]);
+                    sums[r][t][lane] = mul_add(w1, x.get(at + GROUP), sum);
+                }
+            }
+        });
+    }
+    if F::PARTIAL {
+        let whole = k / BLOCK * BLOCK;
+        group.each(k - whole, |lane, i| {
+            for r in 0..ROWS {
+                let w = F::value::<B>(w, F::place(rows[r], k / BLOCK), i);
+                for t in 0..M {
+                    sums[r][t][lane] = mul_add(w, x.get(tokens[t] + whole + i), sums[r][t][lane]);
+                }
+            }
+        });
+    }
+    for (r, sums) in sums.iter().enumerate() {
+        for (t, sum) in sums.iter().enumerate() {
+            let y = group.sum(sum);
+            group.lanes(|lane| {
+                if lane == 0 {
+                    put(r, t, y);
+                }
+            });
+        }
+    }
 }
 
 /// Two kernels a stored type: for one token, and for eight.

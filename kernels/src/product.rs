@@ -49,9 +49,17 @@ impl Product {
         if !self.bias.is_empty() {
             value += self.bias.get(i);
         }
-        if self.rounding == Rounding::F16 {
+        self.rounding.of(value)
+    }
+}
+
+impl Rounding {
+    /// A value rounded so.
+    #[inline(always)]
+    pub(crate) fn of(self, value: f32) -> f32 {
+        if self == Self::F16 {
             F16::from_f32(value).to_f32()
-        } else if self.rounding == Rounding::BF16 {
+        } else if self == Self::BF16 {
             Bf16::from_f32(value).to_f32()
         } else {
             value

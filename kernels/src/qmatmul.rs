@@ -69,7 +69,8 @@ fn qmatmul<B: Block, F: Format, I: MmaInput>(block: &B, a: &QMatMul) {
                 let mut read = [[0u16; 2]; ROWS];
                 unrolled::<ROWS>(|row| {
                     let place = F::place((row0 + row).min(n - 1) * F::row_bytes(k), b);
-                    read[row] = F::pair(&a.w, place, F::scale::<B>(&a.w, place), lane % 16).map(I::bits);
+                    let [one, two] = F::pair(&a.w, place, F::scale::<B>(&a.w, place), lane % 16);
+                    read[row] = [I::bits(one), I::bits(two)];
                 });
                 values[lane] = read;
             })

@@ -117,7 +117,7 @@ fn what_is_not_understood_is_refused_by_name() {
         ("phi3", &[("rope.scaling.attn_factor", Number(0.0))], "phi3.rope.scaling.attn_factor: 0"),
         ("phi3", &[("rope.freq_base", Number(f32::NAN))], "phi3.rope.freq_base: NaN"),
         ("llama", &[("rope.dimension_count", Size(7))], "llama.rope.dimension_count: 7"),
-        ("qwen3", &[("expert_count", Size(8))], "qwen3.expert_count: mixtures"),
+        ("qwen3", &[("expert_count", Size(8))], "qwen3.expert_count: a mixture of 8"),
         (
             "qwen2",
             &[("attention.sliding_window", Size(64))],

@@ -6,10 +6,14 @@ mod draft;
 use draft::Draft;
 use runtime::device::Device;
 use runtime::gguf::Gguf;
+use runtime::model::linear::Linear;
 use runtime::model::weights::{Loader, Matrix, Stored};
+use runtime::numerics::{Form, Numerics};
 
 const F32: u32 = 0;
 const F16: u32 = 1;
+const Q4_K: u32 = 12;
+const Q6_K: u32 = 14;
 const COLUMNS: usize = 4;
 
 /// A file of matrices `(name, rows, type, has a bias)`, each byte of data with a number of its own.
@@ -80,6 +84,57 @@ fn different_types_are_not_stacked_and_nothing_is_uploaded() {
     let mut load = Loader::new(&device, &gguf, &mut progress).expect("known types");
     assert!(load.stacked(&["gate", "up"], &[2, 2], COLUMNS).expect("right shapes").is_none());
     assert_eq!(device.usage().total(), 0);
+}
+
+#[test]
+fn a_type_that_is_not_run_is_refused_by_name_before_anything_is_uploaded() {
+    const IQ3_XXS: u32 = 18;
+    let draft =
+        Draft::default().tensor("a.weight", &[32], F32, 0).tensor("b.weight", &[256, 3], IQ3_XXS, 128);
+    let gguf = draft::open(&draft.data(128 + 3 * 98).bytes()).expect("a whole file");
+    let device = Device::cpu(1);
+    let mut progress = |_, _| panic!("nothing is to be uploaded");
+    let error = Loader::new(&device, &gguf, &mut progress).err().expect("an error").to_string();
+    let supported =
+        "F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS, MXFP4";
+    let part = format!("tensor \"b.weight\": type IQ3_XXS is not supported; supported: {supported}");
+    assert!(error.contains(&part), "{error}");
+    assert_eq!(device.usage().total(), 0);
+}
+
+#[test]
+fn types_whose_inputs_are_rounded_alike_multiply_the_same_rows_and_others_are_refused() {
+    const MXFP4: u32 = 39;
+    let load = |numerics, other: u32, bytes: usize| {
+        let draft = Draft::default().tensor("q.weight", &[256, 2], Q4_K, 0);
+        let draft = draft.tensor("k.weight", &[256, 1], other, 288).data(288 + bytes);
+        let (device, gguf) = (Device::cpu(1), draft::open(&draft.bytes()).expect("a whole file"));
+        let mut progress = |_, _| ();
+        let mut load = Loader::new(&device, &gguf, &mut progress).expect("known types");
+        let linear = Linear::load(&mut load, numerics, &["q", "k"], &[2, 1], 256);
+        linear.map(|linear| linear.form()).map_err(|error| error.to_string())
+    };
+    assert_eq!(load(Numerics::Tc, Q6_K, 210), Ok(Form::F16));
+    assert_eq!(load(Numerics::F32, MXFP4, 8 * 17), Ok(Form::F32));
+    let error = load(Numerics::Tc, MXFP4, 8 * 17).expect_err("bf16 beside f16");
+    assert!(error.contains("k.weight") && error.contains("MXFP4 beside Q4_K of q"), "{error}");
+}
+
+#[test]
+fn super_blocks_of_one_type_follow_each_other() {
+    let draft = Draft::default().tensor("gate.weight", &[256, 3], Q6_K, 0);
+    let draft = draft.tensor("up.weight", &[256, 1], Q6_K, 640).data(640 + 210);
+    let mut file = draft.bytes();
+    let start = file.len() - 850;
+    file[start..].iter_mut().enumerate().for_each(|(i, byte)| *byte = (i % 251) as u8);
+    let gguf = draft::open(&file).expect("a whole file");
+    let device = Device::cpu(1);
+    let mut progress = |_, _| ();
+    let mut load = Loader::new(&device, &gguf, &mut progress).expect("known types");
+    let both = load.stacked(&["gate", "up"], &[3, 1], 256).expect("right shapes").expect("one type");
+    assert_eq!((both.stored, both.rows), (Stored::Q6_K, 4));
+    let of = |name: &str| gguf.data(gguf.tensor(name).expect("a tensor"));
+    assert_eq!(bytes(&device, &both), [of("gate.weight"), of("up.weight")].concat());
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use cuda_std::Value;
 use kernels::embed::{self, Embed, NO_FAULT};
+use kernels::format::Stored;
 use runtime::batch::BatchLimits;
 use runtime::device::{Buffer, Device, Purpose};
 use runtime::gguf::{Gguf, Tensor, TensorType};
@@ -46,6 +47,31 @@ fn a_written_model_computes_the_same_bits_as_the_drawn_one() {
         assert!((0.25..4.0).contains(&spread), "{quant}: the logits' mean square is {spread}");
         assert!(trace(&drawn(quant, 8)).final_logits != here.final_logits, "the seed makes a difference");
     }
+}
+
+#[test]
+fn a_mixture_is_drawn_as_other_models_are() {
+    let shape = Shape::named("tiny-gpt-oss").expect("the shape for tests");
+    for quant in [TensorType::BF16, TensorType::Q8_0, TensorType::MXFP4] {
+        let model = synthetic::model(shape, quant, 7).expect("a header");
+        assert_eq!(model.tensor("blk.1.ffn_up_exps.weight").map(|tensor| tensor.ty), Some(quant));
+        let (here, there) = (trace(&model), trace(&written(&model)));
+        assert!(here == there, "{quant}: {:?} and {:?}", here.steps, there.steps);
+        assert!(here.final_logits.iter().all(|logit| logit.is_finite()));
+    }
+}
+
+#[test]
+fn gpt_oss_20b_is_as_large_as_its_files() {
+    let shape = Shape::named("gpt-oss-20b").expect("a shape");
+    let model = synthetic::model(shape, TensorType::MXFP4, 0).expect("a header");
+    let bytes = |of: &dyn Fn(&Tensor) -> bool| -> usize {
+        model.tensors().iter().filter(|&tensor| of(tensor)).map(|tensor| tensor.bytes.len()).sum()
+    };
+    // Three matrices of 2880 x 2880 for each of 32 experts in 24 blocks, 17 bytes for 32 values.
+    let experts = 24 * 3 * 32 * 2880 * 2880 / 32 * 17;
+    assert_eq!(bytes(&|tensor| tensor.ty == TensorType::MXFP4), experts);
+    assert!((13_500_000_000..14_500_000_000).contains(&bytes(&|_| true)), "{}", bytes(&|_| true));
 }
 
 #[test]
@@ -148,6 +174,18 @@ const QUANT_NAMES: &str =
     "bf16, f16, q8_0, q4_0, q4_1, q5_0, q5_1, q2_k, q3_k, q4_k, q5_k, q6_k, iq4_nl, iq4_xs, mxfp4";
 
 #[test]
+fn every_type_that_kernels_read_can_be_drawn() {
+    let drawn = QUANTS.iter().chain(&[TensorType::F32]).filter_map(|ty| ty.stored());
+    let (mut drawn, mut all) = (
+        Vec::from_iter(drawn.map(Stored::name)),
+        Vec::from_iter(Stored::ALL.iter().map(|stored| stored.name())),
+    );
+    drawn.sort();
+    all.sort();
+    assert_eq!(drawn, all);
+}
+
+#[test]
 fn a_shape_whose_rows_are_no_whole_super_blocks_is_refused() {
     let shape = Shape::named("smollm2-135m").expect("a shape");
     let error = synthetic::model(shape, TensorType::Q4_K, 0).expect_err("576 values a row").to_string();
@@ -156,7 +194,10 @@ fn a_shape_whose_rows_are_no_whole_super_blocks_is_refused() {
 
 #[test]
 fn names_that_are_not_known_are_answered_with_those_that_are() {
-    assert_eq!(Shape::named("llama"), Err("there are smollm2-135m, llama-3.2-1b, llama-3-8b".to_owned()));
+    assert_eq!(
+        Shape::named("llama"),
+        Err("there are smollm2-135m, llama-3.2-1b, llama-3-8b, gpt-oss-20b".to_owned())
+    );
     assert_eq!(synthetic::quant("q5"), Err(format!("there are {QUANT_NAMES}")));
     assert_eq!(synthetic::quant("q4_1"), Ok(TensorType::Q4_1));
 }

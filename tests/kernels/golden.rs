@@ -1,5 +1,8 @@
 //! Dequantisation against values made by the independent oracle, and all values of the plain types against the `half`
 //! crate: an embedding lookup is nothing else.
+//!
+//! `dequant.json` has blocks of random bytes with moderate scales, and the values that the Python package `gguf` 0.19.0 gives
+//! for them (`gguf.quants.dequantize`).
 
 use std::path::PathBuf;
 

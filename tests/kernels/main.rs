@@ -39,6 +39,11 @@ fn main() {
     trials.extend(suite("compare/count", |_| cases::compare::count_cases()));
     trials.extend(suite("residual/add", |_| cases::residual::cases()));
     trials.extend(suite("logits/finish", |_| cases::logits::cases()));
+    trials.extend(suite("router/choose", |_| cases::router::choices()));
+    trials.extend(suite("router/group", |_| cases::router::groupings()));
+    trials.extend(relation("router/a_token_chooses_alone", rows::of_choice));
+    trials.extend(suite("expert_sum/sum", |_| cases::expert_rows::sums()));
+    trials.extend(relation("expert_sum/a_token_has_the_same_bits_alone", rows::of_expert_sum));
     trials.extend(suite("attention/f32", cases::attention::cases));
     trials.extend(suite("flash/merge", |_| cases::merge::cases()));
     trials.extend(suite("sample/token", cases::sample::cases));
@@ -59,6 +64,7 @@ fn of_weights(stored: Stored) -> Vec<Trial> {
     trials.extend(relation(&format!("matvec/{name}/a_row_has_the_same_bits_alone"), move |device| {
         rows::of_matvec(stored, device)
     }));
+    trials.extend(of_experts(stored));
     if !stored.is_quantised() {
         trials.push(Trial::test(format!("embed/{name}/widens_exactly"), move || {
             golden::plain_types_widen_exactly(stored)
@@ -78,10 +84,35 @@ fn of_weights(stored: Stored) -> Vec<Trial> {
     trials
 }
 
+/// What there is for each stored type of a mixture's weights.
+fn of_experts(stored: Stored) -> Vec<Trial> {
+    let name = stored.lower();
+    let mut trials = Vec::new();
+    for (family, tensor_core) in [("expert_matvec", false), ("expert_matmul", true)] {
+        let there = if tensor_core {
+            kernels::expert_matmul::of(stored, 32).is_some()
+        } else {
+            kernels::expert_matvec::of(stored, 8).is_some()
+        };
+        if !there {
+            continue;
+        }
+        trials.extend(suite(&format!("{family}/{name}"), move |scale| {
+            cases::mixture::cases(stored, tensor_core, scale)
+        }));
+        trials.extend(relation(
+            &format!("{family}/{name}/is_a_product_of_the_experts_matrix"),
+            move |device| rows::of_mixture(stored, tensor_core, device),
+        ));
+    }
+    trials
+}
+
 /// What there is for each form of rows and each type of the KV cache.
 fn of_floats(float: Float) -> Vec<Trial> {
     let name = float.name();
-    let mut trials = suite(&format!("norm/rms_{name}"), move |_| cases::norm::cases(float));
+    let mut trials = suite(&format!("expert_swiglu/{name}"), move |_| cases::expert_rows::activations(float));
+    trials.extend(suite(&format!("norm/rms_{name}"), move |_| cases::norm::cases(float)));
     trials.extend(suite(&format!("layer_norm/{name}"), move |_| cases::layer_norm::cases(float)));
     trials.extend(suite(&format!("swiglu/{name}"), move |_| cases::swiglu::cases(float)));
     trials.extend(suite(&format!("gelu/{name}"), move |_| cases::gelu::cases(float)));

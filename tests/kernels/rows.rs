@@ -4,9 +4,12 @@ use libtest_mimic::Failed;
 use runtime::device::Device;
 
 use crate::cases::expect::same_bits;
+use crate::cases::expert_rows::Together;
 use crate::cases::float::Float;
 use crate::cases::gelu::Activation;
+use crate::cases::mixture::{Mixture, Shape, Way};
 use crate::cases::norm::Norm;
+use crate::cases::router::Choice;
 use crate::cases::rows::Rounded;
 use crate::cases::stored::{Layout, Stored};
 use crate::cases::swiglu::Gate;
@@ -105,6 +108,50 @@ pub(crate) fn dequantised_before_is_dequantised_on_the_way(
         let halves = run(&product.weights())?.swap_remove(0);
         let halves = halves.as_chunks().0.iter().map(|&bytes| u16::from_le_bytes(bytes)).collect();
         same_bits(&run(&product)?[0], &run(&product.with_halves(halves))?[0])?;
+    }
+    Ok(())
+}
+
+pub(crate) fn of_choice(device: &Device) -> Result<(), Failed> {
+    for levels in [0, 3] {
+        let among = Choice::new(17, 32, 4, 7, levels);
+        same_alone(device, &among, 17, |token| among.row(token))?;
+    }
+    Ok(())
+}
+
+pub(crate) fn of_expert_sum(device: &Device) -> Result<(), Failed> {
+    let among = Together::new(9, 4, 600, 7);
+    same_alone(device, &among, 9, |token| among.token(token))
+}
+
+/// Among other pairs, and alone with its token, a pair has the bits of its row's product with its expert's matrix, as the
+/// kernel computes it that knows no experts.
+pub(crate) fn of_mixture(stored: Stored, tensor_core: bool, device: &Device) -> Result<(), Failed> {
+    let ways = if tensor_core {
+        [Way::TensorCore(32), Way::TensorCore(128)]
+    } else {
+        [Way::Chain(1), Way::Chain(8)]
+    };
+    for (way, share) in ways.into_iter().flat_map(|way| [(way, 4), (way, 1)]) {
+        let shape = Shape { n: 37, k: stored.row_length(288), experts: 8, used: 4, share };
+        let among = Mixture::new(stored, way, shape, 41, 4);
+        let all = run(&among, device, Entry::Device(device))?.swap_remove(0);
+        let row = all.len() / among.chosen.len();
+        for token in [0, 1, 20, 40] {
+            let alone = run(&among.token(token), device, Entry::Device(device))?.swap_remove(0);
+            same_bits(&alone, &all[token * 4 * row..][..4 * row])
+                .map_err(|error| format!("{way:?}, token {token} alone: {error}"))?;
+            for pair in 4 * token..4 * token + 4 {
+                let product = if tensor_core {
+                    run(&among.steps(pair), device, Entry::Device(device))?
+                } else {
+                    run(&among.chain(pair), device, Entry::Device(device))?
+                };
+                same_bits(&product[0], &all[pair * row..][..row])
+                    .map_err(|error| format!("{way:?}, pair {pair}: {error}"))?;
+            }
+        }
     }
     Ok(())
 }

@@ -17,7 +17,7 @@ fn long(case: &Case) -> Result<usize, Failed> {
 
 /// What the last of `len` tokens sees of those before it.
 struct Sight {
-    /// One that it surely sees: the first, where the model has no window.
+    /// One that it surely sees: the first, where a layer has no window.
     seen: usize,
     /// So many of the first it does not see, through no layer.
     unseen: usize,
@@ -28,6 +28,9 @@ impl Sight {
         let config = ModelConfig::from_gguf(&case.subject.gguf()?)?;
         Ok(match config.window {
             0 => Self { seen: 0, unseen: 0 },
+            _ if (0..config.blocks).any(|layer| config.window_of(layer).is_none()) => {
+                Self { seen: 0, unseen: 0 }
+            }
             window => Self {
                 seen: len - (window / 2).min(len),
                 unseen: (len - 1).saturating_sub(config.blocks * (window - 1)),

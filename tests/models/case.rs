@@ -18,6 +18,8 @@ pub(crate) enum Subject {
     Fixture(&'static str),
     /// The synthetic shape for tests whose rows may be stored so, with a longer context.
     Drawn(TensorType),
+    /// The synthetic mixture for tests, its experts stored so, with a longer context.
+    Mixture(TensorType),
     /// SmolLM2's file.
     Smollm2(PathBuf),
 }
@@ -41,6 +43,7 @@ impl fmt::Display for Subject {
         match self {
             Self::Fixture(name) => f.write_str(name),
             Self::Drawn(ty) => write!(f, "tiny-{}", ty.name().to_lowercase()),
+            Self::Mixture(ty) => write!(f, "tiny-gpt-oss-{}", ty.name().to_lowercase()),
             Self::Smollm2(_) => f.write_str("smollm2-135m"),
         }
     }
@@ -57,18 +60,14 @@ impl Subject {
         Ok(match self {
             Self::Fixture(name) => Gguf::open(&data(&format!("{name}.gguf")))?,
             Self::Smollm2(path) => Gguf::open(path)?,
-            Self::Drawn(ty) => {
-                let name = if ty.block_values() == 256 { "tiny-256" } else { "tiny" };
-                let mut shape = Shape::named(name)?.clone();
-                shape.context = DRAWN_CONTEXT;
-                synthetic::model(&shape, *ty, 1)?
-            }
+            Self::Drawn(ty) => drawn(if ty.block_values() == 256 { "tiny-256" } else { "tiny" }, *ty)?,
+            Self::Mixture(ty) => drawn("tiny-gpt-oss", *ty)?,
         })
     }
 
     /// Prompts, each with a number of greedy steps: those of the golden data where there are any.
     pub(crate) fn prompts(&self) -> Result<Vec<(Vec<u32>, usize)>, Failed> {
-        if let Self::Drawn(_) = self {
+        if let Self::Drawn(_) | Self::Mixture(_) = self {
             return Ok([5, 17, 150].map(|len| (text(len as u64, len, 256), 16)).into());
         }
         let golden = golden(&self.to_string())?;
@@ -76,6 +75,13 @@ impl Subject {
         let ids = |value: &serde_json::Value| serde_json::from_value::<Vec<u32>>(value.clone());
         prompts.iter().map(|prompt| Ok((ids(&prompt["ids"])?, ids(&prompt["greedy"])?.len()))).collect()
     }
+}
+
+/// The model of a synthetic shape.
+fn drawn(shape: &str, quant: TensorType) -> Result<Gguf, Failed> {
+    let mut shape = Shape::named(shape)?.clone();
+    shape.context = DRAWN_CONTEXT;
+    Ok(synthetic::model(&shape, quant, 1)?)
 }
 
 impl Case {

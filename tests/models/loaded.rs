@@ -5,6 +5,7 @@ use std::fmt::Display;
 use libtest_mimic::Failed;
 use runtime::batch::{Batch, BatchLimits, Chunk};
 use runtime::device::Device;
+use runtime::gguf::Gguf;
 use runtime::kv_cache::pages_for;
 use runtime::model::{Model, Plan};
 use worker_orcd::cache;
@@ -66,11 +67,16 @@ impl Loaded {
 
     /// With room for sequences of so many positions, if the model has as many.
     pub(crate) fn open_for(case: &Case, room: Room, context: usize) -> Result<Self, Failed> {
+        Self::of(case, &case.subject.gguf()?, room, context)
+    }
+
+    /// Another model than the case's, where and how the case says.
+    pub(crate) fn of(case: &Case, gguf: &Gguf, room: Room, context: usize) -> Result<Self, Failed> {
         let Room { tokens, sequences, pages } = room;
         let (device, _) = case.device.open(IMAGES, cache::images())?;
         let limits = BatchLimits { tokens, sequences, context };
         let plan = Plan { numerics: case.numerics, limits, pages };
-        let model = Model::load(&device, &case.subject.gguf()?, plan, &mut |_, _| ())?;
+        let model = Model::load(&device, gguf, plan, &mut |_, _| ())?;
         assert_eq!(model.numerics(), case.numerics);
         let mut loaded = Self { device, model, pages, free: Vec::new() };
         loaded.clear();

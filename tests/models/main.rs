@@ -11,6 +11,7 @@ mod common;
 mod engine;
 mod gemm;
 mod loaded;
+mod mixture;
 mod reference;
 mod sampled;
 mod trace;
@@ -20,6 +21,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use runtime::device::Device;
+use runtime::gguf::TensorType;
 use runtime::numerics::Numerics;
 use runtime::synthetic::QUANTS;
 use runtime::worker::DeviceChoice;
@@ -28,6 +30,7 @@ use worker_orcd::images::IMAGES;
 use case::{Case, Subject};
 use reference::agrees_with_the_reference;
 
+/// `llama-mixed` has a matrix or two in each of IQ4_XS, Q2_K, Q8_0, Q6_K, IQ4_NL, Q3_K and Q5_K.
 const FIXTURES: &[&str] = &[
     "llama-f32",
     "llama-f16",
@@ -41,6 +44,7 @@ const FIXTURES: &[&str] = &[
     "llama-q5_k",
     "llama-q6_k",
     "llama-mxfp4",
+    "llama-mixed",
     "llama31-f32",
     "llama-window-f16",
     "qwen2-f32",
@@ -53,6 +57,8 @@ const FIXTURES: &[&str] = &[
     "phi3-window-bf16",
     "gpt2-f32",
     "gpt2-f16",
+    "gpt-oss-f32",
+    "gpt-oss-mxfp4",
 ];
 
 /// What is proved of a model's bits.
@@ -83,7 +89,8 @@ fn main() {
         for numerics in [Numerics::F32, Numerics::Tc] {
             let mut of_numerics = with_smollm2(&model, device, numerics);
             let fixtures = FIXTURES.iter().map(|name| Subject::Fixture(name));
-            for subject in fixtures.chain(QUANTS.map(Subject::Drawn)) {
+            let drawn = QUANTS.map(Subject::Drawn).into_iter().chain([Subject::Mixture(TensorType::MXFP4)]);
+            for subject in fixtures.chain(drawn) {
                 of_numerics.extend(trials_of(&Case { subject, device, numerics }));
             }
             trials.extend(of_numerics.into_iter().map(on_device));
@@ -159,6 +166,9 @@ fn proofs(case: &Case) -> Vec<(&'static str, Proof)> {
     let mut proofs = ON_EACH_DEVICE.to_vec();
     if !case.is_cpu() {
         proofs.push(("equals_the_cpu", bits::equals_the_cpu));
+    }
+    if let Subject::Fixture("gpt-oss-f32" | "gpt-oss-mxfp4") = case.subject {
+        proofs.push(("only_chosen_experts_are_read", mixture::only_chosen_experts_are_read));
     }
     if case.is_slow() {
         proofs.retain(|(proves, _)| ["pieces", "decoded"].iter().any(|word| proves.contains(word)));

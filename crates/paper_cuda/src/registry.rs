@@ -3,8 +3,9 @@
 use cuda_std::{Geometry, Kernel};
 use kernels::format::Stored;
 use kernels::{
-    attention, compare, dequantise, draw, embed, flash, gelu, layer_norm, logits, logprobs, matmul, matvec,
-    norm, qmatmul, residual, rope, rows, sample, swiglu,
+    attention, compare, dequantise, draw, embed, expert_matmul, expert_matvec, expert_sum, expert_swiglu,
+    flash, gelu, layer_norm, logits, logprobs, matmul, matvec, norm, qmatmul, residual, rope, router, rows,
+    sample, swiglu,
 };
 
 use crate::cpu::Cpu;
@@ -66,13 +67,17 @@ fn kernels() -> impl Iterator<Item = &'static dyn HostKernel> {
 
 /// The kernels for weights stored so.
 fn of_weights(stored: Stored) -> impl Iterator<Item = &'static dyn HostKernel> {
-    let all: [Option<&'static dyn HostKernel>; 6] = [
+    let all: [Option<&'static dyn HostKernel>; 10] = [
         Some(embed::of(stored)),
         Some(draw::of(stored)),
         Some(matvec::of(stored, 1)),
         Some(matvec::of(stored, 8)),
         qmatmul::of(stored).map(|kernel| kernel as _),
         dequantise::of(stored).map(|kernel| kernel as _),
+        expert_matvec::of(stored, 1).map(|kernel| kernel as _),
+        expert_matvec::of(stored, 8).map(|kernel| kernel as _),
+        expert_matmul::of(stored, 32).map(|kernel| kernel as _),
+        expert_matmul::of(stored, 128).map(|kernel| kernel as _),
     ];
     all.into_iter().flatten()
 }
@@ -82,6 +87,10 @@ static KERNELS: &[&dyn HostKernel] = &[
     &attention::F32,
     &compare::COUNT,
     &compare::DRAW,
+    &expert_sum::SUM,
+    &expert_swiglu::BF16,
+    &expert_swiglu::F16_,
+    &expert_swiglu::F32,
     &flash::CHUNK_BF16,
     &flash::CHUNK_F16,
     &flash::MERGE,
@@ -110,6 +119,8 @@ static KERNELS: &[&dyn HostKernel] = &[
     &rope::SPLIT_HALF_BF16,
     &rope::SPLIT_HALF_F16,
     &rope::SPLIT_HALF_F32,
+    &router::CHOOSE,
+    &router::GROUP,
     &rows::BF16,
     &rows::F16_,
     &sample::ADJUST,

@@ -4,11 +4,12 @@ use crate::device::DeviceError;
 use crate::gguf::Gguf;
 use crate::model::block_loader::BlockLoader;
 use crate::model::config::Pairing;
+use crate::model::experts::Experts;
 use crate::model::linear::Linear;
 use crate::model::norm::Norm;
 use crate::model::step::Step;
 use crate::model::weights::Loader;
-use crate::model::{ModelError, gpt2, llama, phi3, qwen2, qwen3};
+use crate::model::{ModelError, gpt_oss, gpt2, llama, phi3, qwen2, qwen3};
 use crate::ops::Addend;
 
 /// One architecture: what its name alone says. The rest is in a file's metadata.
@@ -23,6 +24,8 @@ pub(super) struct Architecture {
     pub(super) epsilon: &'static str,
     /// Loads one of its norms: the name, the elements in a row, and what is added to the mean of squares.
     pub(super) norm: fn(&mut Loader<'_>, &str, usize, f32) -> Result<Norm, ModelError>,
+    /// Whether it is a mixture of experts.
+    pub(super) mixture: bool,
     /// What a block's tensors are called.
     pub(super) parts: Parts,
     /// Loads a block.
@@ -51,6 +54,8 @@ pub(super) enum Window {
     None,
     /// All.
     EveryLayer,
+    /// The first, the third and so on; there must be one.
+    EvenLayers,
 }
 
 /// All of them, a file each.
@@ -61,6 +66,7 @@ const ARCHITECTURES: &[Architecture] = &[
         window: Window::EveryLayer,
         epsilon: RMS_EPSILON,
         norm: Norm::rms,
+        mixture: false,
         parts: llama::PARTS,
         block: llama::load,
     },
@@ -70,6 +76,7 @@ const ARCHITECTURES: &[Architecture] = &[
         window: Window::None,
         epsilon: RMS_EPSILON,
         norm: Norm::rms,
+        mixture: false,
         parts: qwen2::PARTS,
         block: qwen2::load,
     },
@@ -79,6 +86,7 @@ const ARCHITECTURES: &[Architecture] = &[
         window: Window::None,
         epsilon: RMS_EPSILON,
         norm: Norm::rms,
+        mixture: false,
         parts: qwen3::PARTS,
         block: qwen3::load,
     },
@@ -88,6 +96,7 @@ const ARCHITECTURES: &[Architecture] = &[
         window: Window::EveryLayer,
         epsilon: RMS_EPSILON,
         norm: Norm::rms,
+        mixture: false,
         parts: phi3::PARTS,
         block: phi3::load,
     },
@@ -97,8 +106,19 @@ const ARCHITECTURES: &[Architecture] = &[
         window: Window::None,
         epsilon: "attention.layer_norm_epsilon",
         norm: Norm::layer,
+        mixture: false,
         parts: gpt2::PARTS,
         block: gpt2::load,
+    },
+    Architecture {
+        name: "gpt-oss",
+        positions: Positions::Rotary(Pairing::SplitHalf),
+        window: Window::EvenLayers,
+        epsilon: RMS_EPSILON,
+        norm: Norm::rms,
+        mixture: true,
+        parts: gpt_oss::PARTS,
+        block: gpt_oss::load,
     },
 ];
 
@@ -164,6 +184,11 @@ impl Architecture {
 pub(super) trait Block {
     /// Its matrices, and which rows they multiply.
     fn linears(&self) -> Vec<(Input, &Linear)>;
+
+    /// The matrices of its experts, and which rows they multiply.
+    fn experts(&self) -> Vec<(Input, &Experts)> {
+        Vec::new()
+    }
 
     /// Adds `before` and what its first part gives to the residual stream, and gives what the second part adds.
     fn forward<'a>(

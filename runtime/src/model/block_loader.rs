@@ -1,11 +1,13 @@
 //! Loads the weights of one block by the names of its parts.
 
+use crate::device::Buffer;
 use crate::model::ModelError;
-use crate::model::config::ModelConfig;
+use crate::model::config::{Mixture, ModelConfig};
+use crate::model::experts::Experts;
 use crate::model::linear::Linear;
 use crate::model::norm::{HeadNorms, Norm, Scale};
 use crate::model::weights::Loader;
-use crate::numerics::Numerics;
+use crate::numerics::{Form, Numerics};
 
 /// Loads what the file calls `blk.{block}.{part}`.
 pub(super) struct BlockLoader<'a, 'f> {
@@ -51,6 +53,40 @@ impl BlockLoader<'_, '_> {
             Ok::<_, ModelError>(Scale { w, epsilon })
         };
         Ok(HeadNorms { q: scale(q)?, k: scale(k)? })
+    }
+
+    /// What the file says of the mixture.
+    pub(super) fn mixture(&self) -> Result<Mixture, ModelError> {
+        self.config
+            .mixture
+            .ok_or_else(|| self.load.wrong(&self.name("ffn_gate_exps"), "no mixture".to_owned()))
+    }
+
+    /// The matrices of some experts, see [`Experts::load`]: their number, and each one's rows and columns.
+    pub(super) fn experts(&mut self, part: &str, sizes: [usize; 3]) -> Result<Experts, ModelError> {
+        Experts::load(self.load, self.numerics, &self.name(part), sizes)
+    }
+
+    /// That experts' matrices, by their names, all take rows in 16 bits or none: they are grouped once for all.
+    pub(super) fn expect_one_form(&self, experts: &[(&str, &Experts)]) -> Result<(), ModelError> {
+        let plain = |experts: &Experts| experts.form() == Form::F32;
+        match experts.iter().find(|(_, other)| plain(other) != plain(experts[0].1)) {
+            None => Ok(()),
+            Some((part, other)) => {
+                let problem = format!(
+                    "{} beside {} of {}; try --numerics f32",
+                    other.matrix().stored.name(),
+                    experts[0].1.matrix().stored.name(),
+                    experts[0].0
+                );
+                Err(self.load.wrong(&format!("{}.weight", self.name(part)), problem))
+            }
+        }
+    }
+
+    /// A vector of `len` values.
+    pub(super) fn vector(&mut self, part: &str, len: usize) -> Result<Buffer<f32>, ModelError> {
+        self.load.vector(&format!("{}.weight", self.name(part)), len)
     }
 
     /// That each of these matrices has a bias, without which the architecture would be another.

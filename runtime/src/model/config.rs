@@ -1,6 +1,7 @@
 //! What a GGUF file says of its model.
 
 mod fields;
+mod mixture;
 mod rope;
 
 use crate::gguf::Gguf;
@@ -9,6 +10,7 @@ use crate::model::architecture::{Architecture, Positions, Window};
 use crate::ops::Heads;
 
 use fields::Fields;
+pub use mixture::Mixture;
 pub use rope::{Pairing, RopeConfig, Scaling};
 
 /// The shape of a model.
@@ -30,6 +32,10 @@ pub struct ModelConfig {
     pub context: usize,
     /// How many positions up to its own a token looks at; 0: at all.
     pub window: usize,
+    /// Layers 0, `window_every`, `2 window_every` and so on have the window, the others none.
+    pub window_every: usize,
+    /// The mixture of experts, where the feed-forward part is one.
+    pub mixture: Option<Mixture>,
     /// Added to the mean of squares in a norm.
     pub epsilon: f32,
     /// Rotary position embedding.
@@ -59,9 +65,7 @@ impl ModelConfig {
 
         let hidden = fields.size("embedding_length")?;
         let heads = heads(&fields, hidden)?;
-        if fields.optional("expert_count", Fields::number)?.unwrap_or(0) > 0 {
-            return Err(fields.wrong("expert_count", "mixtures of experts are not supported".to_owned()));
-        }
+        let mixture = Mixture::read(&fields, architecture)?;
         if let Some(name) = NOT_RUN.iter().find(|name| gguf.get(&fields.key(name)).is_some()) {
             return Err(fields.wrong(name, "is not supported".to_owned()));
         }
@@ -84,9 +88,18 @@ impl ModelConfig {
             vocab: fields.vocab()?,
             context,
             window: window(&fields, architecture, context)?,
+            window_every: if let Window::EvenLayers = architecture.window { 2 } else { 1 },
+            mixture,
             epsilon: gguf.f32(&fields.key(architecture.epsilon))?,
             rope,
         })
+    }
+}
+
+impl ModelConfig {
+    /// Positions that a token sees at most in a layer, if it does not see all up to itself.
+    pub fn window_of(&self, layer: usize) -> Option<usize> {
+        (self.window > 0 && layer.is_multiple_of(self.window_every)).then_some(self.window)
     }
 }
 
@@ -114,13 +127,20 @@ fn heads(fields: &Fields<'_>, hidden: usize) -> Result<Heads, ModelError> {
 
 /// 0 where every token sees all positions before it.
 fn window(fields: &Fields<'_>, architecture: &Architecture, context: usize) -> Result<usize, ModelError> {
-    let window = fields.optional("attention.sliding_window", Fields::number)?.unwrap_or(0) as usize;
     const PATTERN: &str = "attention.sliding_window_pattern";
+    if let Window::EvenLayers = architecture.window {
+        let every = fields.optional(PATTERN, Fields::number)?.unwrap_or(2);
+        if every != 2 {
+            return Err(fields.wrong(PATTERN, format!("{every} is not supported, 2 is")));
+        }
+        fields.size_up_to("attention.sliding_window", u32::MAX)?;
+    }
+    let window = fields.optional("attention.sliding_window", Fields::number)?.unwrap_or(0) as usize;
     let has_pattern = fields.gguf.get(&fields.key(PATTERN)).is_some();
     match architecture.window {
         _ if window == 0 || window >= context => Ok(0),
         Window::EveryLayer if has_pattern => Err(fields.wrong(PATTERN, "is not supported".to_owned())),
-        Window::EveryLayer => Ok(window),
+        Window::EveryLayer | Window::EvenLayers => Ok(window),
         Window::None => {
             Err(fields.wrong("attention.sliding_window", format!("a window of {window} is not supported")))
         }

@@ -45,7 +45,7 @@ impl Block for Gated {
         step.norm(before, &self.attention_norm, &self.qkv)?;
         step.multiply(&self.qkv, normed, wide)?;
         step.rope(&self.qkv, self.head_norms.as_ref(), layer)?;
-        step.attention(layer, &self.attention_output)?;
+        step.attention(layer, None, &self.attention_output)?;
         let added = step.multiply(&self.attention_output, attended, narrow)?;
 
         // Feed-forward: down(silu(gate(x)) * up(x)).

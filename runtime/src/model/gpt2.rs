@@ -65,7 +65,7 @@ impl Block for Gpt2 {
         step.norm(before, &self.attention_norm, &self.qkv)?;
         step.multiply(&self.qkv, normed, wide)?;
         step.rope(&self.qkv, None, layer)?;
-        step.attention(layer, &self.attention_output)?;
+        step.attention(layer, None, &self.attention_output)?;
         let added = step.multiply(&self.attention_output, attended, narrow)?;
 
         // Feed-forward: down(gelu(up(x))).

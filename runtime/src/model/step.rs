@@ -5,9 +5,11 @@ use crate::device::{Buffer, Device, DeviceError};
 use crate::model::activations::Activations;
 use crate::model::cache::Cache;
 use crate::model::config::ModelConfig;
+use crate::model::experts::Experts;
 use crate::model::linear::Linear;
 use crate::model::norm::{HeadNorms, Norm};
-use crate::ops::{self, Addend, AttentionLayer, RopeTable};
+use crate::numerics::Form;
+use crate::ops::{self, Addend, AttentionLayer, RopeTable, Routing};
 use crate::products::Products;
 use crate::rows::Rows;
 
@@ -55,12 +57,48 @@ impl<'a> Step<'a> {
     }
 
     /// What the queries find in the cache of a layer goes to `attended`, in the form that `next` multiplies.
-    pub(super) fn attention(&self, layer: usize, next: &Linear) -> Done {
+    pub(super) fn attention(&self, layer: usize, sinks: Option<&Buffer<f32>>, next: &Linear) -> Done {
         let Self { device, config, batch, act, cache, .. } = self;
-        let window = (config.window > 0).then_some(config.window);
-        let layer = AttentionLayer { index: layer, window, sinks: None };
+        let layer = AttentionLayer { index: layer, window: config.window_of(layer), sinks };
         ops::attention(device, config.heads, batch, cache, layer, act.attended.values())?;
         ops::round(device, &act.attended, next.form(), self.tokens())
+    }
+
+    /// Adds to the residual stream, chooses each token's experts by its norm, and leaves that in `normed` in the form that
+    /// experts multiply.
+    pub(super) fn norm_and_route(&self, added: Addend<'_>, norm: &Norm, router: &Linear, form: Form) -> Done {
+        let Activations { x, normed, .. } = self.act;
+        let (device, tokens) = (self.device, self.tokens());
+        // A norm rounded by itself has the bits of one that is rounded on its way.
+        let one = if router.form() == form { form } else { Form::F32 };
+        ops::norm(device, x, Some(added), None, norm, tokens, (normed, one))?;
+        if one != router.form() {
+            ops::round(device, normed, router.form(), tokens)?;
+        }
+        ops::route(device, self.products, router, normed, tokens, self.routing(), form)?;
+        if one != form {
+            ops::round(device, normed, form, tokens)?;
+        }
+        Ok(())
+    }
+
+    /// What each token's experts give together.
+    pub(super) fn experts(&self, gate_up: [&Experts; 2], down: &Experts) -> Result<Addend<'a>, DeviceError> {
+        let Activations { normed, inner, wide, narrow, .. } = self.act;
+        let (device, tokens, routing) = (self.device, self.tokens(), self.routing());
+        let (used, mut at) = (routing.used(), 0);
+        for w in gate_up {
+            ops::experts(device, w, (normed, used), tokens, routing, wide, at)?;
+            at += tokens * used * w.rows();
+        }
+        ops::expert_swiglu(device, gate_up, normed, tokens, routing, wide, (inner, down.form()))?;
+        ops::experts(device, down, (inner, 1), tokens, routing, wide, 0)?;
+        ops::expert_sum(device, down, inner, tokens, routing, wide, narrow)?;
+        Ok(Addend::Values { values: narrow, width: down.rows(), tokens })
+    }
+
+    fn routing(&self) -> &'a Routing {
+        self.act.routing.as_ref().expect("memory for a mixture's routing")
     }
 
     /// `silu(gate) up` of the sums that `gate_up` left in `wide` goes to `inner`, in the form that `next` multiplies.

@@ -107,12 +107,38 @@ impl<'a> Loader<'a> {
         self.join(&parts, columns).map(Some)
     }
 
+    /// The matrices of `count` experts, each of `rows` x `columns`, which the file holds as one tensor, `{name}.weight`, and
+    /// their biases in another, `{name}.bias`, where it has them. As one matrix.
+    ///
+    /// # Errors
+    /// A missing tensor or another shape; no memory.
+    pub fn experts(
+        &mut self,
+        name: &str,
+        count: usize,
+        rows: usize,
+        columns: usize,
+    ) -> Result<Matrix, ModelError> {
+        let part = self.part_of(name, &[columns, rows, count], &[rows, count])?;
+        self.join(&[part], columns)
+    }
+
+    /// How `{name}.weight` is stored.
+    ///
+    /// # Errors
+    /// A missing tensor, or one of a type that this program does not run.
+    pub fn stored(&self, name: &str) -> Result<Stored, ModelError> {
+        let weight = format!("{name}.weight");
+        let tensor = self.gguf.tensor(&weight).ok_or_else(|| self.wrong(&weight, "is missing".to_owned()))?;
+        tensor.ty.stored().ok_or_else(|| self.wrong(&weight, unsupported(tensor.ty)))
+    }
+
     /// The f32 vector `name` of `len` values.
     ///
     /// # Errors
     /// A missing tensor, another shape or type; no memory.
     pub fn vector(&mut self, name: &str, len: usize) -> Result<Buffer<f32>, ModelError> {
-        let tensor = self.vector_tensor(name, len)?;
+        let tensor = self.vector_tensor(name, &[len])?;
         let mut buffer = self.device.alloc_unset(Purpose::Weights, len)?;
         self.put_floats(&mut buffer, 0, tensor)?;
         Ok(buffer)
@@ -120,12 +146,16 @@ impl<'a> Loader<'a> {
 
     /// What there is of a matrix, checked.
     fn part(&self, name: &str, rows: usize, columns: usize) -> Result<Part<'a>, ModelError> {
-        let weight = format!("{name}.weight");
-        let tensor = self.tensor(&weight, &[columns, rows])?;
-        let stored = tensor.ty.stored().ok_or_else(|| wrong(self.gguf, &weight, unsupported(tensor.ty)))?;
+        self.part_of(name, &[columns, rows], &[rows])
+    }
+
+    /// What there is of tensors with these dimensions, checked.
+    fn part_of(&self, name: &str, dims: &[usize], bias_dims: &[usize]) -> Result<Part<'a>, ModelError> {
+        let tensor = self.tensor(&format!("{name}.weight"), dims)?;
+        let stored = self.stored(name)?;
         let bias = format!("{name}.bias");
-        let bias = if self.has(&bias) { Some(self.vector_tensor(&bias, rows)?) } else { None };
-        Ok(Part { tensor, stored, rows, bias })
+        let bias = if self.has(&bias) { Some(self.vector_tensor(&bias, bias_dims)?) } else { None };
+        Ok(Part { tensor, stored, rows: bias_dims.iter().product(), bias })
     }
 
     /// Matrices of one stored type, one after the other.
@@ -191,8 +221,8 @@ impl<'a> Loader<'a> {
         Ok(())
     }
 
-    fn vector_tensor(&self, name: &str, len: usize) -> Result<&'a Tensor, ModelError> {
-        let tensor = self.tensor(name, &[len])?;
+    fn vector_tensor(&self, name: &str, dims: &[usize]) -> Result<&'a Tensor, ModelError> {
+        let tensor = self.tensor(name, dims)?;
         if tensor.ty != TensorType::F32 {
             return Err(wrong(self.gguf, name, format!("type {} where F32 was expected", tensor.ty.name())));
         }

@@ -42,11 +42,6 @@ pub struct AttentionLayer<'a> {
 }
 
 impl AttentionLayer<'_> {
-    /// Layer `index`, with neither window nor sinks.
-    pub fn plain(index: usize) -> Self {
-        Self { index, window: None, sinks: None }
-    }
-
     /// As kernels take it.
     fn window(&self) -> u32 {
         assert!(self.window != Some(0), "a window of no position");

@@ -4,6 +4,7 @@
 //! own. A wrong size is a fault of this program, hence a panic and not an error.
 
 mod attention;
+mod experts;
 mod multiply;
 mod norm;
 mod rope;
@@ -20,6 +21,7 @@ use crate::numerics::Form;
 use crate::rows::{Rows, nothing};
 
 pub use attention::{AttentionLayer, Heads, attention};
+pub use experts::{Routing, expert_sum, expert_swiglu, experts, route};
 pub use multiply::{logits, multiply};
 pub use norm::norm;
 pub use rope::{RopeTable, rope};

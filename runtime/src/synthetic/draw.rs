@@ -69,12 +69,8 @@ fn quants(stored: Stored) -> (f64, f64) {
     let variance = |bits: i32| (4f64.powi(bits) - 1.0) / 12.0;
     // Of what is even about zero but for a half.
     let signed = |bits: i32| variance(bits) + 0.25;
-    // `s q - m' m` with `s` and `m` of as many bits, where `m'` is the mean of `q`.
-    let with_minima = |scale: i32, quant: i32| {
-        let square = |bits: i32| variance(bits) + mean(bits).powi(2);
-        let cross = (mean(scale) * mean(quant)).powi(2);
-        square(scale) * square(quant) - 2.0 * cross + mean(quant).powi(2) * square(scale)
-    };
+    // `s (q - m')`, where `m'` is the mean of `q`: minima are drawn as the scales are.
+    let with_minima = |scale: i32, quant: i32| (variance(scale) + mean(scale).powi(2)) * variance(quant);
     // Of the 16 numbers of IQ4 and of MXFP4.
     let (uneven, doubled_e2m1) = (4548.0, 34.25);
     let (square, minimum) = match stored {

@@ -13,7 +13,7 @@ use crate::gguf::{Gguf, TensorType, Writer};
 use crate::model::ModelError;
 
 pub(crate) use draw::draw;
-pub use shape::{SHAPES, Shape};
+pub use shape::{Mixture, SHAPES, Shape};
 pub use write::{WriteError, write};
 
 /// Types that a synthetic model's matrices can be stored in.
@@ -35,6 +35,9 @@ pub const QUANTS: [TensorType; 15] = [
     TensorType::MXFP4,
 ];
 
+/// How many times its first context a gpt-oss has.
+const YARN_FACTOR: usize = 32;
+
 /// The type of this name, such as `q4_0`.
 ///
 /// # Errors
@@ -53,9 +56,10 @@ pub fn quant(name: &str) -> Result<TensorType, String> {
 /// The shape's rows are not whole blocks of that type.
 pub fn model(shape: &Shape, quant: TensorType, seed: u64) -> Result<Gguf, ModelError> {
     let mut header = Writer::new();
-    header.text("general.architecture", "llama");
+    let architecture = shape.architecture();
+    header.text("general.architecture", architecture);
     header.text("general.name", &format!("{} with random weights, seed {seed}", shape.name));
-    for (key, value) in [
+    let mut sizes = vec![
         ("block_count", shape.blocks),
         ("context_length", shape.context),
         ("embedding_length", shape.hidden),
@@ -66,15 +70,26 @@ pub fn model(shape: &Shape, quant: TensorType, seed: u64) -> Result<Gguf, ModelE
         ("attention.value_length", shape.head_dim),
         ("rope.dimension_count", shape.head_dim),
         ("vocab_size", shape.vocab),
-    ] {
-        header.u32(&format!("llama.{key}"), value as u32);
+    ];
+    if let Some(Mixture { experts, used, window }) = shape.mixture {
+        sizes.extend([
+            ("expert_count", experts),
+            ("expert_used_count", used),
+            ("expert_feed_forward_length", shape.feed_forward),
+            ("attention.sliding_window", window),
+            ("rope.scaling.original_context_length", shape.context / YARN_FACTOR),
+        ]);
+        header.text(&format!("{architecture}.rope.scaling.type"), "yarn");
+        header.f32(&format!("{architecture}.rope.scaling.factor"), YARN_FACTOR as f32);
     }
-    header.f32("llama.attention.layer_norm_rms_epsilon", 1e-5);
-    header.f32("llama.rope.freq_base", shape.rope_base);
+    for (key, value) in sizes {
+        header.u32(&format!("{architecture}.{key}"), value as u32);
+    }
+    header.f32(&format!("{architecture}.attention.layer_norm_rms_epsilon"), 1e-5);
+    header.f32(&format!("{architecture}.rope.freq_base"), shape.rope_base);
     vocab::describe(&mut header, shape);
     let model_name = format!("{} {}", shape.name, quant.name().to_lowercase());
-    for (name, dims) in shape.tensors() {
-        let ty = if dims.len() == 1 { TensorType::F32 } else { quant };
+    for (name, dims, ty) in shape.tensors(quant) {
         if !dims[0].is_multiple_of(ty.block_values()) {
             let (row, block) = (dims[0], ty.block_values());
             let problem = format!("rows of {row} values are not whole blocks of {block} {ty} values");

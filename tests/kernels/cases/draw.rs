@@ -34,6 +34,20 @@ impl Piece {
         }
     }
 
+    /// The word of a block that begins at its byte `at` and is neither scale nor minimum: random, but for minima of parts,
+    /// which are their scales.
+    fn other(&self, i: u32, at: usize) -> u16 {
+        let random = hash(self.key, i) as u16;
+        let twice = |word: u16| word.to_le_bytes().map(|byte| byte % 16 * 17);
+        match (self.stored, at) {
+            (Stored::Q2_K, 0..16) | (Stored::Q4_K | Stored::Q5_K, 12..16) => {
+                u16::from_le_bytes(twice(random))
+            }
+            (Stored::Q4_K | Stored::Q5_K, 8..12) => hash(self.key, i - 2) as u16,
+            _ => random,
+        }
+    }
+
     /// `bits` random bits as the middle of one of so many parts of -1..1, then placed. Exact: it is rounded to f32
     /// afterwards, and from there to a narrower type.
     fn value(&self, random: u64, bits: i32) -> f64 {
@@ -116,7 +130,7 @@ impl Case for Piece {
                         Some(0) if signed && random & 0x8000 != 0 => 0x8000 + SCALE + wobble,
                         Some(0) => SCALE + wobble,
                         Some(_) => MINIMUM + wobble,
-                        None => halves[0] as u16,
+                        None => self.other(i, at),
                     };
                     bytes.extend(word.to_le_bytes());
                 }

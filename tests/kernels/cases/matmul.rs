@@ -53,6 +53,14 @@ impl Product {
         self
     }
 
+    /// `y` by the tensor core's exact model.
+    pub(crate) fn model(&self) -> Vec<f32> {
+        match self.input {
+            Float::Bf16 => self.chain::<Bf16>(),
+            _ => self.chain::<F16>(),
+        }
+    }
+
     /// `y` by a chain of steps over 16 columns each, for 16 rows of weights and 8 of `x` at once.
     fn chain<I: MmaInput>(&self) -> Vec<f32> {
         let mut y = vec![0.0; self.m * self.n];
@@ -133,10 +141,6 @@ impl Case for Product {
                 terms().map(|(w, x)| size(w) * size(x)).sum::<f64>() * bound + SMALLEST,
             )
         }));
-        let chain = match self.input {
-            Float::Bf16 => self.chain::<Bf16>(),
-            _ => self.chain::<F16>(),
-        };
-        vec![Expect::All(vec![near, Expect::bits(&chain)])]
+        vec![Expect::All(vec![near, Expect::bits(&self.model())])]
     }
 }
