@@ -121,7 +121,7 @@ impl Case for Piece {
                 Stored::BF16 => bytes.extend(
                     halves.iter().flat_map(|&h| bf16::from_f32(self.value(h, 16) as f32).to_le_bytes()),
                 ),
-                Stored::MXFP4 if i % 17 == 0 => bytes.push(EXPONENT + (random & 1) as u8),
+                Stored::MXFP4 if i.is_multiple_of(17) => bytes.push(EXPONENT + (random & 1) as u8),
                 Stored::MXFP4 => bytes.push(random as u8),
                 _ => {
                     let at = 2 * i as usize % self.stored.block().1;
