@@ -4,7 +4,7 @@
 mod draft;
 
 use draft::Draft;
-use runtime::model::config::{ModelConfig, Pairing, Scaling};
+use runtime::model::config::{Mixture, ModelConfig, Pairing, Scaling};
 
 /// A header with all that an architecture needs, and no tensor but the embedding.
 fn header(architecture: &str) -> Draft {
@@ -135,6 +135,56 @@ fn what_is_not_understood_is_refused_by_name() {
     for (architecture, fields, part) in cases {
         let error = config(architecture, fields).expect_err(part);
         assert!(error.contains(part) && !error.contains('\n'), "{error}");
+    }
+}
+
+/// What a gpt-oss needs beside what all do.
+const MIXTURE: [(&str, Field); 4] = [
+    ("expert_count", Size(8)),
+    ("expert_used_count", Size(4)),
+    ("expert_feed_forward_length", Size(48)),
+    ("attention.sliding_window", Size(64)),
+];
+
+#[test]
+fn a_mixture_is_read_with_its_windows() {
+    let config = |fields: Fields<'_>| config("gpt-oss", &[&MIXTURE, fields].concat());
+    for fields in
+        [&[][..], &[("attention.sliding_window_pattern", Size(2))], &[("expert_gating_func", Size(3))]]
+    {
+        let config = config(fields).expect("a configuration");
+        assert_eq!(config.mixture, Some(Mixture { experts: 8, used: 4, feed_forward: 48 }));
+        assert_eq!([0, 1, 2, 3].map(|layer| config.window_of(layer)), [Some(64), None, Some(64), None]);
+        assert_eq!((config.rope.pairing, config.rope.rotated), (Pairing::SplitHalf, 16));
+    }
+    for (field, part) in [
+        (("expert_shared_count", Size(1)), "gpt-oss.expert_shared_count: 1"),
+        (("expert_gating_func", Size(2)), "gpt-oss.expert_gating_func: 2"),
+        (("attention.sliding_window_pattern", Size(3)), "gpt-oss.attention.sliding_window_pattern: 3"),
+    ] {
+        let error = config(&[field]).expect_err(part);
+        assert!(error.contains(part) && !error.contains('\n'), "{error}");
+    }
+}
+
+#[test]
+fn a_mixture_lacks_nothing_and_uses_no_more_than_there_is() {
+    for (i, (name, _)) in MIXTURE.into_iter().enumerate() {
+        let mut fields = MIXTURE.to_vec();
+        fields.remove(i);
+        let error = config("gpt-oss", &fields).expect_err(name);
+        assert!(error.contains(&format!("gpt-oss.{name}")), "{error}");
+        fields.insert(i, (name, Size(0)));
+        let error = config("gpt-oss", &fields).expect_err(name);
+        assert!(error.contains(&format!("gpt-oss.{name}: 0 is no size")), "{error}");
+    }
+    for (at, value, part) in
+        [(1, 9, "expert_used_count: 9 of 8"), (0, 1025, "expert_count: 1025; up to 1024")]
+    {
+        let mut fields = MIXTURE.to_vec();
+        fields[at].1 = Size(value);
+        let error = config("gpt-oss", &fields).expect_err(part);
+        assert!(error.contains(part), "{error}");
     }
 }
 
