@@ -4,7 +4,7 @@
 mod draft;
 
 use draft::Draft;
-use runtime::model::config::{ModelConfig, Pairing, Scaling};
+use runtime::model::config::{Mixture, ModelConfig, Pairing, Scaling};
 
 /// A header with all that an architecture needs, and no tensor but the embedding.
 fn header(architecture: &str) -> Draft {
@@ -30,19 +30,24 @@ fn header(architecture: &str) -> Draft {
 /// A value of metadata.
 #[derive(Clone, Copy)]
 enum Field {
+    Flag(bool),
     Size(u32),
     Number(f32),
     Text(&'static str),
 }
 
-use Field::{Number, Size, Text};
+/// Fields by their names.
+type Fields<'a> = &'a [(&'a str, Field)];
+
+use Field::{Flag, Number, Size, Text};
 
 /// The configuration with these fields beside the others, or why there is none.
-fn config(architecture: &str, fields: &[(&str, Field)]) -> Result<ModelConfig, String> {
+fn config(architecture: &str, fields: Fields<'_>) -> Result<ModelConfig, String> {
     let mut draft = header(architecture);
     for &(name, field) in fields {
         let key = format!("{architecture}.{name}");
         draft = match field {
+            Flag(flag) => draft.key(&key, 7, [u8::from(flag)]),
             Size(size) => draft.u32(&key, size),
             Number(number) => draft.key(&key, 6, number.to_le_bytes()),
             Text(text) => draft.text(&key, text),
@@ -75,7 +80,7 @@ fn an_unknown_architecture_is_refused_with_those_that_are_known() {
 
 #[test]
 fn scalings_of_rope_are_read() {
-    let scaled = |fields: &[(&str, Field)]| {
+    let scaled = |fields: Fields<'_>| {
         let rope = config("qwen2", fields).expect("a configuration").rope;
         (rope.scaling, rope.magnitude)
     };
@@ -104,7 +109,7 @@ fn scalings_of_rope_are_read() {
 #[test]
 fn what_is_not_understood_is_refused_by_name() {
     let yarn = ("rope.scaling.type", Text("yarn"));
-    let cases: &[(&str, &[(&str, Field)], &str)] = &[
+    let cases: &[(&str, Fields<'_>, &str)] = &[
         ("llama", &[("rope.scaling.type", Text("cubic"))], "llama.rope.scaling.type: \"cubic\""),
         ("qwen2", &[yarn, ("rope.scaling.yarn_ext_factor", Number(0.5))], "yarn_ext_factor: 0.5"),
         ("qwen2", &[yarn, ("rope.scaling.yarn_log_multiplier", Number(0.1))], "yarn_log_multiplier: 0.1"),
@@ -112,17 +117,74 @@ fn what_is_not_understood_is_refused_by_name() {
         ("phi3", &[("rope.scaling.attn_factor", Number(0.0))], "phi3.rope.scaling.attn_factor: 0"),
         ("phi3", &[("rope.freq_base", Number(f32::NAN))], "phi3.rope.freq_base: NaN"),
         ("llama", &[("rope.dimension_count", Size(7))], "llama.rope.dimension_count: 7"),
-        ("qwen3", &[("expert_count", Size(8))], "qwen3.expert_count: mixtures"),
+        ("qwen3", &[("expert_count", Size(8))], "qwen3.expert_count: a mixture of 8"),
         (
             "qwen2",
             &[("attention.sliding_window", Size(64))],
             "qwen2.attention.sliding_window: a window of 64",
+        ),
+        ("llama", &[("residual_scale", Number(0.5))], "llama.residual_scale: is not supported"),
+        ("qwen3", &[("attention.causal", Flag(false))], "qwen3.attention.causal: only causal"),
+        (
+            "llama",
+            &[("attention.sliding_window", Size(64)), ("attention.sliding_window_pattern", Size(2))],
+            "llama.attention.sliding_window_pattern: is not supported",
         ),
         ("gpt2", &[("attention.sliding_window", Size(64))], "gpt2.attention.sliding_window: a window of 64"),
     ];
     for (architecture, fields, part) in cases {
         let error = config(architecture, fields).expect_err(part);
         assert!(error.contains(part) && !error.contains('\n'), "{error}");
+    }
+}
+
+/// What a gpt-oss needs beside what all do.
+const MIXTURE: [(&str, Field); 4] = [
+    ("expert_count", Size(8)),
+    ("expert_used_count", Size(4)),
+    ("expert_feed_forward_length", Size(48)),
+    ("attention.sliding_window", Size(64)),
+];
+
+#[test]
+fn a_mixture_is_read_with_its_windows() {
+    let config = |fields: Fields<'_>| config("gpt-oss", &[&MIXTURE, fields].concat());
+    for fields in
+        [&[][..], &[("attention.sliding_window_pattern", Size(2))], &[("expert_gating_func", Size(3))]]
+    {
+        let config = config(fields).expect("a configuration");
+        assert_eq!(config.mixture, Some(Mixture { experts: 8, used: 4, feed_forward: 48 }));
+        assert_eq!([0, 1, 2, 3].map(|layer| config.window_of(layer)), [Some(64), None, Some(64), None]);
+        assert_eq!((config.rope.pairing, config.rope.rotated), (Pairing::SplitHalf, 16));
+    }
+    for (field, part) in [
+        (("expert_shared_count", Size(1)), "gpt-oss.expert_shared_count: 1"),
+        (("expert_gating_func", Size(2)), "gpt-oss.expert_gating_func: 2"),
+        (("attention.sliding_window_pattern", Size(3)), "gpt-oss.attention.sliding_window_pattern: 3"),
+    ] {
+        let error = config(&[field]).expect_err(part);
+        assert!(error.contains(part) && !error.contains('\n'), "{error}");
+    }
+}
+
+#[test]
+fn a_mixture_lacks_nothing_and_uses_no_more_than_there_is() {
+    for (i, (name, _)) in MIXTURE.into_iter().enumerate() {
+        let mut fields = MIXTURE.to_vec();
+        fields.remove(i);
+        let error = config("gpt-oss", &fields).expect_err(name);
+        assert!(error.contains(&format!("gpt-oss.{name}")), "{error}");
+        fields.insert(i, (name, Size(0)));
+        let error = config("gpt-oss", &fields).expect_err(name);
+        assert!(error.contains(&format!("gpt-oss.{name}: 0 is no size")), "{error}");
+    }
+    for (at, value, part) in
+        [(1, 9, "expert_used_count: 9 of 8"), (0, 1025, "expert_count: 1025; up to 1024")]
+    {
+        let mut fields = MIXTURE.to_vec();
+        fields[at].1 = Size(value);
+        let error = config("gpt-oss", &fields).expect_err(part);
+        assert!(error.contains(part), "{error}");
     }
 }
 
@@ -135,4 +197,5 @@ fn a_window_is_that_of_every_layer_or_none_that_a_position_reaches() {
         assert_eq!([0, 64, 4095, 4096].map(|size| window(architecture, size)), [0, 64, 4095, 0].map(Ok));
     }
     assert_eq!(window("qwen2", 4096), Ok(0));
+    config("qwen3", &[("attention.causal", Flag(true))]).expect("what all do");
 }

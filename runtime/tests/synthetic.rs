@@ -62,6 +62,22 @@ fn a_mixture_is_drawn_as_other_models_are() {
 }
 
 #[test]
+fn experts_of_other_types_are_refused_before_anything_is_uploaded() {
+    let shape = Shape::named("tiny-gpt-oss").expect("the shape for tests");
+    let model = synthetic::model(shape, TensorType::Q5_0, 7).expect("a header");
+    for numerics in [Numerics::F32, Numerics::Tc] {
+        let device = Device::cpu(1);
+        let limits = BatchLimits { tokens: 8, sequences: 1, context: 32 };
+        let plan = Plan { numerics, limits, pages: pages_for(32) };
+        let mut uploaded = 0;
+        let error = Model::load(&device, &model, plan, &mut |done, _| uploaded = done).err();
+        let error = error.expect("a refusal").to_string();
+        assert!(error.contains("blk.0.ffn_gate_exps.weight") && error.contains("type Q5_0"), "{error}");
+        assert_eq!(uploaded, 0);
+    }
+}
+
+#[test]
 fn gpt_oss_20b_is_as_large_as_its_files() {
     let shape = Shape::named("gpt-oss-20b").expect("a shape");
     let model = synthetic::model(shape, TensorType::MXFP4, 0).expect("a header");

@@ -42,6 +42,18 @@ pub struct ModelConfig {
     pub rope: RopeConfig,
 }
 
+/// Fields that would change what is computed, and that no architecture here has.
+const NOT_RUN: [&str; 8] = [
+    "attention.clamp_kqv",
+    "attention.max_alibi_bias",
+    "attention.scale",
+    "attn_logit_softcapping",
+    "embedding_scale",
+    "final_logit_softcapping",
+    "logit_scale",
+    "residual_scale",
+];
+
 impl ModelConfig {
     /// Reads the metadata.
     ///
@@ -54,6 +66,14 @@ impl ModelConfig {
         let hidden = fields.size("embedding_length")?;
         let heads = heads(&fields, hidden)?;
         let mixture = Mixture::read(&fields, architecture)?;
+        if let Some(name) = NOT_RUN.iter().find(|name| gguf.get(&fields.key(name)).is_some()) {
+            return Err(fields.wrong(name, "is not supported".to_owned()));
+        }
+        if gguf.get(&fields.key("attention.causal")).is_some()
+            && !gguf.bool(&fields.key("attention.causal"))?
+        {
+            return Err(fields.wrong("attention.causal", "only causal attention is supported".to_owned()));
+        }
         let context = fields.size_up_to("context_length", u32::MAX)?;
         let rope = match architecture.positions {
             Positions::Rotary(pairing) => RopeConfig::read(&fields, heads.dim, context, pairing)?,
@@ -107,17 +127,19 @@ fn heads(fields: &Fields<'_>, hidden: usize) -> Result<Heads, ModelError> {
 
 /// 0 where every token sees all positions before it.
 fn window(fields: &Fields<'_>, architecture: &Architecture, context: usize) -> Result<usize, ModelError> {
+    const PATTERN: &str = "attention.sliding_window_pattern";
     if let Window::EvenLayers = architecture.window {
-        let every = fields.optional("attention.sliding_window_pattern", Fields::number)?.unwrap_or(2);
+        let every = fields.optional(PATTERN, Fields::number)?.unwrap_or(2);
         if every != 2 {
-            let problem = format!("{every} is not supported, 2 is");
-            return Err(fields.wrong("attention.sliding_window_pattern", problem));
+            return Err(fields.wrong(PATTERN, format!("{every} is not supported, 2 is")));
         }
         fields.size_up_to("attention.sliding_window", u32::MAX)?;
     }
     let window = fields.optional("attention.sliding_window", Fields::number)?.unwrap_or(0) as usize;
+    let has_pattern = fields.gguf.get(&fields.key(PATTERN)).is_some();
     match architecture.window {
         _ if window == 0 || window >= context => Ok(0),
+        Window::EveryLayer if has_pattern => Err(fields.wrong(PATTERN, "is not supported".to_owned())),
         Window::EveryLayer | Window::EvenLayers => Ok(window),
         Window::None => {
             Err(fields.wrong("attention.sliding_window", format!("a window of {window} is not supported")))

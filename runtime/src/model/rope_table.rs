@@ -89,3 +89,30 @@ fn divisors(gguf: &Gguf, rope: &RopeConfig, context: usize) -> Result<Vec<f64>, 
         None => Ok(factors),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::config::Pairing;
+
+    #[test]
+    fn yarn_keeps_fast_pairs_divides_slow_ones_and_mixes_those_between() {
+        let scaling = Scaling::Yarn { factor: 32.0, original: 4096.0, beta_fast: 32.0, beta_slow: 1.0 };
+        let pairing = Pairing::SplitHalf;
+        let rope = RopeConfig { rotated: 64, base: 150_000.0, pairing, scaling, magnitude: 1.0 };
+        let frequencies = frequencies(&rope, vec![1.0; 32]);
+        // By an independent reference. Without rounding to whole pairs, pair 9 would have 0.0317, pair 17 0.000129.
+        for (pair, want) in [
+            (0, 1.0),
+            (8, 5.081_327_481_546_147e-2),
+            (9, 3.162_075_227_534_648e-2),
+            (12, 7.015_713_910_504_388e-3),
+            (17, 2.279_477_957_951_251_3e-4),
+            (18, 3.830_881_237_375_338_4e-5),
+            (31, 3.023_511_428_119_214_4e-7),
+        ] {
+            let got: f64 = frequencies[pair];
+            assert!((got - want).abs() <= 1e-12 * want, "pair {pair}: {got:e} for {want:e}");
+        }
+    }
+}

@@ -2,13 +2,13 @@
 
 use crate::device::Device;
 use crate::gguf::Gguf;
-use crate::model::ModelError;
 use crate::model::architecture::{Architecture, Block, Positions};
 use crate::model::block_loader::BlockLoader;
 use crate::model::config::ModelConfig;
 use crate::model::linear::Linear;
 use crate::model::norm::Norm;
 use crate::model::weights::{Loader, Matrix};
+use crate::model::{ModelError, experts};
 use crate::numerics::Numerics;
 
 /// What all architectures have in common: blocks between an embedding and an output.
@@ -33,6 +33,7 @@ impl Transformer {
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Self, ModelError> {
         architecture.check(gguf)?;
+        experts::check(gguf, numerics)?;
         let mut load = Loader::new(device, gguf, progress)?;
         let hidden = config.hidden;
         let embedding = load.matrix("token_embd", config.vocab, hidden)?;

@@ -124,16 +124,6 @@ impl<'a> Loader<'a> {
         self.join(&[part], columns)
     }
 
-    /// How `{name}.weight` is stored.
-    ///
-    /// # Errors
-    /// A missing tensor, or one of a type that this program does not run.
-    pub fn stored(&self, name: &str) -> Result<Stored, ModelError> {
-        let weight = format!("{name}.weight");
-        let tensor = self.gguf.tensor(&weight).ok_or_else(|| self.wrong(&weight, "is missing".to_owned()))?;
-        tensor.ty.stored().ok_or_else(|| self.wrong(&weight, unsupported(tensor.ty)))
-    }
-
     /// The f32 vector `name` of `len` values.
     ///
     /// # Errors
@@ -152,8 +142,9 @@ impl<'a> Loader<'a> {
 
     /// What there is of tensors with these dimensions, checked.
     fn part_of(&self, name: &str, dims: &[usize], bias_dims: &[usize]) -> Result<Part<'a>, ModelError> {
-        let tensor = self.tensor(&format!("{name}.weight"), dims)?;
-        let stored = self.stored(name)?;
+        let weight = format!("{name}.weight");
+        let tensor = self.tensor(&weight, dims)?;
+        let stored = tensor.ty.stored().ok_or_else(|| wrong(self.gguf, &weight, unsupported(tensor.ty)))?;
         let bias = format!("{name}.bias");
         let bias = if self.has(&bias) { Some(self.vector_tensor(&bias, bias_dims)?) } else { None };
         Ok(Part { tensor, stored, rows: bias_dims.iter().product(), bias })
