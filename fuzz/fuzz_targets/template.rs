@@ -5,7 +5,7 @@
 use std::time::SystemTime;
 
 use libfuzzer_sys::fuzz_target;
-use runtime::chat_template::ChatTemplate;
+use runtime::chat_template::{Chat, ChatTemplate};
 use serde_json::{Value, json};
 use worker_orcd_fuzz::bounded;
 
@@ -18,7 +18,7 @@ fuzz_target!(|bytes: &[u8]| {
     bounded(192 << 20, 1 << 30, || {
         let template = ChatTemplate::new(source, vec![("bos_token", "<s>".into()), ("eos_token", "</s>".into())]);
         for add_generation_prompt in [false, true] {
-            match template.render_at(SystemTime::UNIX_EPOCH, &messages, add_generation_prompt) {
+            match template.render_at(SystemTime::UNIX_EPOCH, Chat { messages: &messages, tools: None, add_generation_prompt }) {
                 Ok(prompt) => assert!(prompt.len() <= 1 << 20, "{} bytes", prompt.len()),
                 Err(error) => assert!(!error.to_string().is_empty()),
             }

@@ -13,7 +13,7 @@ use std::time::SystemTime;
 use draft::golden;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
-use runtime::chat_template::ChatTemplate;
+use runtime::chat_template::{Chat, ChatTemplate};
 use runtime::estimate::{Wanted, estimate};
 use runtime::gguf::Gguf;
 use runtime::model::config::ModelConfig;
@@ -205,7 +205,8 @@ fn a_damaged_chat_template_gives_a_prompt_or_an_error() {
             damages.iter().for_each(|damage| damage.happen(&mut source));
             let template =
                 ChatTemplate::new(&String::from_utf8_lossy(&source), vec![("bos_token", "<s>".to_owned())]);
-            match template.render_at(SystemTime::UNIX_EPOCH, &messages, true) {
+            let chat = Chat { messages: &messages, tools: None, add_generation_prompt: true };
+            match template.render_at(SystemTime::UNIX_EPOCH, chat) {
                 Ok(prompt) => {
                     rendered.set(rendered.get() + 1);
                     prop_assert!(prompt.len() <= 1 << 20);

@@ -175,7 +175,8 @@ fn super_block_value(stored: Stored, block: &[u8], i: usize) -> f64 {
         }
         Stored::IQ4_XS => {
             let part = i / 32;
-            let low = if part.is_multiple_of(2) { block[4 + part / 2] % 16 } else { block[4 + part / 2] / 16 };
+            let low =
+                if part.is_multiple_of(2) { block[4 + part / 2] % 16 } else { block[4 + part / 2] / 16 };
             let high = u16::from_le_bytes([block[2], block[3]]) >> (2 * part) & 3;
             let scale = low as f64 + 16.0 * high as f64 - 32.0;
             let q = nibbles(&block[8 + 16 * part..][..16]).nth(i % 32).expect("32 of them");
