@@ -3,7 +3,7 @@
 use runtime::engine::JobQueue;
 
 pub fn case(queue: JobQueue) {
-    queue.begun("a"); // compiles
+    queue.resident(); // compiles
     queue.fail("a fault".to_owned());
-    queue.begun("a"); // fails: E0382
+    queue.resident(); // fails: E0382
 }
