@@ -94,7 +94,8 @@ pub struct Group {
 /// Experts at most.
 pub const MAX_EXPERTS: usize = LANES;
 
-const LANES: usize = 1024;
+/// A kernel of 1024 lanes would have 64 registers at most, and this one has more.
+const LANES: usize = 512;
 
 /// Tiles that there may be: as many experts as there are pairs have a tile that is not full.
 pub fn tiles(pairs: usize, experts: usize, tile: usize) -> usize {

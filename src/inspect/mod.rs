@@ -10,14 +10,14 @@ use runtime::checkpoint::{Checkpoint, CheckpointError};
 use runtime::numerics::Numerics;
 use runtime::worker::DeviceChoice;
 
-use crate::cli;
 use crate::printable;
+use crate::{cache, cli};
 use report::Report;
 
 /// Tells what is in a model's file, whether and with what memory it would run, and whether it fits the GPU
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A GGUF file, or a Hugging Face folder
+    /// A GGUF file, a Hugging Face folder, or a name of the catalogue
     file: PathBuf,
     /// Print JSON instead of text
     #[arg(long)]
@@ -42,6 +42,9 @@ pub enum InspectError {
     /// It is no model.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// It cannot be fetched.
+    #[error(transparent)]
+    Model(#[from] cache::ResolveError),
     /// More tokens than one would compute.
     #[error("{batch} sequences of {context} tokens are more than 2^24 tokens: ask for fewer")]
     TooMany {
@@ -59,7 +62,10 @@ pub(crate) fn run(args: Args) -> Result<(), cli::Error> {
     {
         return Err(InspectError::TooMany { batch, context }.into());
     }
-    let model = Checkpoint::open(&args.file, None).map_err(InspectError::Checkpoint)?;
+    // What is neither a path nor a name is told as a path that cannot be read.
+    let named = args.file.to_str().filter(|name| cache::find(name).is_ok());
+    let file = named.map_or_else(|| Ok(args.file.clone()), cache::resolve)?;
+    let model = Checkpoint::open(&file, None).map_err(InspectError::Checkpoint)?;
     let report = Report::of(&model, &args);
     let text = if args.json {
         printable::json(&serde_json::to_string_pretty(&report).map_err(io::Error::from)?) + "\n"
