@@ -66,7 +66,7 @@ pub(crate) fn run(args: Args) -> Result<(), cli::Error> {
     let named = args.file.to_str().filter(|name| cache::find(name).is_ok());
     let file = named.map_or_else(|| Ok(args.file.clone()), cache::resolve)?;
     let model = Checkpoint::open(&file, None).map_err(InspectError::Checkpoint)?;
-    let report = Report::of(&model, &args);
+    let report = Report::of(&model, &file, &args);
     let text = if args.json {
         printable::json(&serde_json::to_string_pretty(&report).map_err(io::Error::from)?) + "\n"
     } else {

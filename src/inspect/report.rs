@@ -142,7 +142,7 @@ pub(super) enum Device {
 }
 
 impl Report {
-    pub(super) fn of(checkpoint: &Checkpoint, args: &Args) -> Self {
+    pub(super) fn of(checkpoint: &Checkpoint, file: &Path, args: &Args) -> Self {
         let gguf = checkpoint.gguf();
         let mut problems = Vec::new();
         let config = ModelConfig::from_gguf(gguf).map_err(|error| problems.push(error.to_string())).ok();
@@ -158,8 +158,8 @@ impl Report {
         let run_by = memory.as_ref().and(architecture.as_deref()).map(source);
         let device = Device::of(args.device, memory.as_ref().map(|memory| memory.total));
         Self {
-            path: args.file.display().to_string(),
-            bytes: bytes(&args.file),
+            path: file.display().to_string(),
+            bytes: bytes(file),
             architecture,
             run_by,
             problems,
