@@ -141,8 +141,7 @@ pub(crate) fn groupings() -> Vec<Box<dyn Case>> {
     let mut cases = Vec::new();
     let shapes =
         [(1, 1, 1), (4, 32, 1), (4, 32, 32), (20, 8, 8), (68, 32, 32), (1024, 32, 8), (2000, 33, 32)];
-    for (pairs, experts, tile) in shapes.into_iter().chain([(4100, 128, 128), (700, 512, 8), (513, 1, 128)])
-    {
+    for (pairs, experts, tile) in shapes.into_iter().chain([(4100, 128, 128), (700, 512, 8), (513, 1, 128)]) {
         let Grouping { chosen: even, .. } = Grouping::random(pairs, experts, tile);
         // All at one expert, and at the first and the last ones.
         let one = vec![experts as u32 / 2; pairs];
