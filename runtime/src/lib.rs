@@ -7,6 +7,7 @@ pub mod checkpoint;
 pub mod device;
 pub mod engine;
 pub mod estimate;
+mod file;
 pub mod gemm;
 pub mod gguf;
 pub mod huggingface;

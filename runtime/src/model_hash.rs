@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process;
 
+use crate::file;
 use crate::receipt::Digest;
 
 /// Bytes read at once: enough for several threads, little beside a model.
@@ -39,7 +40,7 @@ impl ModelFile {
     /// # Errors
     /// The file cannot be read, or is not what it was.
     pub fn hash(&self, cache: Option<&Path>, threads: usize) -> io::Result<Digest> {
-        let mut file = File::open(&self.path)?;
+        let mut file = file::open(&self.path)?;
         self.check(&file)?;
         let kept = cache.map(|folder| folder.join(self.name()));
         if let Some(hash) = kept.as_deref().and_then(|path| self.remembered(path)) {

@@ -90,7 +90,7 @@ impl Gguf {
     /// field in it, which the error names, is not as the format says.
     pub fn open(path: &Path) -> Result<Gguf, GgufError> {
         let fail = |problem| GgufError { path: path.to_owned(), problem };
-        let file = File::open(path).map_err(|error| fail(Problem::Io(error)))?;
+        let file = crate::file::open(path).map_err(|error| fail(Problem::Io(error)))?;
         let len = file.metadata().map_err(|error| fail(Problem::Io(error)))?.len();
         let len = usize::try_from(len).map_err(|_| fail(Problem::Io(io::ErrorKind::FileTooLarge.into())))?;
         let (bytes, header) = read_header(&file, len).map_err(fail)?;

@@ -38,6 +38,12 @@ impl Writer {
         self.metadata.extend(value.to_le_bytes());
     }
 
+    /// A key with a bool.
+    pub fn bool(&mut self, key: &str, value: bool) {
+        self.key(key, ValueType::Bool);
+        self.metadata.push(value.into());
+    }
+
     /// A key with texts.
     pub fn texts<S: AsRef<str>>(&mut self, key: &str, values: &[S]) {
         self.array(key, ValueType::String, values.len());

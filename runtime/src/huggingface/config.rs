@@ -7,6 +7,7 @@ use std::path::Path;
 
 use super::error::{FolderError, FolderProblem};
 use super::json::Fields;
+use super::mixture::{self, Mixture};
 use super::rope::Rope;
 use crate::gguf::Writer;
 
@@ -27,6 +28,8 @@ pub(super) enum Kind {
     Qwen3,
     /// Q, K and V are one tensor, gate and up another.
     Phi3,
+    /// Biases, sinks, a window in every second layer, and a mixture of experts.
+    GptOss,
     /// Layer norms, learned positions, matrices the other way around.
     Gpt2,
 }
@@ -40,18 +43,19 @@ struct Family {
     gguf: &'static str,
 }
 
-const FAMILIES: [Family; 6] = [
+const FAMILIES: [Family; 7] = [
     Family { model_type: "llama", class: "LlamaForCausalLM", kind: Kind::Llama, gguf: "llama" },
     Family { model_type: "mistral", class: "MistralForCausalLM", kind: Kind::Llama, gguf: "llama" },
     Family { model_type: "qwen2", class: "Qwen2ForCausalLM", kind: Kind::Qwen2, gguf: "qwen2" },
     Family { model_type: "qwen3", class: "Qwen3ForCausalLM", kind: Kind::Qwen3, gguf: "qwen3" },
     Family { model_type: "phi3", class: "Phi3ForCausalLM", kind: Kind::Phi3, gguf: "phi3" },
+    Family { model_type: "gpt_oss", class: "GptOssForCausalLM", kind: Kind::GptOss, gguf: "gpt-oss" },
     Family { model_type: "gpt2", class: "GPT2LMHeadModel", kind: Kind::Gpt2, gguf: "gpt2" },
 ];
 
 /// Fields that change no answer: of training, of sampling, of how the library runs a model, of other tools. Tokens are in the
 /// tokenizer's files.
-const IDLE: [&str; 43] = [
+const IDLE: [&str; 46] = [
     "architectures",
     "attention_dropout",
     "attn_pdrop",
@@ -62,6 +66,7 @@ const IDLE: [&str; 43] = [
     "eos_token_id",
     "gradient_checkpointing",
     "id2label",
+    "initial_context_length",
     "initializer_range",
     "is_llama_config",
     "keys_to_ignore_at_inference",
@@ -75,12 +80,14 @@ const IDLE: [&str; 43] = [
     "num_beams",
     "num_labels",
     "output_past",
+    "output_router_logits",
     "pad_token_id",
     "pretraining_tp",
     "problem_type",
     "reorder_and_upcast_attn",
     "repetition_penalty",
     "resid_pdrop",
+    "router_aux_loss_coef",
     "summary_first_dropout",
     "summary_proj_to_labels",
     "summary_use_proj",
@@ -129,6 +136,8 @@ pub(super) struct Config {
     pub(super) attention_bias: bool,
     /// Whether all projections of the feed-forward part have biases.
     pub(super) feed_forward_bias: bool,
+    /// The mixture of experts, where the feed-forward part is one.
+    pub(super) mixture: Option<Mixture>,
     /// How positions turn queries and keys; none where they are learned.
     pub(super) rope: Option<Rope>,
 }
@@ -143,7 +152,7 @@ impl Config {
         };
         let family = family(&mut fields)?;
         // Weights in types that no kernel here reads.
-        if fields.take("quantization_config").is_some() {
+        if family.kind != Kind::GptOss && fields.take("quantization_config").is_some() {
             let problem = "is there: weights that are quantised already are not supported, except as GGUF";
             return Err(fields.wrong("quantization_config", problem));
         }
@@ -166,7 +175,7 @@ impl Config {
             given => fields.required("num_key_value_heads", given)?,
         };
         let head_dim = match fields.size_up_to("head_dim", MAX_SIZE)? {
-            None if kind == Kind::Qwen3 => fields.required("head_dim", None)?,
+            None if matches!(kind, Kind::Qwen3 | Kind::GptOss) => fields.required("head_dim", None)?,
             None if !hidden.is_multiple_of(heads) => {
                 return Err(
                     fields.wrong("num_attention_heads", format!("is {heads}, no divisor of {hidden}"))
@@ -179,6 +188,9 @@ impl Config {
         // Phi-4-mini's, where they are the whole.
         fields.only("full_attn_mod", 1)?;
         fields.only("interpolate_factor", 1)?;
+        if kind == Kind::GptOss {
+            fields.only("attention_bias", true)?;
+        }
         let mut attention_bias = fields.bool("attention_bias")?.unwrap_or(false);
         let feed_forward_bias = fields.bool("mlp_bias")?.unwrap_or(false);
         if kind != Kind::Llama {
@@ -188,25 +200,28 @@ impl Config {
                     return Err(fields.wrong(name, "is true, which this architecture does not have"));
                 }
             }
-            attention_bias = false;
+            attention_bias = kind == Kind::GptOss;
         }
+        let (blocks, inner) = (size(fields, "num_hidden_layers")?, size(fields, "intermediate_size")?);
+        let mixture = (kind == Kind::GptOss).then(|| Mixture::read(fields, hidden, inner)).transpose()?;
         Ok(Self {
             kind,
             architecture: family.gguf,
-            blocks: size(fields, "num_hidden_layers")?,
+            blocks,
             hidden,
-            inner: size(fields, "intermediate_size")?,
+            inner,
             heads,
             kv_heads,
             head_dim,
             vocab: size(fields, "vocab_size")?,
             context,
-            window: window(fields, family)?,
+            window: window(fields, family, blocks)?,
             epsilon: epsilon(fields, "rms_norm_eps")?,
             tied: fields.bool("tie_word_embeddings")?.unwrap_or(false),
             attention_bias,
             feed_forward_bias,
-            rope: Some(Rope::read(fields, kind == Kind::Phi3, head_dim, context)?),
+            mixture,
+            rope: Some(Rope::read(fields, kind, head_dim, context)?),
         })
     }
 
@@ -240,6 +255,7 @@ impl Config {
             tied: fields.bool("tie_word_embeddings")?.unwrap_or(true),
             attention_bias: true,
             feed_forward_bias: true,
+            mixture: None,
             rope: None,
         })
     }
@@ -263,6 +279,9 @@ impl Config {
         }
         if let Some(window) = self.window {
             header.u32(&key("attention.sliding_window"), window as u32);
+        }
+        if let Some(mixture) = &self.mixture {
+            mixture.describe(self.inner, header, key);
         }
         let layer_norms = self.kind == Kind::Gpt2;
         let name = if layer_norms { "layer_norm_epsilon" } else { "layer_norm_rms_epsilon" };
@@ -306,9 +325,13 @@ fn epsilon(fields: &mut Fields, name: &str) -> Result<f32, FolderError> {
     Ok(fields.required(name, given)? as f32)
 }
 
-/// How far tokens look back, in every layer or in none.
-fn window(fields: &mut Fields, family: &Family) -> Result<Option<usize>, FolderError> {
+/// How far tokens look back, in every layer or in none; of gpt-oss in every second.
+fn window(fields: &mut Fields, family: &Family, blocks: usize) -> Result<Option<usize>, FolderError> {
     let window = fields.size_up_to("sliding_window", u32::MAX)?;
+    if family.kind == Kind::GptOss {
+        mixture::check_layers(fields, blocks)?;
+        return fields.required("sliding_window", window).map(Some);
+    }
     if let Some(kinds) = fields.take("layer_types") {
         // Which newer files have beside the fields that they follow from.
         if kinds.as_array().is_none_or(|kinds| kinds.iter().any(|kind| kind != "full_attention")) {

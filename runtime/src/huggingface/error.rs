@@ -20,14 +20,6 @@ pub enum FolderProblem {
     /// The operating system refused.
     #[error("cannot be read: {0}")]
     Io(io::Error),
-    /// It is longer than such files are.
-    #[error("has {bytes} bytes, more than the {limit} that are read of it")]
-    TooLarge {
-        /// Bytes it has.
-        bytes: u64,
-        /// Bytes it may have.
-        limit: u64,
-    },
     /// Not JSON, or a name stands twice in an object.
     #[error("is not the JSON that it should be: {0}")]
     Json(serde_json::Error),

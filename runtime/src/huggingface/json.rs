@@ -1,32 +1,22 @@
 //! The folder's JSON files: bounded, no name twice in an object, every field typed, and none overlooked.
 
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
 use super::error::{FolderError, FolderProblem};
-
-/// Bytes of a file with settings; the largest, of tokens that were added, have some hundred thousand.
-const MAX_SETTINGS: u64 = 8 << 20;
+use crate::file;
 
 /// A file's bytes, if there is one; not more than `limit`.
 pub(super) fn read(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, FolderError> {
-    let fail = |problem: FolderProblem| problem.at(path);
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(fail(error.into())),
-    };
-    let mut bytes = Vec::new();
-    file.take(limit + 1).read_to_end(&mut bytes).map_err(|error| fail(error.into()))?;
-    if bytes.len() as u64 > limit {
-        return Err(fail(FolderProblem::TooLarge { bytes: bytes.len() as u64, limit }));
+    match file::read(path, limit) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(FolderProblem::from(error).at(path)),
     }
-    Ok(Some(bytes))
 }
 
 /// The fields of a JSON object. Whoever reads one takes it out, so that what is left at the end was not understood.
@@ -41,7 +31,7 @@ pub(super) struct Fields {
 impl Fields {
     /// Those of a file; `None` if there is none.
     pub(super) fn of_file(path: &Path) -> Result<Option<Self>, FolderError> {
-        let Some(bytes) = read(path, MAX_SETTINGS)? else { return Ok(None) };
+        let Some(bytes) = read(path, file::MAX_SETTINGS)? else { return Ok(None) };
         Self::parse(path, &bytes).map(Some)
     }
 
@@ -120,8 +110,10 @@ impl Fields {
     /// That a field is missing, or has the one value that this program runs.
     pub(super) fn only(&mut self, name: &str, value: impl Into<Value>) -> Result<(), FolderError> {
         let only = value.into();
+        // 7 is 7.0.
+        let same = |other: &Value| *other == only || (other.is_number() && other.as_f64() == only.as_f64());
         match self.take(name) {
-            Some(other) if other != only => {
+            Some(other) if !same(&other) => {
                 Err(self.wrong(name, format!("is {}, which is not supported; {only} is", short(&other))))
             }
             _ => Ok(()),

@@ -9,7 +9,10 @@ mod config;
 mod content;
 mod encode;
 mod error;
+mod grid;
 mod json;
+mod mixture;
+mod mxfp4;
 mod names;
 mod rope;
 mod shards;
@@ -26,8 +29,10 @@ pub use error::{FolderError, FolderProblem};
 use config::Config;
 use content::{Content, Origin};
 use encode::Float;
-use names::{Arrangement, Wanted};
-use shards::Shards;
+use grid::Grid;
+use names::Wanted;
+use safetensors::Dtype;
+use shards::{Shards, Stored};
 
 /// The model of a folder, its matrices quantised if `quant` says so.
 ///
@@ -97,43 +102,70 @@ impl Model {
 
     /// A tensor that the folder must have.
     fn add(&mut self, folder: &Path, wanted: Wanted) -> Result<(), FolderError> {
-        let Wanted { name, gguf, shape, arrangement } = wanted;
-        let Some(stored) = self.shards.take(&name) else {
-            let problem = "is missing, and the model of config.json has it";
-            return Err(FolderProblem::tensor(&name, problem).at(folder));
+        let rows = wanted.dims[1..].iter().product();
+        let (ty, origin) = if wanted.packed {
+            let (blocks, last) = (wanted.dims[0] / mxfp4::VALUES, wanted.shape.len() - 1);
+            let shape = [&wanted.shape[..last], &[blocks]].concat();
+            let mut grid = |suffix: &str, shape: &[usize], size| {
+                let name = format!("{}_{suffix}", wanted.name);
+                let stored = self.find(folder, &name, shape)?;
+                if stored.info.dtype != Dtype::U8 {
+                    let problem = format!("is {:?}, and MXFP4 is stored as U8", stored.info.dtype);
+                    return Err(FolderProblem::tensor(&name, problem).at(self.shards.path(stored.shard)));
+                }
+                let Stored { shard, start, .. } = stored;
+                let arrangement = wanted.arrangement;
+                Ok(Grid { name, shard, start, size, rows, columns: blocks, arrangement })
+            };
+            let codes = grid("blocks", &[&shape[..], &[mxfp4::CODES]].concat(), mxfp4::CODES)?;
+            let scales = grid("scales", &shape, 1)?;
+            (TensorType::MXFP4, Origin::Mxfp4 { codes, scales })
+        } else {
+            let stored = self.find(folder, &wanted.name, &wanted.shape)?;
+            let Some(float) = Float::from(stored.info.dtype) else {
+                let problem =
+                    format!("is {:?}, which is not supported; F32, F16 and BF16 are", stored.info.dtype);
+                let problem = FolderProblem::tensor(&wanted.name, problem);
+                return Err(problem.at(self.shards.path(stored.shard)));
+            };
+            let (rows, columns) = match wanted.dims.len() {
+                1 => (wanted.dims[0], 1),
+                _ if wanted.is_bias() => (rows * wanted.dims[0], 1),
+                _ => (rows, wanted.dims[0]),
+            };
+            let Wanted { name, arrangement, .. } = &wanted;
+            let (name, shard, start, size) = (name.clone(), stored.shard, stored.start, float.bytes());
+            let grid = Grid { name, shard, start, size, rows, columns, arrangement: *arrangement };
+            (tensor_type(&wanted, float, self.quant), Origin::Floats(float, grid))
         };
-        let wrong =
-            |problem: String| FolderProblem::tensor(&name, problem).at(self.shards.path(stored.shard));
-        if stored.info.shape != shape {
-            return Err(wrong(format!("has shape {:?}, config.json wants {shape:?}", stored.info.shape)));
-        }
-        let Some(float) = Float::from(stored.info.dtype) else {
-            let problem =
-                format!("is {:?}, which is not supported; F32, F16 and BF16 are", stored.info.dtype);
-            return Err(wrong(problem));
-        };
-        let (rows, columns) = match (shape.as_slice(), arrangement) {
-            (&[rows, columns], Arrangement::Transposed) => (columns, rows),
-            (&[rows, columns], _) => (rows, columns),
-            (_, _) => (shape[0], 1),
-        };
-        let dims: &[usize] = if shape.len() == 1 { &[rows] } else { &[columns, rows] };
-        let ty = tensor_type(&gguf, dims, float, self.quant);
-        self.header.tensor(&gguf, dims, ty);
-        let (shard, start) = (stored.shard, stored.start);
-        let stored = content::Stored { name, shard, start, float, rows, columns, arrangement };
-        self.tensors.insert(gguf, Origin::Stored(stored));
+        self.header.tensor(&wanted.gguf, &wanted.dims, ty);
+        self.tensors.insert(wanted.gguf, origin);
         Ok(())
+    }
+
+    /// Where a tensor of this name and shape is.
+    fn find(&mut self, folder: &Path, name: &str, shape: &[usize]) -> Result<Stored, FolderError> {
+        let Some(stored) = self.shards.find(name) else {
+            let problem = "is missing, and the model of config.json has it";
+            return Err(FolderProblem::tensor(name, problem).at(folder));
+        };
+        if stored.info.shape != shape {
+            let problem = format!("has shape {:?}, config.json wants {shape:?}", stored.info.shape);
+            return Err(FolderProblem::tensor(name, problem).at(self.shards.path(stored.shard)));
+        }
+        Ok(stored)
     }
 }
 
-/// Added to the tokens' rows, and kept in f32 by all who write GGUF files.
-const POSITIONS: &str = "position_embd.weight";
+/// Matrices that are kept in f32 by all who write GGUF files: positions, which are added to the tokens' rows, and what chooses
+/// experts.
+const EXACT: [&str; 2] = ["position_embd.weight", "ffn_gate_inp.weight"];
 
-/// How a tensor is to be stored: vectors in f32, as in GGUF files; matrices as they are, or quantised if rows are whole
-/// blocks.
-fn tensor_type(gguf: &str, dims: &[usize], float: Float, quant: Option<Quant>) -> TensorType {
-    if dims.len() == 1 || gguf == POSITIONS {
+/// How a tensor of floats is to be stored: vectors in f32, as in GGUF files; matrices as they are, or quantised if rows are
+/// whole blocks.
+fn tensor_type(wanted: &Wanted, float: Float, quant: Option<Quant>) -> TensorType {
+    let Wanted { gguf, dims, .. } = wanted;
+    if dims.len() == 1 || wanted.is_bias() || EXACT.iter().any(|name| gguf.ends_with(name)) {
         return TensorType::F32;
     }
     match quant.map(Quant::tensor_type) {

@@ -2,6 +2,7 @@
 
 use std::f64::consts::TAU;
 
+use super::config::Kind;
 use super::error::FolderError;
 use super::json::Fields;
 use crate::gguf::Writer;
@@ -27,6 +28,8 @@ enum Scaling {
         original: usize,
         fast: f64,
         slow: f64,
+        /// Whether the range of those between is rounded to whole pairs.
+        truncate: bool,
         magnitude: f64,
     },
     /// A divisor for each pair, from a rule like YaRN's.
@@ -44,10 +47,12 @@ impl Rope {
     /// Reads `rope_parameters`, or `rope_theta` and `rope_scaling` of older files.
     pub(super) fn read(
         fields: &mut Fields,
-        is_phi3: bool,
+        kind: Kind,
         head_dim: usize,
         context: usize,
     ) -> Result<Self, FolderError> {
+        let is_phi3 = kind == Kind::Phi3;
+        let usual_base = if kind == Kind::GptOss { 150_000.0 } else { 10_000.0 };
         let (mut base, mut part) =
             (fields.positive("rope_theta")?, fields.positive("partial_rotary_factor")?);
         // Of some files of Llama's; true is how others pair the elements of a head.
@@ -57,6 +62,10 @@ impl Rope {
         if new.is_some() && old.is_some() {
             return Err(fields.wrong("rope_scaling", "is there beside rope_parameters, which says the same"));
         }
+        if kind == Kind::GptOss && new.is_none() && old.is_none() {
+            // The library's defaults are those of one model, and have changed.
+            return fields.required("rope_scaling", None);
+        }
         let mut scaling = Scaling::None;
         if let Some(mut inner) = new.or(old) {
             base = inner.positive("rope_theta")?.or(base);
@@ -64,12 +73,12 @@ impl Rope {
             let original = inner.size_up_to("original_max_position_embeddings", u32::MAX)?;
             let original = outside.or(original);
             let rotated = rotated(fields, is_phi3, head_dim, part)?;
-            let base = base.unwrap_or(DEFAULT_BASE);
+            let base = base.unwrap_or(usual_base);
             scaling = Scaling::read(&mut inner, is_phi3, rotated, base, original, context)?;
             inner.finish(&[])?;
         }
         let rotated = rotated(fields, is_phi3, head_dim, part)?;
-        Ok(Self { rotated, base: base.unwrap_or(DEFAULT_BASE), scaling })
+        Ok(Self { rotated, base: base.unwrap_or(usual_base), scaling })
     }
 
     /// The keys under `rope.`.
@@ -83,12 +92,16 @@ impl Rope {
                 header.text(&scaling("type"), "linear");
                 header.f32(&scaling("factor"), *factor as f32);
             }
-            Scaling::Yarn { factor, original, fast, slow, magnitude } => {
+            Scaling::Yarn { factor, original, fast, slow, truncate, magnitude } => {
                 header.text(&scaling("type"), "yarn");
                 header.f32(&scaling("factor"), *factor as f32);
                 header.u32(&scaling("original_context_length"), *original as u32);
                 header.f32(&scaling("yarn_beta_fast"), *fast as f32);
                 header.f32(&scaling("yarn_beta_slow"), *slow as f32);
+                if !truncate {
+                    // Others round in any case, and have no key that says so.
+                    header.bool(&scaling("yarn_truncate"), false);
+                }
                 header.f32(&scaling("attn_factor"), *magnitude as f32);
             }
             Scaling::Long { original, magnitude, .. } => {
@@ -110,9 +123,6 @@ impl Rope {
         }
     }
 }
-
-/// The base where nobody says.
-const DEFAULT_BASE: f64 = 10_000.0;
 
 /// Elements that turn: so great a part of a head, rounded down; of most architectures all.
 fn rotated(fields: &Fields, is_phi3: bool, head_dim: usize, part: Option<f64>) -> Result<usize, FolderError> {
@@ -150,8 +160,6 @@ impl Scaling {
             "su" | "yarn" if is_phi3 => Self::long(fields, rotated, factor, magnitude, original, context)?,
             "yarn" => {
                 let factor = fields.required("factor", factor)?;
-                // GGUF has no field for a range that is not rounded to whole pairs.
-                fields.only("truncate", true)?;
                 for name in ["mscale", "mscale_all_dim"] {
                     if fields.positive(name)?.is_some() {
                         return Err(fields.wrong(name, "is not supported; attention_factor is"));
@@ -164,6 +172,7 @@ impl Scaling {
                     original: original.unwrap_or(context),
                     fast: fields.positive("beta_fast")?.unwrap_or(32.0),
                     slow: fields.positive("beta_slow")?.unwrap_or(1.0),
+                    truncate: fields.bool("truncate")?.unwrap_or(true),
                     magnitude: magnitude.unwrap_or(usual) / (1.0 + 0.1 * libm::log(factor)),
                 }
             }

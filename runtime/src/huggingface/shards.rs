@@ -50,6 +50,8 @@ pub(super) struct Stored {
     pub(super) start: u64,
     /// Type and shape.
     pub(super) info: TensorInfo,
+    /// Whether somebody asked for it.
+    found: bool,
 }
 
 impl Shards {
@@ -85,7 +87,9 @@ impl Shards {
         let shard = self.files.len();
         for (name, info) in entries {
             let start = data + info.data_offsets.0 as u64;
-            if let Some(other) = self.tensors.insert(name.clone(), Stored { shard, start, info }) {
+            if let Some(other) =
+                self.tensors.insert(name.clone(), Stored { shard, start, info, found: false })
+            {
                 let other = self.files.get(other.shard).map_or(&path, |other| &other.path);
                 let problem = format!("is in {} as well", other.display());
                 return Err(fail(FolderProblem::tensor(&name, problem)));
@@ -95,19 +99,21 @@ impl Shards {
         Ok(())
     }
 
-    /// Whether there is a tensor of this name, not yet taken.
+    /// Whether there is a tensor of this name.
     pub(super) fn has(&self, tensor: &str) -> bool {
         self.tensors.contains_key(tensor)
     }
 
-    /// Takes a tensor out; what is left at the end was not asked for.
-    pub(super) fn take(&mut self, tensor: &str) -> Option<Stored> {
-        self.tensors.remove(tensor)
+    /// Where a tensor is; those that nobody finds are left at the end.
+    pub(super) fn find(&mut self, tensor: &str) -> Option<Stored> {
+        let stored = self.tensors.get_mut(tensor)?;
+        stored.found = true;
+        Some(stored.clone())
     }
 
-    /// Names and places of the tensors that are left.
+    /// Names and places of the tensors that were not asked for.
     pub(super) fn left(&self) -> impl Iterator<Item = (&str, &Stored)> {
-        self.tensors.iter().map(|(name, stored)| (name.as_str(), stored))
+        self.tensors.iter().filter(|(_, stored)| !stored.found).map(|(name, stored)| (name.as_str(), stored))
     }
 
     /// A file's path.
@@ -186,7 +192,7 @@ fn no_weights(folder: &Path) -> FolderError {
 #[allow(clippy::type_complexity, reason = "one caller takes it apart at once")]
 fn open(path: &Path) -> Result<(File, u64, Vec<(String, TensorInfo)>), FolderProblem> {
     let weights = |problem: String| FolderProblem::Weights(problem);
-    let file = match File::open(path) {
+    let file = match crate::file::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             return Err(FolderProblem::Missing("it has weights of the model"));

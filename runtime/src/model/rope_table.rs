@@ -55,14 +55,17 @@ fn frequencies(rope: &RopeConfig, divisors: Vec<f64>) -> Vec<f64> {
 }
 
 /// How much of the frequency of pair `i` YaRN keeps: 1 of a fast one, 0 of a slow one. The range between is rounded to whole
-/// pairs, as programs that read GGUF do.
+/// pairs, as programs that read GGUF do, unless the file says otherwise.
 fn kept(rope: &RopeConfig, i: f64) -> f64 {
-    let Scaling::Yarn { original, beta_fast, beta_slow, .. } = rope.scaling else { return 1.0 };
+    let Scaling::Yarn { original, beta_fast, beta_slow, truncate, .. } = rope.scaling else { return 1.0 };
     let rotated = rope.rotated as f64;
     // The pair that turns so often over the original context.
     let pair = |turns: f64| rotated * libm::log(original / (turns * TAU)) / (2.0 * libm::log(rope.base));
-    let low = libm::floor(pair(beta_fast)).max(0.0);
-    let high = libm::ceil(pair(beta_slow)).min(rotated - 1.0);
+    let (mut low, mut high) = (pair(beta_fast), pair(beta_slow));
+    if truncate {
+        (low, high) = (libm::floor(low), libm::ceil(high));
+    }
+    let (low, high) = (low.max(0.0), high.min(rotated - 1.0));
     1.0 - ((i - low) / (high - low).max(0.001)).clamp(0.0, 1.0)
 }
 
@@ -97,22 +100,28 @@ mod tests {
 
     #[test]
     fn yarn_keeps_fast_pairs_divides_slow_ones_and_mixes_those_between() {
-        let scaling = Scaling::Yarn { factor: 32.0, original: 4096.0, beta_fast: 32.0, beta_slow: 1.0 };
-        let pairing = Pairing::SplitHalf;
-        let rope = RopeConfig { rotated: 64, base: 150_000.0, pairing, scaling, magnitude: 1.0 };
-        let frequencies = frequencies(&rope, vec![1.0; 32]);
-        // By an independent reference. Without rounding to whole pairs, pair 9 would have 0.0317, pair 17 0.000129.
-        for (pair, want) in [
-            (0, 1.0),
-            (8, 5.081_327_481_546_147e-2),
-            (9, 3.162_075_227_534_648e-2),
-            (12, 7.015_713_910_504_388e-3),
-            (17, 2.279_477_957_951_251_3e-4),
-            (18, 3.830_881_237_375_338_4e-5),
-            (31, 3.023_511_428_119_214_4e-7),
+        let of = |truncate| {
+            let scaling =
+                Scaling::Yarn { factor: 32.0, original: 4096.0, beta_fast: 32.0, beta_slow: 1.0, truncate };
+            let pairing = Pairing::SplitHalf;
+            let rope = RopeConfig { rotated: 64, base: 150_000.0, pairing, scaling, magnitude: 1.0 };
+            frequencies(&rope, vec![1.0; 32])
+        };
+        let (truncated, exact) = (of(true), of(false));
+        // By an independent reference, with a range that is rounded to whole pairs and one that is not.
+        for (pair, rounded, unrounded) in [
+            (0, 1.0, 1.0),
+            (8, 5.081_327_481_546_147e-2, 5.081_327_481_546_147e-2),
+            (9, 3.162_075_227_534_648e-2, 3.170_569_618_466_377e-2),
+            (12, 7.015_713_910_504_388e-3, 6.794_959_489_732_219e-3),
+            (17, 2.279_477_957_951_252e-4, 1.293_187_012_450_632e-4),
+            (18, 3.830_881_237_375_338e-5, 3.830_881_237_375_338e-5),
+            (31, 3.023_511_428_119_214_4e-7, 3.023_511_428_119_214_4e-7),
         ] {
-            let got: f64 = frequencies[pair];
-            assert!((got - want).abs() <= 1e-12 * want, "pair {pair}: {got:e} for {want:e}");
+            for (got, want) in [(truncated[pair], rounded), (exact[pair], unrounded)] {
+                let got: f64 = got;
+                assert!((got - want).abs() <= 1e-12 * want, "pair {pair}: {got:e} for {want:e}");
+            }
         }
     }
 }

@@ -9,6 +9,8 @@ use safetensors::{Dtype, serialize};
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
+use crate::gpt_oss;
+
 /// A folder in the making.
 #[derive(Debug, Clone)]
 pub(crate) struct Folder {
@@ -56,31 +58,41 @@ impl Folder {
                     "attention_factor": float("rope.scaling.attn_factor"),
                 })
             });
-            json!({
-                "model_type": architecture, "hidden_act": "silu", "use_cache": true, "torch_dtype": "float32",
-                "hidden_size": number("embedding_length"), "num_attention_heads": heads,
-                "num_key_value_heads": kv_heads, "num_hidden_layers": number("block_count"),
-                "intermediate_size": number("feed_forward_length"), "vocab_size": vocab,
-                "head_dim": number("attention.key_length"), "max_position_embeddings": number("context_length"),
-                "rms_norm_eps": float("attention.layer_norm_rms_epsilon"), "rope_theta": float("rope.freq_base"),
-                "tie_word_embeddings": tied, "rope_scaling": long,
-                "original_max_position_embeddings": number("rope.scaling.original_context_length"),
-            })
+            if architecture == "gpt-oss" {
+                gpt_oss::config(gguf)
+            } else {
+                json!({
+                    "model_type": architecture, "hidden_act": "silu", "use_cache": true, "torch_dtype": "float32",
+                    "hidden_size": number("embedding_length"), "num_attention_heads": heads,
+                    "num_key_value_heads": kv_heads, "num_hidden_layers": number("block_count"),
+                    "intermediate_size": number("feed_forward_length"), "vocab_size": vocab,
+                    "head_dim": number("attention.key_length"), "max_position_embeddings": number("context_length"),
+                    "rms_norm_eps": float("attention.layer_norm_rms_epsilon"), "rope_theta": float("rope.freq_base"),
+                    "tie_word_embeddings": tied, "rope_scaling": long,
+                    "original_max_position_embeddings": number("rope.scaling.original_context_length"),
+                })
+            }
         };
         let mut folder = Self { config, tensors: BTreeMap::new() };
+        if architecture == "gpt-oss" {
+            gpt_oss::add_experts(gguf, &mut folder);
+        }
         for tensor in gguf.tensors() {
             let Some(name) = name(&architecture, &tensor.name) else { continue };
-            let data = gguf.data(tensor).expect("the fixture's data");
+            let mut data = gguf.data(tensor).expect("the fixture's data");
             let dtype = match tensor.ty {
                 TensorType::F32 => Dtype::F32,
                 TensorType::F16 => Dtype::F16,
                 TensorType::BF16 => Dtype::BF16,
+                TensorType::Q8_0 => {
+                    data = gpt_oss::dequantised(&data);
+                    Dtype::F32
+                }
                 other => panic!("no folder has {other}"),
             };
             let mut shape: Vec<usize> = tensor.dims.iter().rev().copied().collect();
             let size = data.len() / shape.iter().product::<usize>();
             let row = data.len() / shape[0];
-            let mut data = data;
             if architecture == "llama" && name.contains("q_proj") {
                 data = halves(&data, row, heads);
             } else if architecture == "llama" && name.contains("k_proj") {
@@ -125,9 +137,9 @@ pub(crate) fn put(folder: &Path, name: &str, bytes: &[u8]) {
     std::fs::write(folder.join(name), bytes).expect("a file in a temporary folder");
 }
 
-/// The library's name of a tensor; `None` of those that its settings hold.
+/// The library's name of a tensor; `None` of those that its settings hold, and of experts.
 fn name(architecture: &str, gguf: &str) -> Option<String> {
-    if gguf.starts_with("rope_") {
+    if gguf.starts_with("rope_") || gguf.contains("_exps.") {
         return None;
     }
     let is_gpt2 = architecture == "gpt2";
@@ -153,8 +165,10 @@ fn name(architecture: &str, gguf: &str) -> Option<String> {
         ("attn_output", "gpt2") => "attn.c_proj",
         ("ffn_up", "gpt2") => "mlp.c_fc",
         ("ffn_down", "gpt2") => "mlp.c_proj",
+        ("attn_sinks", _) => return Some(format!("model.layers.{block}.self_attn.sinks")),
+        ("ffn_gate_inp", _) => "mlp.router",
         ("attn_norm", _) => "input_layernorm",
-        ("ffn_norm", _) => "post_attention_layernorm",
+        ("ffn_norm" | "post_attention_norm", _) => "post_attention_layernorm",
         ("attn_q", _) => "self_attn.q_proj",
         ("attn_k", _) => "self_attn.k_proj",
         ("attn_v", _) => "self_attn.v_proj",

@@ -1,6 +1,7 @@
 //! Hugging Face folders.
 
 mod folder;
+mod gpt_oss;
 mod mutated;
 mod reference;
 mod refusals;

@@ -8,15 +8,19 @@ use runtime::numerics::Numerics;
 use crate::folder::Folder;
 use crate::{golden, logits};
 
-const FIXTURES: [&str; 8] = [
-    "llama-f32",
-    "llama-f16",
-    "llama-bf16",
-    "qwen2-f32",
-    "qwen3-f32",
-    "phi3-f32",
-    "phi3-longrope-f16",
-    "gpt2-f32",
+/// With what a folder is quantised to, so that it becomes the file.
+const FIXTURES: [(&str, Option<Quant>); 10] = [
+    ("llama-f32", None),
+    ("llama-f16", None),
+    ("llama-bf16", None),
+    ("qwen2-f32", None),
+    ("qwen3-f32", None),
+    ("phi3-f32", None),
+    ("phi3-longrope-f16", None),
+    ("gpt2-f32", None),
+    ("gpt-oss-f32", None),
+    // Experts in MXFP4, and what Q8_0 stands for elsewhere: of that Q8_0 is made again.
+    ("gpt-oss-mxfp4", Some(Quant::Q8_0)),
 ];
 
 fn fixture(name: &str) -> Gguf {
@@ -30,10 +34,10 @@ fn data(gguf: &Gguf, name: &str) -> Vec<u8> {
 
 #[test]
 fn every_tensor_and_every_logit_is_that_of_the_file() {
-    for (i, name) in FIXTURES.into_iter().enumerate() {
+    for (i, (name, quant)) in FIXTURES.into_iter().enumerate() {
         let file = fixture(name);
         let folder = Folder::of_fixture(&file).write(1 + i % 3);
-        let made = huggingface::open(folder.path(), None).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let made = huggingface::open(folder.path(), quant).unwrap_or_else(|error| panic!("{name}: {error}"));
         assert_eq!(made.quant_kind(), file.quant_kind(), "{name}");
         assert_eq!(made.tensors().len(), file.tensors().len(), "{name}");
         for tensor in file.tensors() {
@@ -60,6 +64,9 @@ fn a_piece_is_a_piece_of_the_whole() {
         ("llama-bf16", None),
         ("llama-bf16", Some(Quant::Q8_0)),
         ("phi3-longrope-f16", Some(Quant::Q4_0)),
+        ("gpt-oss-f32", None),
+        ("gpt-oss-f32", Some(Quant::Q8_0)),
+        ("gpt-oss-mxfp4", None),
     ] {
         let folder = Folder::of_fixture(&fixture(name)).write(2);
         let made = huggingface::open(folder.path(), quant).expect("a folder");
@@ -79,14 +86,15 @@ fn a_piece_is_a_piece_of_the_whole() {
 
 #[test]
 fn matrices_are_quantised_and_nothing_else() {
-    for name in ["llama-f32", "gpt2-f32"] {
+    for name in ["llama-f32", "gpt2-f32", "gpt-oss-f32"] {
         let file = fixture(name);
         let folder = Folder::of_fixture(&file).write(1);
         for quant in [Quant::Q8_0, Quant::Q4_0] {
             let made = huggingface::open(folder.path(), Some(quant)).expect("a folder");
             assert_eq!(made.quant_kind(), Some(quant.tensor_type()));
             for tensor in made.tensors() {
-                let is_matrix = tensor.dims.len() == 2 && tensor.name != "position_embd.weight";
+                let exact = ["position_embd.weight", "ffn_gate_inp.weight", ".bias"];
+                let is_matrix = tensor.dims.len() > 1 && !exact.iter().any(|end| tensor.name.ends_with(end));
                 let want = if is_matrix { quant.tensor_type() } else { TensorType::F32 };
                 assert_eq!(tensor.ty, want, "{}", tensor.name);
                 let exact = data(&file, &tensor.name);

@@ -45,6 +45,8 @@ pub enum Scaling {
         beta_fast: f64,
         /// Who turns so often, or less, is slow.
         beta_slow: f64,
+        /// Whether the range of those between is rounded to whole pairs, as in all GGUF files of others.
+        truncate: bool,
     },
     /// Each is divided by a factor of its own, other ones in contexts beyond the original (Ding et al. 2024).
     Long {
@@ -132,6 +134,11 @@ fn yarn(fields: &Fields<'_>, original: f64, magnitude: f64) -> Result<(Scaling, 
         original,
         beta_fast: fields.positive("rope.scaling.yarn_beta_fast")?.unwrap_or(32.0),
         beta_slow: fields.positive("rope.scaling.yarn_beta_slow")?.unwrap_or(1.0),
+        truncate: fields
+            .optional("rope.scaling.yarn_truncate", |fields, name| {
+                Ok(fields.gguf.bool(&fields.key(name))?)
+            })?
+            .unwrap_or(true),
     };
     Ok((scaling, magnitude * (1.0 + 0.1 * libm::log(factor))))
 }

@@ -18,10 +18,13 @@ use super::pre_tokenizer::PreTokenizer;
 use super::special::{Added, Special};
 use super::vocab::{Kind, Spelling, Texts, Vocab, byte_named};
 use super::{Tokenizer, TokenizerError, end_tokens};
+use crate::file;
 use document::{Document, Merge, Model, Outline};
 use parts::{Around, Splitting};
 
 const FILE: &str = "tokenizer.json";
+/// Bytes of it; the largest vocabularies take some ten million.
+const MAX_FILE: u64 = 256 << 20;
 const VOCAB: &str = "model.vocab";
 const ADDED: &str = "added_tokens";
 
@@ -32,7 +35,7 @@ impl Tokenizer {
     /// A file that cannot be read, and what [`from_json`](Self::from_json) does not take.
     pub fn from_folder(folder: &Path) -> Result<Tokenizer, TokenizerError> {
         let path = folder.join(FILE);
-        let json = std::fs::read(&path).map_err(|error| TokenizerError::File { path, error })?;
+        let json = file::read(&path, MAX_FILE).map_err(|error| TokenizerError::File { path, error })?;
         Tokenizer::from_json(&json, &Settings::read(folder)?)
     }
 

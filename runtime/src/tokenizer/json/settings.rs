@@ -3,6 +3,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::document::AddedToken;
+use crate::file;
 use crate::tokenizer::TokenizerError;
 
 const CONFIG: &str = "tokenizer_config.json";
@@ -87,12 +88,12 @@ fn wrong(file: &'static str, key: &str, wanted: &str) -> TokenizerError {
     TokenizerError::Json { file, fault: format!("{key} is not {wanted}") }
 }
 
-fn read(folder: &Path, file: &'static str) -> Result<Option<Value>, TokenizerError> {
-    let path = folder.join(file);
-    match std::fs::read(&path) {
+fn read(folder: &Path, name: &'static str) -> Result<Option<Value>, TokenizerError> {
+    let path = folder.join(name);
+    match file::read(&path, file::MAX_SETTINGS) {
         Ok(bytes) => serde_json::from_slice(&bytes)
             .map(Some)
-            .map_err(|error| TokenizerError::Json { file, fault: error.to_string() }),
+            .map_err(|error| TokenizerError::Json { file: name, fault: error.to_string() }),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(TokenizerError::File { path, error }),
     }
