@@ -208,6 +208,21 @@ LLAMA = [("model.embed_tokens.weight", "BF16", [4, 32], 256), ("model.norm.weigh
          (LAYER + "mlp.gate_proj.weight", "BF16", [32, 32], 2048), (LAYER + "mlp.up_proj.weight", "BF16", [32, 32], 2048),
          (LAYER + "mlp.down_proj.weight", "BF16", [32, 32], 2048)]
 
+EXPERTS = LAYER + "mlp.experts."
+GPT_OSS = CONFIG | {"architectures": ["GptOssForCausalLM"], "model_type": "gpt_oss", "head_dim": 16, "num_local_experts": 2,
+                    "num_experts_per_tok": 1, "sliding_window": 16, "layer_types": ["sliding_attention"], "swiglu_limit": 7.0,
+                    "quantization_config": {"quant_method": "mxfp4"},
+                    "rope_scaling": {"rope_type": "yarn", "factor": 32.0, "original_max_position_embeddings": 32, "truncate": False}}
+BIASED = [(name, ty, shape, size) for name, ty, shape, size in LLAMA if ".mlp." not in name] + [
+    (LAYER + "self_attn.q_proj.bias", "BF16", [32], 64), (LAYER + "self_attn.k_proj.bias", "BF16", [16], 32),
+    (LAYER + "self_attn.v_proj.bias", "BF16", [16], 32), (LAYER + "self_attn.o_proj.bias", "BF16", [32], 64),
+    (LAYER + "self_attn.sinks", "BF16", [2], 4), (LAYER + "mlp.router.weight", "BF16", [2, 32], 128),
+    (LAYER + "mlp.router.bias", "BF16", [2], 4), (EXPERTS + "gate_up_proj_bias", "BF16", [2, 64], 256),
+    (EXPERTS + "down_proj_bias", "BF16", [2, 32], 128)]
+PACKED = [(EXPERTS + "gate_up_proj_blocks", "U8", [2, 64, 1, 16], 2048), (EXPERTS + "gate_up_proj_scales", "U8", [2, 64, 1], 128),
+          (EXPERTS + "down_proj_blocks", "U8", [2, 32, 1, 16], 1024), (EXPERTS + "down_proj_scales", "U8", [2, 32, 1], 64)]
+PLAIN = [(EXPERTS + "gate_up_proj", "BF16", [2, 32, 64], 8192), (EXPERTS + "down_proj", "BF16", [2, 32, 32], 4096)]
+
 
 def folder(config, weights, quant=0):
     return bytes([quant]) + json.dumps(config).encode() + b"\0" + weights
@@ -225,6 +240,8 @@ write("safetensors", {
     "f32": folder(CONFIG, safetensors([(name, "F32", shape, 2 * size) for name, _, shape, size in LLAMA])),
     "scaled": folder(CONFIG | {"rope_scaling": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
                                                "original_max_position_embeddings": 32}}, safetensors(LLAMA)),
+    "gpt-oss-mxfp4": folder(GPT_OSS, safetensors(BIASED + PACKED)),
+    "gpt-oss-q8_0": folder(GPT_OSS | {"quantization_config": None}, safetensors(BIASED + PLAIN), 1),
     "blocks-absurd": folder(CONFIG | {"num_hidden_layers": 2**63}, safetensors(LLAMA)),
     "sizes-absurd": folder(CONFIG | {"hidden_size": 2**62, "num_attention_heads": 0}, safetensors(LLAMA)),
     "head-absurd": folder(CONFIG, struct.pack("<Q", 2**64 - 1) + b"{}"),

@@ -102,7 +102,11 @@ fn scalings_of_rope_are_read() {
         (Scaling::Long { original: 1024 }, 1.25)
     );
     let (yarn, magnitude) = scaled(&[(kind, Text("yarn")), (factor, Number(4.0)), original]);
-    assert_eq!(yarn, Scaling::Yarn { factor: 4.0, original: 1024.0, beta_fast: 32.0, beta_slow: 1.0 });
+    let of =
+        |truncate| Scaling::Yarn { factor: 4.0, original: 1024.0, beta_fast: 32.0, beta_slow: 1.0, truncate };
+    assert_eq!(yarn, of(true));
+    let exact = ("rope.scaling.yarn_truncate", Flag(false));
+    assert_eq!(scaled(&[(kind, Text("yarn")), (factor, Number(4.0)), original, exact]).0, of(false));
     assert!((magnitude - 1.138_629_436_111_989).abs() < 1e-15, "{magnitude}");
 }
 
@@ -112,6 +116,7 @@ fn what_is_not_understood_is_refused_by_name() {
     let cases: &[(&str, Fields<'_>, &str)] = &[
         ("llama", &[("rope.scaling.type", Text("cubic"))], "llama.rope.scaling.type: \"cubic\""),
         ("qwen2", &[yarn, ("rope.scaling.yarn_ext_factor", Number(0.5))], "yarn_ext_factor: 0.5"),
+        ("qwen2", &[yarn, ("rope.scaling.yarn_truncate", Size(0))], "yarn_truncate"),
         ("qwen2", &[yarn, ("rope.scaling.yarn_log_multiplier", Number(0.1))], "yarn_log_multiplier: 0.1"),
         ("qwen2", &[("rope.scaling.factor", Number(-2.0))], "qwen2.rope.scaling.factor: -2"),
         ("phi3", &[("rope.scaling.attn_factor", Number(0.0))], "phi3.rope.scaling.attn_factor: 0"),

@@ -411,6 +411,19 @@ mod tests {
             "summary_use_proj": true, "task_specific_params": {"text-generation": {"max_length": 50}},
             "vocab_size": 50257,
         });
+        let turns = ["sliding_attention", "full_attention"].repeat(12);
+        let gpt_oss = json!({
+            "attention_bias": true, "experts_per_token": 4, "head_dim": 64, "hidden_size": 2880,
+            "initial_context_length": 4096, "intermediate_size": 2880, "layer_types": turns,
+            "max_position_embeddings": 131072, "num_attention_heads": 64, "num_experts_per_tok": 4,
+            "num_hidden_layers": 24, "num_local_experts": 32, "output_router_logits": false, "pad_token_id": 199999,
+            "quantization_config": {"modules_to_not_convert": ["model.layers.*.self_attn", "lm_head"],
+                                    "quant_method": "mxfp4"},
+            "rope_scaling": {"beta_fast": 32.0, "beta_slow": 1.0, "factor": 32.0, "rope_type": "yarn",
+                             "original_max_position_embeddings": 4096, "truncate": false},
+            "rope_theta": 150000, "router_aux_loss_coef": 0.9, "sliding_window": 128, "swiglu_limit": 7.0,
+            "transformers_version": "4.55.0.dev0", "vocab_size": 201088,
+        });
         for (config, rotated, window) in [
             (gated("llama", "LlamaForCausalLM", json!({"pretraining_tp": 1, "max_length": 4096})), 128, None),
             (gated("llama", "LlamaForCausalLM", llama31), 128, None),
@@ -420,6 +433,7 @@ mod tests {
             (gated("qwen3", "Qwen3ForCausalLM", qwen3), 128, None),
             (gated("phi3", "Phi3ForCausalLM", phi3), 96, Some(2047)),
             (gated("phi3", "Phi3ForCausalLM", phi4_mini), 96, Some(262_144)),
+            (gated("gpt_oss", "GptOssForCausalLM", gpt_oss), 64, Some(128)),
             (gpt2, 0, None),
         ] {
             let folder = tempfile::tempdir().expect("a folder");

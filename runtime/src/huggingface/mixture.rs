@@ -25,7 +25,9 @@ impl Mixture {
         let experts = either(fields, "num_local_experts", "num_experts")?;
         let used = either(fields, "num_experts_per_tok", "experts_per_token")?;
         if used > experts {
-            return Err(fields.wrong("num_experts_per_tok", format!("is {used}, of {experts} experts")));
+            return Err(
+                fields.wrong("num_experts_per_tok", format!("is {used}, and num_local_experts is {experts}"))
+            );
         }
         // The activation's two numbers.
         fields.only("swiglu_alpha", 1.702)?;
@@ -73,7 +75,7 @@ fn either(fields: &mut Fields, name: &str, other: &str) -> Result<usize, FolderE
     let (first, second) = (fields.size_up_to(name, MAX_EXPERTS)?, fields.size_up_to(other, MAX_EXPERTS)?);
     match (first, second) {
         (Some(first), Some(second)) if first != second => {
-            Err(fields.wrong(other, format!("is {second}, and {name} {first}")))
+            Err(fields.wrong(other, format!("is {second}, and {name} is {first}")))
         }
         _ => fields.required(name, first.or(second)),
     }

@@ -5,10 +5,11 @@ use half::{bf16, f16};
 use runtime::gguf::{Gguf, TensorType};
 use runtime::huggingface;
 use runtime::numerics::Numerics;
+use runtime::tokenizer::{Options, Tokenizer};
 use safetensors::Dtype;
 use serde_json::{Value, json};
 
-use crate::folder::{Folder, Stored};
+use crate::folder::{Folder, Stored, put};
 use crate::{golden, logits};
 
 /// The settings of a fixture, in the style of OpenAI's folders.
@@ -34,7 +35,8 @@ pub(crate) fn config(gguf: &Gguf) -> Value {
             "original_max_position_embeddings": number("rope.scaling.original_context_length"),
         },
         "rope_theta": float("rope.freq_base"), "router_aux_loss_coef": 0.9,
-        "sliding_window": number("attention.sliding_window"), "swiglu_limit": 7.0, "tie_word_embeddings": false,
+        "sliding_window": number("attention.sliding_window"), "swiglu_limit": 7.0,
+        "tie_word_embeddings": gguf.tensor("output.weight").is_none(),
         "transformers_version": "4.55.0.dev0", "use_cache": true, "vocab_size": 320,
     });
     if gguf.tensor("blk.0.ffn_up_exps.weight").is_some_and(|tensor| tensor.ty == TensorType::MXFP4) {
@@ -176,6 +178,90 @@ fn experts_in_bf16_are_those_in_f32_of_the_same_values() {
     logits(&narrow, Numerics::Tc, &ids).expect("logits in bf16");
 }
 
+/// Six experts between 32 and 96 elements, whose values tell where they were.
+fn oblong(packed: bool) -> Folder {
+    let mut folder = folder("gpt-oss-f32");
+    folder.config["intermediate_size"] = 96.into();
+    folder.tensors.retain(|name, _| !name.contains(".experts."));
+    let numbers = |count: usize| (0..count).flat_map(|i| (i as f32).to_le_bytes()).collect();
+    let bytes = |count: usize| (0..count).map(|i| (i * 167 + i / 256 * 5) as u8).collect();
+    if packed {
+        folder.config["quantization_config"] = json!({"quant_method": "mxfp4"});
+    }
+    for block in 0..2 {
+        let mut add = |name: &str, dtype, shape: &[usize]| {
+            let count = shape.iter().product();
+            let data = if dtype == Dtype::U8 { bytes(count) } else { numbers(count) };
+            let stored = Stored { dtype, shape: shape.to_vec(), data };
+            folder.tensors.insert(format!("model.layers.{block}.mlp.experts.{name}"), stored);
+        };
+        add("gate_up_proj_bias", Dtype::F32, &[6, 192]);
+        add("down_proj_bias", Dtype::F32, &[6, 32]);
+        if packed {
+            add("gate_up_proj_blocks", Dtype::U8, &[6, 192, 1, 16]);
+            add("gate_up_proj_scales", Dtype::U8, &[6, 192, 1]);
+            add("down_proj_blocks", Dtype::U8, &[6, 32, 3, 16]);
+            add("down_proj_scales", Dtype::U8, &[6, 32, 3]);
+        } else {
+            add("gate_up_proj", Dtype::F32, &[6, 32, 192]);
+            add("down_proj", Dtype::F32, &[6, 96, 32]);
+        }
+    }
+    folder
+}
+
+#[test]
+fn experts_of_any_shape_come_to_their_places() {
+    let numbers = |made: &Gguf, name: &str| -> Vec<usize> {
+        let data = made.data(made.tensor(name).expect("a tensor")).expect("its data");
+        data.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes) as usize).collect()
+    };
+    // (expert, row, column) of all values of experts with so many rows and columns.
+    let places = |rows: usize, columns: usize| {
+        let rows = (0..6).flat_map(move |expert| (0..rows).map(move |row| (expert, row)));
+        rows.flat_map(move |(expert, row)| (0..columns).map(move |column| (expert, row, column)))
+    };
+    let plain = oblong(false).write(1);
+    let plain = huggingface::open(plain.path(), None).expect("a folder");
+    let packed = oblong(true);
+    let bytes = |name: &str| packed.tensors[&format!("model.layers.1.mlp.experts.{name}")].data.clone();
+    let packed_folder = packed.write(3);
+    let made = huggingface::open(packed_folder.path(), None).expect("a folder");
+    for (part, side) in [("gate", 0), ("up", 1)] {
+        let weights = numbers(&plain, &format!("blk.1.ffn_{part}_exps.weight"));
+        let want = places(96, 32).map(|(expert, row, column)| (expert * 32 + column) * 192 + 2 * row + side);
+        assert!(weights.into_iter().eq(want), "{part}");
+        for made in [&plain, &made] {
+            let biases = numbers(made, &format!("blk.1.ffn_{part}_exps.bias"));
+            let want = places(96, 1).map(|(expert, row, _)| expert * 192 + 2 * row + side);
+            assert!(biases.into_iter().eq(want), "{part}");
+        }
+        let blocks =
+            made.data(made.tensor(&format!("blk.1.ffn_{part}_exps.weight")).expect("it")).expect("data");
+        let (codes, scales) = (bytes("gate_up_proj_blocks"), bytes("gate_up_proj_scales"));
+        let sources = places(96, 1).map(|(expert, row, _)| expert * 192 + 2 * row + side);
+        check_blocks(&blocks, sources, &codes, &scales);
+    }
+    let weights = numbers(&plain, "blk.1.ffn_down_exps.weight");
+    let want = places(32, 96).map(|(expert, row, column)| (expert * 96 + column) * 32 + row);
+    assert!(weights.into_iter().eq(want), "down");
+    let blocks = made.data(made.tensor("blk.1.ffn_down_exps.weight").expect("it")).expect("data");
+    check_blocks(&blocks, 0..6 * 32 * 3, &bytes("down_proj_blocks"), &bytes("down_proj_scales"));
+}
+
+/// That blocks are those of the sources, one after the other.
+fn check_blocks(blocks: &[u8], sources: impl IntoIterator<Item = usize>, codes: &[u8], scales: &[u8]) {
+    let sources: Vec<usize> = sources.into_iter().collect();
+    assert_eq!(blocks.len(), 17 * sources.len());
+    for (block, source) in blocks.chunks(17).zip(sources) {
+        assert_eq!(block[0], scales[source], "the scale of {source}");
+        for i in 0..32 {
+            let want = codes[16 * source + i / 2] >> (i % 2 * 4) & 15;
+            assert_eq!(block[1 + i % 16] >> (i / 16 * 4) & 15, want, "value {i} of {source}");
+        }
+    }
+}
+
 /// That the folder is refused in words that have all the parts.
 #[track_caller]
 fn refused(folder: &Folder, parts: &[&str]) {
@@ -199,9 +285,9 @@ fn settings_that_are_not_run() {
     field("intermediate_size", json!(80), &["80", "MXFP4 have 32"]);
     field("num_local_experts", Value::Null, &["is missing"]);
     field("num_local_experts", json!(0), &["1 to"]);
-    field("num_local_experts", json!(3), &["num_experts_per_tok", "4, of 3"]);
-    field("num_experts", json!(9), &["9", "num_local_experts 8"]);
-    field("experts_per_token", json!(2), &["2", "num_experts_per_tok 4"]);
+    field("num_local_experts", json!(3), &["\"num_experts_per_tok\" is 4", "num_local_experts is 3"]);
+    field("num_experts", json!(9), &["9", "num_local_experts is 8"]);
+    field("experts_per_token", json!(2), &["2", "num_experts_per_tok is 4"]);
     field("swiglu_limit", json!(10.0), &["10.0", "7.0 is"]);
     field("swiglu_alpha", json!(1.0), &["1.702 is"]);
     field("attention_bias", json!(false), &["true is"]);
@@ -263,12 +349,12 @@ fn experts_that_do_not_suit_the_settings() {
     change("gpt-oss-mxfp4", "gate_up_proj_scales", &halved, &["[8, 64, 2]", "[8, 128, 2]"]);
     change("gpt-oss-mxfp4", "down_proj_blocks", &halved, &["[8, 32, 2, 16]", "[8, 64, 2, 16]"]);
     change("gpt-oss-mxfp4", "gate_up_proj_bias", &halved, &["[8, 64]", "[8, 128]"]);
-    change("gpt-oss-f32", "gate_up_proj", &halved, &["[8, 32, 128]", "[8, 64, 128]"]);
-    change("gpt-oss-f32", "down_proj", &halved, &["[8, 32, 64]", "[8, 64, 64]"]);
+    change("gpt-oss-f32", "gate_up_proj", &halved, &["[6, 16, 64]", "[6, 32, 64]"]);
+    change("gpt-oss-f32", "down_proj", &halved, &["[6, 16, 32]", "[6, 32, 32]"]);
     change("gpt-oss-mxfp4", "down_proj_scales", &|stored| stored.dtype = Dtype::I8, &["I8", "U8"]);
     change("gpt-oss-mxfp4", "down_proj_blocks", &|stored| stored.dtype = Dtype::F8_E4M3, &["F8_E4M3", "U8"]);
 
-    // One more expert in tensors than in the settings, and a tensor of no layer.
+    // Of no layer.
     let mut folder = folder("gpt-oss-mxfp4");
     let extra = folder.tensors[&name("down_proj_scales")].clone();
     folder.tensors.insert("model.layers.3.mlp.experts.down_proj_scales".to_owned(), extra);
@@ -293,4 +379,53 @@ fn scales_that_become_shorter_are_told_by_their_own_file() {
     for part in [shard, "model.layers.0.mlp.experts.down_proj_scales", "become shorter"] {
         assert!(error.contains(part), "no {part:?} in: {error}");
     }
+}
+
+#[test]
+fn a_completion_ends_in_return_or_call_and_a_message_in_end() {
+    // As o200k_harmony is written, with few tokens.
+    let letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZĠĊ".chars();
+    let mut tokens: Vec<String> = letters.map(String::from).collect();
+    tokens.extend(["us", "er"].map(str::to_owned));
+    let id = |i: usize| tokens.len() + i;
+    let special = ["<|endoftext|>", "<|return|>", "<|start|>", "<|end|>", "<|message|>", "<|call|>"];
+    let added: Vec<Value> = special
+        .iter()
+        .enumerate()
+        .map(|(i, text)| {
+            json!({"id": id(i), "content": text, "special": true, "single_word": false, "lstrip": false,
+                   "rstrip": false, "normalized": false})
+        })
+        .collect();
+    let words = concat!(
+        r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|",
+        r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|",
+        r"\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    );
+    let byte_level =
+        json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false});
+    let tokenizer = json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": added, "normalizer": null,
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
+            {"type": "Split", "pattern": {"Regex": words}, "behavior": "Isolated", "invert": false}, byte_level,
+        ]},
+        "post_processor": byte_level, "decoder": byte_level,
+        "model": {"type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
+                  "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "ignore_merges": true,
+                  "vocab": tokens.iter().enumerate().map(|(i, text)| (text.clone(), i.into())).collect::<serde_json::Map<_, _>>(),
+                  "merges": [["u", "s"], ["e", "r"]]},
+    });
+    let folder = tempfile::tempdir().expect("a folder");
+    put(folder.path(), "tokenizer.json", tokenizer.to_string().as_bytes());
+    put(folder.path(), "config.json", json!({"eos_token_id": id(1)}).to_string().as_bytes());
+    let several = json!({"eos_token_id": [id(1), id(0), id(5)]});
+    put(folder.path(), "generation_config.json", several.to_string().as_bytes());
+    let tokenizer = Tokenizer::from_folder(folder.path()).expect("a tokenizer");
+    assert_eq!(tokenizer.ends(), [id(0) as u32, id(1) as u32, id(5) as u32]);
+    let options = Options { add_special: true, parse_special: true };
+    let ids = tokenizer.encode_with("<|start|>user<|message|>Hi<|end|>", options);
+    let letter =
+        |letter: char| tokens.iter().position(|token| *token == letter.to_string()).expect("a letter");
+    let want = [id(2), id(0) - 2, id(0) - 1, id(4), letter('H'), letter('i'), id(3)];
+    assert_eq!(ids, want.map(|id| id as u32));
 }

@@ -1,5 +1,6 @@
 //! Hugging Face folders.
 
+mod files;
 mod folder;
 mod gpt_oss;
 mod mutated;

@@ -41,7 +41,7 @@ fn change() -> impl Strategy<Value = Change> {
     ]
 }
 
-/// The files of two folders; a mutation of one is put beside the others.
+/// The files of some folders; a mutation of one is put beside the others.
 struct Files {
     folder: Folder,
     shards: usize,
@@ -52,7 +52,7 @@ static SUBJECTS: LazyLock<Vec<Files>> = LazyLock::new(|| {
         let gguf = Gguf::open(&golden(&format!("{name}.gguf"))).expect("a fixture");
         Files { folder: Folder::of_fixture(&gguf), shards }
     };
-    [("llama-bf16", 1), ("phi3-longrope-f16", 2), ("gpt2-f32", 1)].map(subject).into()
+    [("llama-bf16", 1), ("phi3-longrope-f16", 2), ("gpt2-f32", 1), ("gpt-oss-mxfp4", 2)].map(subject).into()
 });
 
 /// The head of a file of weights, or all of a text.
@@ -123,7 +123,7 @@ proptest! {
 
     #[test]
     fn a_damaged_folder_is_never_a_panic(
-        subject in 0usize..3,
+        subject in 0usize..4,
         file in 0usize..3,
         changes in prop::collection::vec(change(), 1..4),
         keep_len in any::<bool>(),

@@ -88,7 +88,10 @@ fn settings_that_are_not_run() {
     let scaling = |fields: Value, parts: &[&str]| field_refused("rope_scaling", fields, parts);
     scaling(json!({"type": "dynamic", "factor": 2.0}), &["rope_type", "dynamic"]);
     scaling(json!({"type": "linear"}), &["rope_scaling.factor", "is missing"]);
-    scaling(json!({"rope_type": "yarn", "factor": 4.0, "truncate": false}), &["truncate"]);
+    scaling(
+        json!({"rope_type": "yarn", "factor": 4.0, "truncate": 1}),
+        &["rope_scaling.truncate", "true or false"],
+    );
     scaling(json!({"rope_type": "yarn", "factor": 4.0, "mscale": 0.7}), &["mscale"]);
     scaling(json!({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0}), &["high_freq_factor"]);
     scaling(json!({"rope_type": "longrope", "short_factor": [1.0], "long_factor": [1.0]}), &["original_max"]);
