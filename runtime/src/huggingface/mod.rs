@@ -102,45 +102,43 @@ impl Model {
 
     /// A tensor that the folder must have.
     fn add(&mut self, folder: &Path, wanted: Wanted) -> Result<(), FolderError> {
-        let rows = wanted.dims[1..].iter().product();
-        let (ty, origin) = if wanted.packed {
-            let (blocks, last) = (wanted.dims[0] / mxfp4::VALUES, wanted.shape.len() - 1);
-            let shape = [&wanted.shape[..last], &[blocks]].concat();
-            let mut grid = |suffix: &str, shape: &[usize], size| {
-                let name = format!("{}_{suffix}", wanted.name);
-                let stored = self.find(folder, &name, shape)?;
-                if stored.info.dtype != Dtype::U8 {
-                    let problem = format!("is {:?}, and MXFP4 is stored as U8", stored.info.dtype);
-                    return Err(FolderProblem::tensor(&name, problem).at(self.shards.path(stored.shard)));
-                }
-                let Stored { shard, start, .. } = stored;
-                let arrangement = wanted.arrangement;
-                Ok(Grid { name, shard, start, size, rows, columns: blocks, arrangement })
-            };
-            let codes = grid("blocks", &[&shape[..], &[mxfp4::CODES]].concat(), mxfp4::CODES)?;
-            let scales = grid("scales", &shape, 1)?;
-            (TensorType::MXFP4, Origin::Mxfp4 { codes, scales })
-        } else {
-            let stored = self.find(folder, &wanted.name, &wanted.shape)?;
-            let Some(float) = Float::from(stored.info.dtype) else {
-                let problem =
-                    format!("is {:?}, which is not supported; F32, F16 and BF16 are", stored.info.dtype);
-                let problem = FolderProblem::tensor(&wanted.name, problem);
-                return Err(problem.at(self.shards.path(stored.shard)));
-            };
-            let (rows, columns) = match wanted.dims.len() {
-                1 => (wanted.dims[0], 1),
-                _ if wanted.is_bias() => (rows * wanted.dims[0], 1),
-                _ => (rows, wanted.dims[0]),
-            };
-            let Wanted { name, arrangement, .. } = &wanted;
-            let (name, shard, start, size) = (name.clone(), stored.shard, stored.start, float.bytes());
-            let grid = Grid { name, shard, start, size, rows, columns, arrangement: *arrangement };
-            (tensor_type(&wanted, float, self.quant), Origin::Floats(float, grid))
-        };
+        let (ty, origin) =
+            if wanted.packed { self.packed(folder, &wanted)? } else { self.floats(folder, &wanted)? };
         self.header.tensor(&wanted.gguf, &wanted.dims, ty);
         self.tensors.insert(wanted.gguf, origin);
         Ok(())
+    }
+
+    /// One stored in floats.
+    fn floats(&mut self, folder: &Path, wanted: &Wanted) -> Result<(TensorType, Origin), FolderError> {
+        let stored = self.find(folder, &wanted.name, &wanted.shape)?;
+        let Some(float) = Float::from(stored.info.dtype) else {
+            let problem =
+                format!("is {:?}, which is not supported; F32, F16 and BF16 are", stored.info.dtype);
+            let problem = FolderProblem::tensor(&wanted.name, problem);
+            return Err(problem.at(self.shards.path(stored.shard)));
+        };
+        let columns = if wanted.is_vector() { 1 } else { wanted.dims[0] };
+        let grid = grid(wanted.name.clone(), &stored, wanted, columns, float.bytes());
+        Ok((tensor_type(wanted, float, self.quant), Origin::Floats(float, grid)))
+    }
+
+    /// One stored in MXFP4.
+    fn packed(&mut self, folder: &Path, wanted: &Wanted) -> Result<(TensorType, Origin), FolderError> {
+        let blocks = wanted.dims[0] / mxfp4::VALUES;
+        let shape = [&wanted.shape[..2], &[blocks]].concat();
+        let mut part = |suffix: &str, shape: &[usize], size| {
+            let name = format!("{}_{suffix}", wanted.name);
+            let stored = self.find(folder, &name, shape)?;
+            if stored.info.dtype != Dtype::U8 {
+                let problem = format!("is {:?}, and MXFP4 is stored as U8", stored.info.dtype);
+                return Err(FolderProblem::tensor(&name, problem).at(self.shards.path(stored.shard)));
+            }
+            Ok(grid(name, &stored, wanted, blocks, size))
+        };
+        let codes = part("blocks", &[&shape[..], &[mxfp4::CODES]].concat(), mxfp4::CODES)?;
+        let scales = part("scales", &shape, 1)?;
+        Ok((TensorType::MXFP4, Origin::Mxfp4 { codes, scales }))
     }
 
     /// Where a tensor of this name and shape is.
@@ -157,6 +155,13 @@ impl Model {
     }
 }
 
+/// The elements of a tensor, so many in a row.
+fn grid(name: String, stored: &Stored, wanted: &Wanted, columns: usize, size: usize) -> Grid {
+    let rows = wanted.dims[usize::from(!wanted.is_vector())..].iter().product();
+    let Stored { shard, start, .. } = *stored;
+    Grid { name, shard, start, size, rows, columns, arrangement: wanted.arrangement }
+}
+
 /// Matrices that are kept in f32 by all who write GGUF files: positions, which are added to the tokens' rows, and what chooses
 /// experts.
 const EXACT: [&str; 2] = ["position_embd.weight", "ffn_gate_inp.weight"];
@@ -165,7 +170,7 @@ const EXACT: [&str; 2] = ["position_embd.weight", "ffn_gate_inp.weight"];
 /// whole blocks.
 fn tensor_type(wanted: &Wanted, float: Float, quant: Option<Quant>) -> TensorType {
     let Wanted { gguf, dims, .. } = wanted;
-    if dims.len() == 1 || wanted.is_bias() || EXACT.iter().any(|name| gguf.ends_with(name)) {
+    if wanted.is_vector() || EXACT.iter().any(|name| gguf.ends_with(name)) {
         return TensorType::F32;
     }
     match quant.map(Quant::tensor_type) {

@@ -28,9 +28,9 @@ impl Wanted {
         Self { name, gguf, shape: shape.to_vec(), dims, arrangement: Same, packed: false }
     }
 
-    /// Whether each of its values is a row of its own.
-    pub(super) fn is_bias(&self) -> bool {
-        self.gguf.ends_with(".bias")
+    /// Whether it is a vector, or one for each expert.
+    pub(super) fn is_vector(&self) -> bool {
+        self.dims.len() == 1 || self.gguf.ends_with(".bias")
     }
 }
 

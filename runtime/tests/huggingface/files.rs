@@ -13,8 +13,10 @@ use tempfile::TempDir;
 
 use crate::golden;
 
+type Reader = fn(&Path) -> Result<(), String>;
+
 /// Files, and who reads them.
-const FILES: [(&str, fn(&Path) -> Result<(), String>); 9] = [
+const FILES: [(&str, Reader); 9] = [
     ("config.json", weights),
     ("model.safetensors.index.json", weights),
     ("model-00001-of-00002.safetensors", weights),
