@@ -178,9 +178,7 @@ fn a_mixture_lacks_nothing_and_uses_no_more_than_there_is() {
         let error = config("gpt-oss", &fields).expect_err(name);
         assert!(error.contains(&format!("gpt-oss.{name}: 0 is no size")), "{error}");
     }
-    for (at, value, part) in
-        [(1, 9, "expert_used_count: 9 of 8"), (0, 513, "expert_count: 513; up to 512")]
-    {
+    for (at, value, part) in [(1, 9, "expert_used_count: 9 of 8"), (0, 513, "expert_count: 513; up to 512")] {
         let mut fields = MIXTURE.to_vec();
         fields[at].1 = Size(value);
         let error = config("gpt-oss", &fields).expect_err(part);

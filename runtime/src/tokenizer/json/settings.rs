@@ -3,6 +3,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::document::AddedToken;
+use super::line;
 use crate::tokenizer::TokenizerError;
 
 const CONFIG: &str = "tokenizer_config.json";
@@ -92,7 +93,7 @@ fn read(folder: &Path, file: &'static str) -> Result<Option<Value>, TokenizerErr
     match std::fs::read(&path) {
         Ok(bytes) => serde_json::from_slice(&bytes)
             .map(Some)
-            .map_err(|error| TokenizerError::Json { file, fault: error.to_string() }),
+            .map_err(|error| TokenizerError::Json { file, fault: line(&error) }),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(TokenizerError::File { path, error }),
     }
