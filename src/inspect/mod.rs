@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use runtime::checkpoint::{Checkpoint, CheckpointError};
 use runtime::gguf::TensorType;
+use runtime::huggingface::Quant;
 use runtime::model::ModelError;
 use runtime::numerics::Numerics;
 use runtime::synthetic::{self, Shape};
@@ -26,8 +27,8 @@ pub struct Args {
     /// In place of a file: a shape that `bench --synthetic` takes
     #[arg(long, value_name = "SHAPE", value_parser = Shape::named, requires = "quant")]
     synthetic: Option<&'static Shape>,
-    /// How its weights are stored: bf16, f16, q8_0, q4_k or any other type
-    #[arg(long, value_parser = synthetic::quant, requires = "synthetic")]
+    /// How its weights are stored: bf16, f16, q8_0, q4_k or any other type; or what those of a folder are quantised to
+    #[arg(long, value_parser = synthetic::quant)]
     quant: Option<TensorType>,
     /// Print JSON instead of text
     #[arg(long)]
@@ -55,6 +56,9 @@ pub enum InspectError {
     /// It cannot be fetched.
     #[error(transparent)]
     Model(#[from] cache::ResolveError),
+    /// A folder was to be quantised to something else.
+    #[error("--quant: {0}")]
+    Quant(String),
     /// The shape cannot be stored so.
     #[error(transparent)]
     Synthetic(#[from] ModelError),
@@ -96,5 +100,6 @@ fn model(args: &Args) -> Result<Checkpoint, InspectError> {
     // What is neither a path nor a name is told as a path that cannot be read.
     let named = file.to_str().filter(|name| cache::find(name).is_ok());
     let file = named.map_or_else(|| Ok(file.clone()), cache::resolve)?;
-    Ok(Checkpoint::open(&file, None)?)
+    let quant = args.quant.map(|ty| ty.name().to_lowercase().parse::<Quant>()).transpose();
+    Ok(Checkpoint::open(&file, quant.map_err(InspectError::Quant)?)?)
 }
