@@ -31,10 +31,11 @@ pub struct Args {
     /// A GGUF file, a Hugging Face folder, or a name of the catalogue
     #[arg(long, required_unless_present = "synthetic", conflicts_with = "synthetic")]
     model: Option<String>,
-    /// In place of a file: smollm2-135m, llama-3.2-1b, llama-3-8b or gpt-oss-20b with weights drawn on the device
+    /// In place of a file, with weights drawn on the device: smollm2-135m, llama-3.2-1b, llama-3-8b, mistral-7b, qwen2.5-7b,
+    /// qwen3-8b, phi-3.5-mini, gpt2, gpt2-xl or gpt-oss-20b
     #[arg(long, value_name = "SHAPE", value_parser = Shape::named, requires = "quant")]
     synthetic: Option<&'static Shape>,
-    /// How such weights are stored: bf16, f16, q8_0, q4_0 or q4_1; or what those of a folder are quantised to
+    /// How such weights are stored: bf16, f16, q8_0, q4_k or any other type; or what those of a folder are quantised to
     #[arg(long, value_parser = synthetic::quant)]
     quant: Option<TensorType>,
     /// Lengths of prompts; 0 for none

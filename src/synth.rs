@@ -16,10 +16,10 @@ use crate::{cache, images, progress};
 /// Writes a model with random weights as a GGUF file: for measuring and testing, it says nothing of sense
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// smollm2-135m, llama-3.2-1b, llama-3-8b or gpt-oss-20b
+    /// smollm2-135m, llama-3.2-1b, llama-3-8b, mistral-7b, qwen2.5-7b, qwen3-8b, phi-3.5-mini, gpt2, gpt2-xl or gpt-oss-20b
     #[arg(value_name = "SHAPE", value_parser = Shape::named)]
     shape: &'static Shape,
-    /// How its matrices are stored: bf16, f16, q8_0, q4_0 or q4_1
+    /// How its matrices are stored: bf16, f16, q8_0, q4_k or any other type
     #[arg(long, value_parser = synthetic::quant)]
     quant: TensorType,
     /// The file

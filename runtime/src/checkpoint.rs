@@ -81,6 +81,13 @@ impl Checkpoint {
     }
 }
 
+/// A model without files beside it, a synthetic one for instance.
+impl From<Gguf> for Checkpoint {
+    fn from(gguf: Gguf) -> Self {
+        Self { gguf, folder: None }
+    }
+}
+
 /// The files of a model as they were when somebody looked.
 #[derive(Debug)]
 pub struct CheckpointFiles {

@@ -18,8 +18,8 @@ use runtime::estimate::{Wanted, estimate};
 use runtime::gguf::Gguf;
 use runtime::model::config::ModelConfig;
 use runtime::numerics::Numerics;
-use runtime::tokenizer::Tokenizer;
-use serde_json::json;
+use runtime::tokenizer::{Options, Settings, Tokenizer};
+use serde_json::{Value, json};
 
 /// Files of each kind.
 const CASES: u32 = 1000;
@@ -186,8 +186,7 @@ fn a_damaged_model_is_read_or_refused_by_the_field() {
 
 #[test]
 fn a_damaged_chat_template_gives_a_prompt_or_an_error() {
-    let all: serde_json::Value =
-        serde_json::from_slice(&fs::read(golden("chat-templates.json")).unwrap()).unwrap();
+    let all: Value = serde_json::from_slice(&fs::read(golden("chat-templates.json")).unwrap()).unwrap();
     let mut sources = Vec::new();
     templates(&all, &mut sources);
     assert!(sources.len() >= 3, "{} templates", sources.len());
@@ -221,13 +220,177 @@ fn a_damaged_chat_template_gives_a_prompt_or_an_error() {
 }
 
 /// Every text that looks like a template.
-fn templates(value: &serde_json::Value, found: &mut Vec<String>) {
+fn templates(value: &Value, found: &mut Vec<String>) {
     match value {
-        serde_json::Value::String(text) if text.contains("{%") && text.contains("messages") => {
-            found.push(text.clone())
-        }
-        serde_json::Value::Array(items) => items.iter().for_each(|item| templates(item, found)),
-        serde_json::Value::Object(fields) => fields.values().for_each(|item| templates(item, found)),
+        Value::String(text) if text.contains("{%") && text.contains("messages") => found.push(text.clone()),
+        Value::Array(items) => items.iter().for_each(|item| templates(item, found)),
+        Value::Object(fields) => fields.values().for_each(|item| templates(item, found)),
         _ => {}
     }
+}
+
+/// What happens to a JSON document at a place: a way from child to child, each a part of all children.
+#[derive(Debug, Clone)]
+enum Change {
+    /// Another value.
+    Other(Vec<f64>, Value),
+    /// The value of another place.
+    Copy(Vec<f64>, Vec<f64>),
+    /// One child less.
+    Gone(Vec<f64>, f64),
+    /// A field has another name.
+    Named(Vec<f64>, f64, &'static str),
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    let way = || prop::collection::vec(0.0..1.0, 0..6);
+    let values = [
+        json!(null),
+        json!(true),
+        json!(-1),
+        json!(0),
+        json!(257),
+        json!(u32::MAX),
+        json!(u64::MAX),
+        json!(0.5),
+        json!(""),
+        json!("a"),
+        json!(" \n"),
+        json!("\u{2581}"),
+        json!("<0x41>"),
+        json!("(a|b?)*[^\\s]{3,}"),
+        json!("\u{e9}".repeat(3000)),
+        json!([]),
+        json!({}),
+        json!([[["a", "b"], 1], {"a": {"type": "NFC"}}]),
+    ];
+    let names = ["type", "a", "", "surprise", "content", "id", "merges", "pattern"];
+    prop_oneof![
+        4 => (way(), prop::sample::select(values.to_vec())).prop_map(|(way, value)| Change::Other(way, value)),
+        2 => (way(), way()).prop_map(|(from, to)| Change::Copy(from, to)),
+        2 => (way(), 0.0..1.0).prop_map(|(way, child)| Change::Gone(way, child)),
+        1 => (way(), 0.0..1.0, prop::sample::select(names.to_vec()))
+            .prop_map(|(way, child, name)| Change::Named(way, child, name)),
+    ]
+}
+
+/// The value at a place, or the last one on the way there.
+fn place<'a>(value: &'a mut Value, way: &[f64]) -> &'a mut Value {
+    let Some((part, rest)) = way.split_first() else { return value };
+    let at = (part * children(value) as f64) as usize;
+    if at == children(value) {
+        return value;
+    }
+    match value {
+        Value::Array(items) => place(&mut items[at], rest),
+        Value::Object(fields) => place(fields.values_mut().nth(at).unwrap(), rest),
+        leaf => leaf,
+    }
+}
+
+fn children(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => items.len(),
+        Value::Object(fields) => fields.len(),
+        _ => 0,
+    }
+}
+
+impl Change {
+    fn happen(&self, document: &mut Value) {
+        let key = |fields: &serde_json::Map<String, Value>, child: f64| {
+            fields.keys().nth((child * fields.len() as f64) as usize).cloned()
+        };
+        match self {
+            Self::Other(way, value) => *place(document, way) = value.clone(),
+            Self::Copy(from, to) => {
+                let copy = place(document, from).clone();
+                *place(document, to) = copy;
+            }
+            Self::Gone(way, child) => match place(document, way) {
+                Value::Array(items) if !items.is_empty() => {
+                    items.remove((child * items.len() as f64) as usize);
+                }
+                Value::Object(fields) => {
+                    key(fields, *child).and_then(|key| fields.remove(&key));
+                }
+                _ => {}
+            },
+            Self::Named(way, child, name) => {
+                if let Value::Object(fields) = place(document, way)
+                    && let Some(value) = key(fields, *child).and_then(|key| fields.remove(&key))
+                {
+                    fields.insert((*name).to_owned(), value);
+                }
+            }
+        }
+    }
+}
+
+/// A tokenizer.json that may be wrong anywhere: built and used, or refused by the field.
+fn tokenize(bytes: &[u8]) -> Result<(), String> {
+    let tokenizer = Tokenizer::from_json(bytes, &Settings::default()).map_err(|error| error.to_string())?;
+    for parse_special in [false, true] {
+        let options = Options { add_special: true, parse_special };
+        let ids = tokenizer.encode_with("then 1 <s>\u{e9}  \n<|end|>\u{2581}<0x41>", options);
+        assert!(ids.iter().all(|&id| (id as usize) < tokenizer.vocab_size()), "{ids:?}");
+        tokenizer.decode_string(&ids);
+    }
+    assert!(tokenizer.ends().iter().all(|&id| (id as usize) < tokenizer.vocab_size()));
+    Ok(())
+}
+
+#[test]
+fn a_damaged_tokenizer_json_is_built_or_refused_by_the_field() {
+    let all: Value = serde_json::from_slice(&fs::read(golden("tokenizers.json")).unwrap()).unwrap();
+    let documents: Vec<Value> =
+        all["tokenizers"].as_object().unwrap().values().map(|record| record["tokenizer"].clone()).collect();
+    assert!(documents.len() >= 20);
+    const FIELDS: [&str; 7] = [
+        "tokenizer.json",
+        "model.",
+        "added_tokens",
+        "normalizer",
+        "pre_tokenizer",
+        "post_processor",
+        "decoder",
+    ];
+    let (good, bad, told) = (Cell::new(0), Cell::new(0), RefCell::new(BTreeSet::<&str>::new()));
+    let check = |bytes: &[u8]| {
+        let Err(error) = tokenize(bytes) else {
+            good.set(good.get() + 1);
+            return Ok(());
+        };
+        bad.set(bad.get() + 1);
+        let found = FIELDS.iter().filter(|field| error.contains(**field));
+        told.borrow_mut().extend(found.clone());
+        prop_assert!(found.count() > 0, "{error}");
+        prop_assert!(!error.contains('\n') && error.len() < 20_000, "{error}");
+        Ok(())
+    };
+    let runner = || {
+        TestRunner::new(ProptestConfig {
+            cases: CASES,
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        })
+    };
+    let which = 0..documents.len();
+    runner()
+        .run(&(which.clone(), prop::collection::vec(change(), 1..4)), |(which, changes)| {
+            let mut document = documents[which].clone();
+            changes.iter().for_each(|change| change.happen(&mut document));
+            check(&serde_json::to_vec(&document).unwrap())
+        })
+        .unwrap();
+    assert!(good.get() > CASES / 20 && bad.get() > CASES / 4, "{good:?} built, {bad:?} refused");
+    runner()
+        .run(&(which, prop::collection::vec(damage(), 1..4)), |(which, damages)| {
+            let mut bytes = serde_json::to_vec(&documents[which]).unwrap();
+            damages.iter().for_each(|damage| damage.happen(&mut bytes));
+            check(&bytes)
+        })
+        .unwrap();
+    let told = told.into_inner();
+    assert!(FIELDS.iter().all(|field| told.contains(field)), "{told:?}");
 }

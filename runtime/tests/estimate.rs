@@ -14,6 +14,7 @@ use runtime::kv_cache::pages_for;
 use runtime::model::Model;
 use runtime::model::config::ModelConfig;
 use runtime::numerics::Numerics;
+use runtime::synthetic::{self, Shape};
 use runtime::worker::{DeviceChoice, LoadOptions, Worker};
 
 fn loaded(file: &str, wanted: Wanted, page: usize) -> Vec<(&'static str, u64)> {
@@ -90,4 +91,57 @@ fn a_model_that_would_not_load_is_no_estimate_but_the_error_of_the_load() {
     assert!(estimate(&none, wanted).unwrap_err().to_string().contains("\"none\" is not supported"));
     let gguf = Gguf::open(&golden("llama-f32.gguf")).unwrap();
     assert!(gguf.tensor("blk.1.ffn_up.weight").is_some());
+}
+
+/// Pages of the documentation, each with a table of memory.
+const PAGES: [(&str, &str); 5] = [
+    ("llama", include_str!("../../docs/models/llama.md")),
+    ("qwen", include_str!("../../docs/models/qwen.md")),
+    ("phi", include_str!("../../docs/models/phi.md")),
+    ("gpt2", include_str!("../../docs/models/gpt2.md")),
+    ("gpt-oss", include_str!("../../docs/models/gpt-oss.md")),
+];
+
+/// A row: the GB that a model of a shape takes of a GPU, for one sequence of so many tokens; nothing beyond its context.
+fn row(shape: &str, ty: &str, contexts: &[usize]) -> Vec<Option<f64>> {
+    let shape = Shape::named(shape.trim_matches('`')).unwrap();
+    let gguf = synthetic::model(shape, synthetic::quant(ty).unwrap(), 0).unwrap();
+    let gigabytes = |&context: &usize| {
+        let wanted = Wanted { gpu: true, numerics: Numerics::Tc, max_batch: Some(1), context };
+        (context <= shape.context).then(|| estimate(&gguf, wanted).unwrap().usage.total() as f64 / 1e9)
+    };
+    contexts.iter().map(gigabytes).collect()
+}
+
+#[test]
+fn the_documentation_tells_the_memory_that_is_estimated() {
+    let mut wrong = Vec::new();
+    for (page, text) in PAGES {
+        let (mut contexts, mut rows) = (Vec::new(), 0);
+        for line in text.lines() {
+            let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+            match cells[..] {
+                ["model", "type", ref heads @ ..] => {
+                    // Of the table of speed these are no numbers.
+                    contexts = heads.iter().map_while(|head| head.replace(' ', "").parse().ok()).collect();
+                }
+                [shape, ty, ref told @ ..] if shape.starts_with('`') && !contexts.is_empty() => {
+                    rows += 1;
+                    let right = row(shape, ty, &contexts);
+                    let near = |(told, right): (&&str, &Option<f64>)| match (told.parse::<f64>(), right) {
+                        (Ok(told), Some(right)) => (told - right).abs() <= 0.01 + 0.02 * right,
+                        (told, right) => told.is_err() && right.is_none(),
+                    };
+                    if told.len() != right.len() || !told.iter().zip(&right).all(near) {
+                        let cell = |right: &Option<f64>| right.map_or("".to_owned(), |gb| format!("{gb:.2}"));
+                        let right: Vec<String> = right.iter().map(cell).collect();
+                        wrong.push(format!("| {shape} | {ty} | {} |", right.join(" | ")));
+                    }
+                }
+                _ => {}
+            }
+        }
+        assert!(rows >= 3, "{page} has a table of {rows} rows");
+    }
+    assert!(wrong.is_empty(), "these rows have changed:\n{}", wrong.join("\n"));
 }

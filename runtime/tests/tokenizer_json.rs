@@ -261,6 +261,7 @@ fn what_is_not_known_is_refused_by_name() {
             &["post_processor", "0 texts"],
         ),
         ("/decoder", json!({"type": "WordPiece"}), &["decoder", "WordPiece"]),
+        ("/decoder", json!({"type": "Word\n\u{1b}Piece"}), &["decoder", "Word\\n\\u{1b}Piece"]),
         ("/decoder", json!(null), &["decoder"]),
         ("/surprise", json!(1), &["surprise"]),
     ];

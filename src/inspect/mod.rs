@@ -7,7 +7,11 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use runtime::checkpoint::{Checkpoint, CheckpointError};
+use runtime::gguf::TensorType;
+use runtime::huggingface::Quant;
+use runtime::model::ModelError;
 use runtime::numerics::Numerics;
+use runtime::synthetic::{self, Shape};
 use runtime::worker::DeviceChoice;
 
 use crate::printable;
@@ -18,7 +22,14 @@ use report::Report;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// A GGUF file, a Hugging Face folder, or a name of the catalogue
-    file: PathBuf,
+    #[arg(required_unless_present = "synthetic", conflicts_with = "synthetic")]
+    file: Option<PathBuf>,
+    /// In place of a file: a shape that `bench --synthetic` takes
+    #[arg(long, value_name = "SHAPE", value_parser = Shape::named, requires = "quant")]
+    synthetic: Option<&'static Shape>,
+    /// How its weights are stored: bf16, f16, q8_0, q4_k or any other type; or what those of a folder are quantised to
+    #[arg(long, value_parser = synthetic::quant)]
+    quant: Option<TensorType>,
     /// Print JSON instead of text
     #[arg(long)]
     json: bool,
@@ -45,6 +56,12 @@ pub enum InspectError {
     /// It cannot be fetched.
     #[error(transparent)]
     Model(#[from] cache::ResolveError),
+    /// A folder was to be quantised to something else.
+    #[error("--quant: {0}")]
+    Quant(String),
+    /// The shape cannot be stored so.
+    #[error(transparent)]
+    Synthetic(#[from] ModelError),
     /// More tokens than one would compute.
     #[error("{batch} sequences of {context} tokens are more than 2^24 tokens: ask for fewer")]
     TooMany {
@@ -62,11 +79,8 @@ pub(crate) fn run(args: Args) -> Result<(), cli::Error> {
     {
         return Err(InspectError::TooMany { batch, context }.into());
     }
-    // What is neither a path nor a name is told as a path that cannot be read.
-    let named = args.file.to_str().filter(|name| cache::find(name).is_ok());
-    let file = named.map_or_else(|| Ok(args.file.clone()), cache::resolve)?;
-    let model = Checkpoint::open(&file, None).map_err(InspectError::Checkpoint)?;
-    let report = Report::of(&model, &file, &args);
+    let model = model(&args)?;
+    let report = Report::of(&model, &args);
     let text = if args.json {
         printable::json(&serde_json::to_string_pretty(&report).map_err(io::Error::from)?) + "\n"
     } else {
@@ -75,4 +89,17 @@ pub(crate) fn run(args: Args) -> Result<(), cli::Error> {
     };
     io::stdout().write_all(text.as_bytes())?;
     Ok(())
+}
+
+/// The model that is asked for.
+fn model(args: &Args) -> Result<Checkpoint, InspectError> {
+    if let (Some(shape), Some(quant)) = (args.synthetic, args.quant) {
+        return Ok(synthetic::model(shape, quant, 0)?.into());
+    }
+    let file = args.file.clone().unwrap_or_default();
+    // What is neither a path nor a name is told as a path that cannot be read.
+    let named = file.to_str().filter(|name| cache::find(name).is_ok());
+    let file = named.map_or_else(|| Ok(file.clone()), cache::resolve)?;
+    let quant = args.quant.map(|ty| ty.name().to_lowercase().parse::<Quant>()).transpose();
+    Ok(Checkpoint::open(&file, quant.map_err(InspectError::Quant)?)?)
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use runtime::checkpoint::Checkpoint;
 use runtime::device::{Purpose, Usage};
 use runtime::estimate::{Wanted, estimate};
-use runtime::gguf::{Gguf, Value};
+use runtime::gguf::{Content, Gguf, Value};
 use runtime::huggingface;
 use runtime::model::config::ModelConfig;
 use runtime::numerics::Numerics;
@@ -142,7 +142,7 @@ pub(super) enum Device {
 }
 
 impl Report {
-    pub(super) fn of(checkpoint: &Checkpoint, file: &Path, args: &Args) -> Self {
+    pub(super) fn of(checkpoint: &Checkpoint, args: &Args) -> Self {
         let gguf = checkpoint.gguf();
         let mut problems = Vec::new();
         let config = ModelConfig::from_gguf(gguf).map_err(|error| problems.push(error.to_string())).ok();
@@ -158,8 +158,8 @@ impl Report {
         let run_by = memory.as_ref().and(architecture.as_deref()).map(source);
         let device = Device::of(args.device, memory.as_ref().map(|memory| memory.total));
         Self {
-            path: file.display().to_string(),
-            bytes: bytes(file),
+            path: gguf.path().display().to_string(),
+            bytes: bytes(gguf),
             architecture,
             run_by,
             problems,
@@ -175,12 +175,16 @@ impl Report {
     }
 }
 
-/// Of the files that the model is made of.
-fn bytes(path: &Path) -> u64 {
+/// Of the files that the model is made of; of a synthetic model, of the file that it would be.
+fn bytes(gguf: &Gguf) -> u64 {
+    let path = gguf.path();
     let size = |path: &Path| fs::metadata(path).map_or(0, |metadata| metadata.len());
-    match path.is_dir() {
-        true => huggingface::files(path).map_or(0, |files| files.iter().map(|file| size(file)).sum()),
-        false => size(path),
+    match gguf.content() {
+        Content::Drawn(_) => gguf.tensors().iter().map(|tensor| tensor.bytes.end as u64).max().unwrap_or(0),
+        Content::Stored if path.is_dir() => {
+            huggingface::files(path).map_or(0, |files| files.iter().map(|file| size(file)).sum())
+        }
+        Content::Stored => size(path),
     }
 }
 

@@ -17,6 +17,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         Trial::test("inspect_refuses_what_is_no_model_and_says_why", broken),
         Trial::test("a_hostile_file_does_not_drive_the_terminal", hostile),
         Trial::test("inspect_takes_sizes_within_reason", sizes),
+        Trial::test("inspect_tells_of_a_shape_without_a_file", synthetic),
+        Trial::test("inspect_tells_of_a_folder_as_it_is_quantised", quantised),
     ]
 }
 
@@ -175,5 +177,45 @@ fn sizes() -> Result<(), Failed> {
     }
     // No more than the model's own.
     assert_eq!(value(&["--context", "1000000"], &file)?["memory"]["context"], 128);
+    Ok(())
+}
+
+/// The folder as `serve --quant` would have it.
+fn quantised() -> Result<(), Failed> {
+    let report = value(&["--quant", "q8_0"], &data("hf-qwen2"))?;
+    let bytes = |ty: &str| report["types"][ty]["bytes"].as_u64().unwrap_or(0);
+    assert!(
+        bytes("Q8_0") > bytes("F32") && report["memory"]["bytes"]["weights"] == bytes("Q8_0") + bytes("F32")
+    );
+    let output = inspect(&["--quant", "q8_0"], &data("llama-f32.gguf"))?;
+    expect_failure(&output, &["llama-f32.gguf", "only a folder is quantised"]);
+    Ok(())
+}
+
+fn synthetic() -> Result<(), Failed> {
+    let folder = tempfile::tempdir()?;
+    let inspect = |arguments: &[&str]| worker(folder.path()).arg("inspect").args(arguments).output();
+    let shape = ["--synthetic", "qwen2.5-7b", "--quant", "q4_k", "--context", "16384"];
+    let output = inspect(&[&shape[..], &["--device", "cpu", "--numerics", "tc", "--json"]].concat())?;
+    assert!(output.status.success(), "{output:?}");
+    let report: Value = serde_json::from_slice(&output.stdout)?;
+    assert_eq!((&report["path"], &report["problems"]), (&"qwen2.5-7b q4_k".into(), &serde_json::json!([])));
+    // 144 bytes for 256 values; the rest are norms and biases.
+    let weights = report["memory"]["bytes"]["weights"].as_u64().ok_or("weights")?;
+    assert!(weights > 7_615_000_000 / 256 * 144 && weights < report["bytes"].as_u64().ok_or("bytes")?);
+    // Two times 28 layers of 4 heads of 128 values of 2 bytes.
+    let token = 2 * 28 * 4 * 128 * 2;
+    assert_eq!(report["memory"]["kv_bytes_per_token"], token);
+    assert!(report["memory"]["bytes"]["kv_cache"].as_u64() >= Some(16384 * token));
+    for (arguments, part) in [
+        (&["--synthetic", "qwen2.5-7b"][..], "--quant"),
+        (&["--quant", "q4_k", "m.gguf"], "--quant: "),
+        (&["--synthetic", "qwen2.5-7b", "--quant", "q4_k", "m.gguf"], "cannot be used with"),
+        (&["--synthetic", "qwen", "--quant", "q4_k"], "there are smollm2-135m, "),
+        (&["--synthetic", "gpt2-xl", "--quant", "q4_k"], "rows of 1600 values are not whole blocks"),
+        (&[], "<FILE>"),
+    ] {
+        expect_failure(&inspect(arguments)?, &[part]);
+    }
     Ok(())
 }

@@ -4,10 +4,11 @@
 use std::f64::consts::TAU;
 
 use crate::device::{Device, Purpose};
-use crate::gguf::{Gguf, TensorType};
+use crate::gguf::{Content, Gguf, TensorType};
 use crate::model::ModelError;
 use crate::model::config::{ModelConfig, RopeConfig, Scaling};
 use crate::ops::RopeTable;
+use crate::synthetic;
 
 /// Divides each frequency, where a model has it (Llama 3.1 and later).
 const FACTORS: &str = "rope_freqs.weight";
@@ -84,7 +85,10 @@ fn divisors(gguf: &Gguf, rope: &RopeConfig, context: usize) -> Result<Vec<f64>, 
     if tensor.ty != TensorType::F32 || tensor.values() != half {
         return Err(wrong(format!("is {:?} {:?}, F32 [{half}] was expected", tensor.ty, tensor.dims)));
     }
-    let data = gguf.data(tensor)?;
+    let data = match gguf.content() {
+        Content::Stored => gguf.data(tensor)?,
+        Content::Drawn(seed) => synthetic::drawn_bytes(tensor, seed)?,
+    };
     let factors = data.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes) as f64);
     let factors: Vec<f64> = factors.collect();
     match factors.iter().find(|&&factor| !factor.is_finite() || factor == 0.0) {

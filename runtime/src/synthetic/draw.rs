@@ -6,7 +6,7 @@ use cuda_std::{F16, Value};
 use kernels::draw::{self, Draw};
 use kernels::format::Stored;
 
-use crate::device::{Buffer, Device, DeviceError};
+use crate::device::{Buffer, Device, DeviceError, Purpose};
 use crate::gguf::Tensor;
 
 /// How far the weights of a norm lie from 1 at most.
@@ -59,6 +59,20 @@ pub(crate) fn draw<V: Value>(
         };
         device.launch(kernel, &args)
     }
+}
+
+/// All bytes of a tensor, for the few that the host computes with.
+///
+/// # Errors
+/// No memory.
+///
+/// # Panics
+/// As of [`draw`].
+pub(crate) fn drawn_bytes(tensor: &Tensor, seed: u64) -> Result<Vec<u8>, DeviceError> {
+    let (device, len) = (Device::cpu(1), tensor.bytes.len());
+    let buffer = device.alloc::<u8>(Purpose::Weights, len)?;
+    draw(&device, tensor, seed, 0..len, &buffer, 0)?;
+    device.download(&buffer, 0, len)
 }
 
 /// Of values that are drawn with a scale of 1: the root of their mean square, and the minimum that makes their mean zero.
@@ -115,7 +129,6 @@ fn key(seed: u64, name: &str) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device::Purpose;
     use crate::gguf::TensorType;
 
     #[test]

@@ -6,14 +6,15 @@
 
 mod draw;
 mod shape;
+mod tensors;
 mod vocab;
 mod write;
 
 use crate::gguf::{Gguf, TensorType, Writer};
 use crate::model::ModelError;
 
-pub(crate) use draw::draw;
-pub use shape::{Mixture, SHAPES, Shape};
+pub(crate) use draw::{draw, drawn_bytes};
+pub use shape::{Family, Mixture, SHAPES, Shape};
 pub use write::{WriteError, write};
 
 /// Types that a synthetic model's matrices can be stored in.
@@ -35,8 +36,8 @@ pub const QUANTS: [TensorType; 15] = [
     TensorType::MXFP4,
 ];
 
-/// How many times its first context a gpt-oss has.
-const YARN_FACTOR: usize = 32;
+/// How many times its first context a gpt-oss or a Phi-3 has.
+const ROPE_FACTOR: usize = 32;
 
 /// The type of this name, such as `q4_0`.
 ///
@@ -56,7 +57,7 @@ pub fn quant(name: &str) -> Result<TensorType, String> {
 /// The shape's rows are not whole blocks of that type.
 pub fn model(shape: &Shape, quant: TensorType, seed: u64) -> Result<Gguf, ModelError> {
     let mut header = Writer::new();
-    let architecture = shape.architecture();
+    let architecture = shape.family.architecture();
     header.text("general.architecture", architecture);
     header.text("general.name", &format!("{} with random weights, seed {seed}", shape.name));
     let mut sizes = vec![
@@ -68,25 +69,39 @@ pub fn model(shape: &Shape, quant: TensorType, seed: u64) -> Result<Gguf, ModelE
         ("attention.head_count_kv", shape.kv_heads),
         ("attention.key_length", shape.head_dim),
         ("attention.value_length", shape.head_dim),
-        ("rope.dimension_count", shape.head_dim),
         ("vocab_size", shape.vocab),
     ];
-    if let Some(Mixture { experts, used, window }) = shape.mixture {
+    sizes.extend(shape.window.map(|window| ("attention.sliding_window", window)));
+    let mut floats = vec![];
+    if let Family::Gpt2 = shape.family {
+        floats.push(("attention.layer_norm_epsilon", 1e-5));
+    } else {
+        sizes.push(("rope.dimension_count", shape.head_dim));
+        floats.extend([("attention.layer_norm_rms_epsilon", 1e-5), ("rope.freq_base", shape.rope_base)]);
+    }
+    let original = shape.context / ROPE_FACTOR;
+    if let Family::Phi3 = shape.family {
+        // By its publisher's formula; the factors themselves are drawn, near 1.
+        let square = 1.0 + libm::log(ROPE_FACTOR as f64) / libm::log(original as f64);
+        sizes.push(("rope.scaling.original_context_length", original));
+        floats.push(("rope.scaling.attn_factor", libm::sqrt(square) as f32));
+    }
+    if let Family::GptOss(Mixture { experts, used }) = shape.family {
         sizes.extend([
             ("expert_count", experts),
             ("expert_used_count", used),
             ("expert_feed_forward_length", shape.feed_forward),
-            ("attention.sliding_window", window),
-            ("rope.scaling.original_context_length", shape.context / YARN_FACTOR),
+            ("rope.scaling.original_context_length", original),
         ]);
         header.text(&format!("{architecture}.rope.scaling.type"), "yarn");
-        header.f32(&format!("{architecture}.rope.scaling.factor"), YARN_FACTOR as f32);
+        floats.push(("rope.scaling.factor", ROPE_FACTOR as f32));
     }
     for (key, value) in sizes {
         header.u32(&format!("{architecture}.{key}"), value as u32);
     }
-    header.f32(&format!("{architecture}.attention.layer_norm_rms_epsilon"), 1e-5);
-    header.f32(&format!("{architecture}.rope.freq_base"), shape.rope_base);
+    for (key, value) in floats {
+        header.f32(&format!("{architecture}.{key}"), value);
+    }
     vocab::describe(&mut header, shape);
     let model_name = format!("{} {}", shape.name, quant.name().to_lowercase());
     for (name, dims, ty) in shape.tensors(quant) {

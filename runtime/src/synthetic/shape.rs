@@ -1,12 +1,12 @@
 //! The sizes of known models.
 
-use crate::gguf::TensorType;
-
 /// The sizes of a model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Shape {
     /// What the user calls it.
     pub name: &'static str,
+    /// What its blocks consist of.
+    pub family: Family,
     /// Transformer blocks.
     pub blocks: usize,
     /// Elements of the residual stream.
@@ -23,31 +23,47 @@ pub struct Shape {
     pub vocab: usize,
     /// Positions.
     pub context: usize,
-    /// The base of the rotary frequencies.
+    /// Positions that a token sees, in a gpt-oss in every second layer, if it does not see all up to its own.
+    pub window: Option<usize>,
+    /// The base of the rotary frequencies; nothing of a GPT-2 turns.
     pub rope_base: f32,
     /// Whether the embedding makes the logits too.
     pub tied: bool,
     /// `tokenizer.ggml.pre`.
-    pub(super) pre: &'static str,
-    /// The mixture of experts of a gpt-oss; a Llama has none.
-    pub mixture: Option<Mixture>,
+    pub pre: &'static str,
 }
 
-/// The sizes that a gpt-oss has beside those of a Llama.
+/// What blocks consist of, and what the metadata say beside sizes: an architecture.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Family {
+    /// RMS norms, Q, K, V, SwiGLU.
+    Llama,
+    /// Q, K and V have biases.
+    Qwen2,
+    /// The heads of Q and K have norms.
+    Qwen3,
+    /// Q, K and V are one tensor, gate and up another; each frequency has a factor, another one in long contexts.
+    Phi3,
+    /// Layer norms, learned positions, GELU, and biases everywhere.
+    Gpt2,
+    /// A mixture of experts; biases everywhere.
+    GptOss(Mixture),
+}
+
+/// The sizes of a mixture of experts.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Mixture {
     /// Experts of a layer, each with `feed_forward` elements between its projections.
     pub experts: usize,
     /// Experts that compute a token.
     pub used: usize,
-    /// Positions that a token sees in every second layer.
-    pub window: usize,
 }
 
 /// The shapes; the last three are for tests, and not told of.
-pub const SHAPES: [Shape; 7] = [
+pub const SHAPES: [Shape; 13] = [
     Shape {
         name: "smollm2-135m",
+        family: Family::Llama,
         blocks: 30,
         hidden: 576,
         feed_forward: 1536,
@@ -56,13 +72,14 @@ pub const SHAPES: [Shape; 7] = [
         head_dim: 64,
         vocab: 49_152,
         context: 8192,
+        window: None,
         rope_base: 100_000.0,
         tied: true,
         pre: "smollm",
-        mixture: None,
     },
     Shape {
         name: "llama-3.2-1b",
+        family: Family::Llama,
         blocks: 16,
         hidden: 2048,
         feed_forward: 8192,
@@ -71,13 +88,14 @@ pub const SHAPES: [Shape; 7] = [
         head_dim: 64,
         vocab: 128_256,
         context: 8192,
+        window: None,
         rope_base: 500_000.0,
         tied: true,
         pre: "llama-bpe",
-        mixture: None,
     },
     Shape {
         name: "llama-3-8b",
+        family: Family::Llama,
         blocks: 32,
         hidden: 4096,
         feed_forward: 14_336,
@@ -86,13 +104,110 @@ pub const SHAPES: [Shape; 7] = [
         head_dim: 128,
         vocab: 128_256,
         context: 8192,
+        window: None,
         rope_base: 500_000.0,
         tied: false,
         pre: "llama-bpe",
-        mixture: None,
+    },
+    Shape {
+        name: "mistral-7b",
+        family: Family::Llama,
+        blocks: 32,
+        hidden: 4096,
+        feed_forward: 14_336,
+        heads: 32,
+        kv_heads: 8,
+        head_dim: 128,
+        vocab: 32_000,
+        context: 32_768,
+        window: Some(4096),
+        rope_base: 10_000.0,
+        tied: false,
+        pre: "llama-bpe",
+    },
+    Shape {
+        name: "qwen2.5-7b",
+        family: Family::Qwen2,
+        blocks: 28,
+        hidden: 3584,
+        feed_forward: 18_944,
+        heads: 28,
+        kv_heads: 4,
+        head_dim: 128,
+        vocab: 152_064,
+        context: 32_768,
+        window: None,
+        rope_base: 1_000_000.0,
+        tied: false,
+        pre: "qwen2",
+    },
+    Shape {
+        name: "qwen3-8b",
+        family: Family::Qwen3,
+        blocks: 36,
+        hidden: 4096,
+        feed_forward: 12_288,
+        heads: 32,
+        kv_heads: 8,
+        head_dim: 128,
+        vocab: 151_936,
+        context: 40_960,
+        window: None,
+        rope_base: 1_000_000.0,
+        tied: false,
+        pre: "qwen2",
+    },
+    Shape {
+        name: "phi-3.5-mini",
+        family: Family::Phi3,
+        blocks: 32,
+        hidden: 3072,
+        feed_forward: 8192,
+        heads: 32,
+        kv_heads: 32,
+        head_dim: 96,
+        vocab: 32_064,
+        context: 131_072,
+        window: None,
+        rope_base: 10_000.0,
+        tied: false,
+        pre: "llama-bpe",
+    },
+    Shape {
+        name: "gpt2",
+        family: Family::Gpt2,
+        blocks: 12,
+        hidden: 768,
+        feed_forward: 3072,
+        heads: 12,
+        kv_heads: 12,
+        head_dim: 64,
+        vocab: 50_257,
+        context: 1024,
+        window: None,
+        rope_base: 10_000.0,
+        tied: true,
+        pre: "gpt-2",
+    },
+    Shape {
+        name: "gpt2-xl",
+        family: Family::Gpt2,
+        blocks: 48,
+        hidden: 1600,
+        feed_forward: 6400,
+        heads: 25,
+        kv_heads: 25,
+        head_dim: 64,
+        vocab: 50_257,
+        context: 1024,
+        window: None,
+        rope_base: 10_000.0,
+        tied: true,
+        pre: "gpt-2",
     },
     Shape {
         name: "gpt-oss-20b",
+        family: Family::GptOss(Mixture { experts: 32, used: 4 }),
         blocks: 24,
         hidden: 2880,
         feed_forward: 2880,
@@ -101,13 +216,14 @@ pub const SHAPES: [Shape; 7] = [
         head_dim: 64,
         vocab: 201_088,
         context: 131_072,
+        window: Some(128),
         rope_base: 150_000.0,
         tied: false,
         pre: "llama-bpe",
-        mixture: Some(Mixture { experts: 32, used: 4, window: 128 }),
     },
     Shape {
         name: TESTS[0],
+        family: Family::Llama,
         blocks: 2,
         hidden: 64,
         feed_forward: 96,
@@ -116,14 +232,15 @@ pub const SHAPES: [Shape; 7] = [
         head_dim: 16,
         vocab: 320,
         context: 256,
+        window: None,
         rope_base: 10_000.0,
         tied: false,
         pre: "llama-bpe",
-        mixture: None,
     },
     // With rows of whole super-blocks.
     Shape {
         name: TESTS[1],
+        family: Family::Llama,
         blocks: 1,
         hidden: 256,
         feed_forward: 256,
@@ -132,13 +249,14 @@ pub const SHAPES: [Shape; 7] = [
         head_dim: 64,
         vocab: 320,
         context: 256,
+        window: None,
         rope_base: 10_000.0,
         tied: true,
         pre: "llama-bpe",
-        mixture: None,
     },
     Shape {
         name: TESTS[2],
+        family: Family::GptOss(Mixture { experts: 8, used: 3 }),
         blocks: 2,
         hidden: 96,
         feed_forward: 96,
@@ -147,10 +265,10 @@ pub const SHAPES: [Shape; 7] = [
         head_dim: 16,
         vocab: 320,
         context: 256,
+        window: Some(40),
         rope_base: 10_000.0,
         tied: false,
         pre: "llama-bpe",
-        mixture: Some(Mixture { experts: 8, used: 3, window: 40 }),
     },
 ];
 
@@ -169,74 +287,18 @@ impl Shape {
             format!("there are {}", names.join(", "))
         })
     }
-
-    /// `general.architecture`.
-    pub(super) fn architecture(&self) -> &'static str {
-        if self.mixture.is_some() { "gpt-oss" } else { "llama" }
-    }
-
-    /// Names, dimensions, the fastest first, and types, where matrices are stored in `quant`. In a mixture these are those of
-    /// the experts; the others are BF16, as in the files of gpt-oss.
-    pub(super) fn tensors(&self, quant: TensorType) -> Vec<(String, Vec<usize>, TensorType)> {
-        let hidden = self.hidden;
-        let (q, kv) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);
-        let matrices = if self.mixture.is_some() { TensorType::BF16 } else { quant };
-        let mut tensors = vec![("token_embd.weight".to_owned(), vec![hidden, self.vocab], matrices)];
-        for i in 0..self.blocks {
-            let mut parts = vec![
-                ("attn_norm.weight", vec![hidden], TensorType::F32),
-                ("attn_q.weight", vec![hidden, q], matrices),
-                ("attn_k.weight", vec![hidden, kv], matrices),
-                ("attn_v.weight", vec![hidden, kv], matrices),
-                ("attn_output.weight", vec![q, hidden], matrices),
-            ];
-            parts.extend(match &self.mixture {
-                None => self.feed_forward_parts(quant),
-                Some(mixture) => self.mixture_parts(mixture, quant),
-            });
-            tensors.extend(parts.into_iter().map(|(part, dims, ty)| (format!("blk.{i}.{part}"), dims, ty)));
-        }
-        tensors.push(("output_norm.weight".to_owned(), vec![hidden], TensorType::F32));
-        if !self.tied {
-            tensors.push(("output.weight".to_owned(), vec![hidden, self.vocab], matrices));
-        }
-        tensors
-    }
-
-    /// What a Llama's block has beside attention.
-    fn feed_forward_parts(&self, quant: TensorType) -> Vec<Part> {
-        let (hidden, inner) = (self.hidden, self.feed_forward);
-        vec![
-            ("ffn_norm.weight", vec![hidden], TensorType::F32),
-            ("ffn_gate.weight", vec![hidden, inner], quant),
-            ("ffn_up.weight", vec![hidden, inner], quant),
-            ("ffn_down.weight", vec![inner, hidden], quant),
-        ]
-    }
-
-    /// What a gpt-oss's block has beside the matrices of attention.
-    fn mixture_parts(&self, mixture: &Mixture, quant: TensorType) -> Vec<Part> {
-        let (hidden, inner, experts) = (self.hidden, self.feed_forward, mixture.experts);
-        let (q, kv) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);
-        let float = TensorType::F32;
-        vec![
-            ("attn_q.bias", vec![q], float),
-            ("attn_k.bias", vec![kv], float),
-            ("attn_v.bias", vec![kv], float),
-            ("attn_output.bias", vec![hidden], float),
-            ("attn_sinks.weight", vec![self.heads], float),
-            ("post_attention_norm.weight", vec![hidden], float),
-            ("ffn_gate_inp.weight", vec![hidden, experts], float),
-            ("ffn_gate_inp.bias", vec![experts], float),
-            ("ffn_gate_exps.weight", vec![hidden, inner, experts], quant),
-            ("ffn_gate_exps.bias", vec![inner, experts], float),
-            ("ffn_up_exps.weight", vec![hidden, inner, experts], quant),
-            ("ffn_up_exps.bias", vec![inner, experts], float),
-            ("ffn_down_exps.weight", vec![inner, hidden, experts], quant),
-            ("ffn_down_exps.bias", vec![hidden, experts], float),
-        ]
-    }
 }
 
-/// The end of a tensor's name, its dimensions and its type.
-type Part = (&'static str, Vec<usize>, TensorType);
+impl Family {
+    /// `general.architecture`.
+    pub(super) fn architecture(&self) -> &'static str {
+        match self {
+            Self::Llama => "llama",
+            Self::Qwen2 => "qwen2",
+            Self::Qwen3 => "qwen3",
+            Self::Phi3 => "phi3",
+            Self::Gpt2 => "gpt2",
+            Self::GptOss(_) => "gpt-oss",
+        }
+    }
+}

@@ -46,7 +46,7 @@ impl Tokenizer {
     /// A [`TokenizerError`] that names the field: JSON of another shape, a model or a step that is not supported, or what
     /// contradicts itself.
     pub fn from_json(json: &[u8], settings: &Settings) -> Result<Tokenizer, TokenizerError> {
-        let fault = |error: serde_json::Error| TokenizerError::Json { file: FILE, fault: error.to_string() };
+        let fault = |error| TokenizerError::Json { file: FILE, fault: line(&error) };
         let Outline { model } = serde_json::from_slice(json).map_err(fault)?;
         match model.kind.as_deref() {
             Some("BPE") => {}
@@ -168,13 +168,25 @@ impl Tokenizer {
     }
 }
 
+/// What serde says, in one line: names that are not known it quotes as they are.
+fn line(error: &serde_json::Error) -> String {
+    let mut line = String::new();
+    for c in error.to_string().chars() {
+        match c.is_control() {
+            true => line.extend(c.escape_default()),
+            false => line.push(c),
+        }
+    }
+    line
+}
+
 fn unsupported(field: &str, what: String) -> TokenizerError {
     TokenizerError::Unsupported { field: field.to_owned(), what, hint: "" }
 }
 
 /// A part of the document, if it is there.
 fn part<T: DeserializeOwned>(field: &'static str, value: Option<Value>) -> Result<Option<T>, TokenizerError> {
-    let fault = |error| TokenizerError::Json { file: FILE, fault: format!("{field}: {error}") };
+    let fault = |error| TokenizerError::Json { file: FILE, fault: format!("{field}: {}", line(&error)) };
     serde_json::from_value(value.unwrap_or_default()).map_err(fault)
 }
 

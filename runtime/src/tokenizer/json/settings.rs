@@ -3,6 +3,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::document::AddedToken;
+use super::line;
 use crate::file;
 use crate::tokenizer::TokenizerError;
 
@@ -93,7 +94,7 @@ fn read(folder: &Path, name: &'static str) -> Result<Option<Value>, TokenizerErr
     match file::read(&path, file::MAX_SETTINGS) {
         Ok(bytes) => serde_json::from_slice(&bytes)
             .map(Some)
-            .map_err(|error| TokenizerError::Json { file: name, fault: error.to_string() }),
+            .map_err(|error| TokenizerError::Json { file: name, fault: line(&error) }),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(TokenizerError::File { path, error }),
     }
