@@ -32,7 +32,7 @@ impl Transformer {
         numerics: Numerics,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Self, ModelError> {
-        architecture.check(gguf)?;
+        architecture.check(gguf, config)?;
         experts::check(gguf, numerics)?;
         linear::check(gguf, numerics)?;
         let mut load = Loader::new(device, gguf, progress)?;
