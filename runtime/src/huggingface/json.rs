@@ -49,6 +49,11 @@ impl Fields {
     pub(super) fn wrong(&self, name: &str, problem: impl Into<String>) -> FolderError {
         FolderProblem::field(format!("{}{name}", self.prefix), problem).at(&self.path)
     }
+    /// Whether a field is there, null or not.
+    pub(super) fn says(&self, name: &str) -> bool {
+        self.map.contains_key(name)
+    }
+
 
     /// Takes a field's value; `None` if it is missing or null.
     pub(super) fn take(&mut self, name: &str) -> Option<Value> {
