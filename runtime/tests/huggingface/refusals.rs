@@ -185,6 +185,22 @@ fn tensors_that_do_not_suit_the_config() {
 }
 
 #[test]
+#[test]
+fn weights_that_are_there_twice() {
+    let folder = whole().write(2);
+    let single = folder.path().join("model.safetensors");
+    std::fs::copy(folder.path().join("model-00001-of-00002.safetensors"), &single).expect("a file");
+    let name = "model.safetensors.index.json: \"weight_map\"";
+    refused(folder.path(), &[name, "names model-00001-of-00002.safetensors", "model.safetensors is there"]);
+
+    // An index of the one file says nothing else than the file.
+    let folder = whole().write(1);
+    let index = folder.path().join("model.safetensors.index.json");
+    std::fs::write(&index, r#"{"weight_map": {"model.norm.weight": "model.safetensors"}}"#)
+        .expect("an index");
+    huggingface::open(folder.path(), None).expect("a folder");
+}
+
 fn an_index_that_is_wrong() {
     let folder = whole().write(2);
     let index = folder.path().join("model.safetensors.index.json");
