@@ -202,3 +202,20 @@ fn a_window_is_that_of_every_layer_or_none_that_a_position_reaches() {
     assert_eq!(window("qwen2", 4096), Ok(0));
     config("qwen3", &[("attention.causal", Flag(true))]).expect("what all do");
 }
+
+/// The configuration of a header with one field of another value.
+fn altered(architecture: &str, field: &str, ty: u32, value: [u8; 4]) -> Result<ModelConfig, String> {
+    let key = format!("{architecture}.{field}");
+    let draft = header(architecture).with(&key, ty, value);
+    ModelConfig::from_gguf(&draft.open()?).map_err(|error| error.to_string())
+}
+
+#[test]
+fn a_context_has_a_size_that_its_angles_have_room_for() {
+    let context = |size: u32| altered("llama", "context_length", 4, size.to_le_bytes());
+    assert_eq!(context(1 << 24).expect("the greatest").context, 1 << 24);
+    for size in [(1 << 24) + 1, u32::MAX] {
+        let error = context(size).expect_err("a refusal");
+        assert!(error.contains(&format!("llama.context_length: {size} is over 16777216")), "{error}");
+    }
+}

@@ -17,6 +17,9 @@ pub(super) const FILE: &str = "config.json";
 /// Sizes beyond these are taken for damage.
 const MAX_SIZE: u32 = 1 << 20;
 
+/// Positions beyond these are taken for damage, as in a GGUF file.
+const MAX_CONTEXT: u32 = 1 << 24;
+
 /// How far Mistral's tokens look back where a file does not say.
 const MISTRAL_WINDOW: usize = 4096;
 
@@ -319,7 +322,7 @@ fn size(fields: &mut Fields, name: &str) -> Result<usize, FolderError> {
 }
 
 fn length(fields: &mut Fields, name: &str) -> Result<usize, FolderError> {
-    let given = fields.size_up_to(name, u32::MAX)?;
+    let given = fields.size_up_to(name, MAX_CONTEXT)?;
     fields.required(name, given)
 }
 

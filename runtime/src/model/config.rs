@@ -42,6 +42,9 @@ pub struct ModelConfig {
     pub rope: RopeConfig,
 }
 
+/// Positions beyond these are taken for damage: the angles of RoPE are kept for each.
+const MAX_CONTEXT: u32 = 1 << 24;
+
 /// Fields that would change what is computed, and that no architecture here has.
 const NOT_RUN: [&str; 8] = [
     "attention.clamp_kqv",
@@ -74,7 +77,7 @@ impl ModelConfig {
         {
             return Err(fields.wrong("attention.causal", "only causal attention is supported".to_owned()));
         }
-        let context = fields.size_up_to("context_length", u32::MAX)?;
+        let context = fields.size_up_to("context_length", MAX_CONTEXT)?;
         let rope = match architecture.positions {
             Positions::Rotary(pairing) => RopeConfig::read(&fields, heads.dim, context, pairing)?,
             Positions::Learned => RopeConfig::NONE,

@@ -74,6 +74,7 @@ fn settings_that_are_not_run() {
     field_refused("hidden_act", "gelu".into(), &["gelu", "silu"]);
     field_refused("quantization_config", json!({"quant_method": "awq"}), &["quantised already"]);
     field_refused("hidden_size", json!(0), &["1 to 1048576"]);
+    field_refused("max_position_embeddings", json!((1 << 24) + 1), &["1 to 16777216"]);
     field_refused("hidden_size", json!(-64), &["-64"]);
     field_refused("hidden_size", json!(64.5), &["64.5"]);
     field_refused("hidden_size", "64".into(), &["whole number"]);
@@ -185,7 +186,6 @@ fn tensors_that_do_not_suit_the_config() {
 }
 
 #[test]
-#[test]
 fn weights_that_are_there_twice() {
     let folder = whole().write(2);
     let single = folder.path().join("model.safetensors");
@@ -201,6 +201,7 @@ fn weights_that_are_there_twice() {
     huggingface::open(folder.path(), None).expect("a folder");
 }
 
+#[test]
 fn an_index_that_is_wrong() {
     let folder = whole().write(2);
     let index = folder.path().join("model.safetensors.index.json");
