@@ -219,3 +219,23 @@ fn a_context_has_a_size_that_its_angles_have_room_for() {
         assert!(error.contains(&format!("llama.context_length: {size} is over 16777216")), "{error}");
     }
 }
+
+#[test]
+fn an_epsilon_is_a_number_above_zero() {
+    for (architecture, field) in
+        [("llama", "attention.layer_norm_rms_epsilon"), ("gpt2", "attention.layer_norm_epsilon")]
+    {
+        for (value, problem) in [
+            (f32::NAN, "NaN is not a number to use"),
+            (f32::INFINITY, "inf is not a number to use"),
+            (-1e-5, "is not above zero"),
+            (0.0, "0 is not above zero"),
+        ] {
+            let error = altered(architecture, field, 6, value.to_le_bytes()).expect_err(problem);
+            assert!(
+                error.contains(&format!("{architecture}.{field}: ")) && error.contains(problem),
+                "{error}"
+            );
+        }
+    }
+}

@@ -78,6 +78,7 @@ impl ModelConfig {
             return Err(fields.wrong("attention.causal", "only causal attention is supported".to_owned()));
         }
         let context = fields.size_up_to("context_length", MAX_CONTEXT)?;
+        fields.positive(architecture.epsilon)?;
         let rope = match architecture.positions {
             Positions::Rotary(pairing) => RopeConfig::read(&fields, heads.dim, context, pairing)?,
             Positions::Learned => RopeConfig::NONE,
