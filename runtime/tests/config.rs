@@ -239,3 +239,18 @@ fn an_epsilon_is_a_number_above_zero() {
         }
     }
 }
+
+#[test]
+fn a_part_of_a_model_is_told_to_be_merged() {
+    let split = |draft: Draft, no: u16, count: u16| {
+        let draft = draft.key("split.no", 2, no.to_le_bytes()).key("split.count", 2, count.to_le_bytes());
+        ModelConfig::from_gguf(&draft.open()?).map_err(|error| error.to_string())
+    };
+    // Only the first part says what the model is.
+    for (draft, no) in [(header("llama"), 0), (Draft::default(), 2)] {
+        let error = split(draft, no, 3).expect_err("a refusal");
+        let told = format!("split.count: this is part {} of 3; merge the parts", no + 1);
+        assert!(error.contains(&told) && error.contains("llama-gguf-split --merge"), "{error}");
+    }
+    split(header("llama"), 0, 1).expect("a whole model");
+}
