@@ -4,12 +4,13 @@ use std::collections::HashMap;
 
 use super::bpe::{Bpe, Merges, Units, alphabet_bytes};
 use super::normalizer::{Change, Normalizer};
-use super::pre_tokenizer::{Family, PreTokenizer};
+use super::pre_tokenizer::{DEFAULT, Family, PreTokenizer};
 use super::special::{Added, Special};
 use super::vocab::{Kind, SPACE, Spelling, Texts, Vocab, byte_named};
 use super::{Tokenizer, TokenizerError, end_tokens};
 use crate::gguf::{Gguf, Optional};
 
+const PRE: &str = "tokenizer.ggml.pre";
 const TOKENS: &str = "tokenizer.ggml.tokens";
 const TYPES: &str = "tokenizer.ggml.token_type";
 const MERGES: &str = "tokenizer.ggml.merges";
@@ -75,7 +76,14 @@ impl Model {
     fn of(gguf: &Gguf) -> Result<Model, TokenizerError> {
         match gguf.str("tokenizer.ggml.model")? {
             "gpt2" => {
-                let pre = gguf.str("tokenizer.ggml.pre")?;
+                let pre = gguf.str(PRE).optional()?.filter(|name| !name.is_empty()).unwrap_or(DEFAULT);
+                if pre == DEFAULT {
+                    let path = gguf.path().display();
+                    tracing::warn!(
+                        event = "startup",
+                        "{path}: {PRE} does not say how words are split: they are as llama.cpp splits them then, which is probably not what the model was trained with; convert it anew"
+                    );
+                }
                 Ok(Model::Bytes(Family::named(pre)?, pre.to_owned()))
             }
             "llama" => {

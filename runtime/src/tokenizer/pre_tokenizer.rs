@@ -46,8 +46,11 @@ const CASED: &str = concat!(
 const PUNCTUATION: &str = r"\s?[!-/:-~\x{FF01}-\x{FF0F}\x{FF1A}-\x{FF5E}\x{2018}-\x{201F}\x{3000}-\x{3002}]+";
 const EAST_ASIAN: &str = r"[\x{4E00}-\x{9FA5}\x{800}-\x{4E00}\x{AC00}-\x{D7FF}]+";
 
+/// The rules of a file that names none.
+pub(super) const DEFAULT: &str = "default";
+
 // The rules and their names follow llama.cpp (src/llama-vocab.cpp), which follows each model's tokenizer.json.
-const FAMILIES: [Family; 14] = [
+const FAMILIES: [Family; 15] = [
     Family::new(&["gpt-2", "mpt", "phi-2", "olmo", "jais", "exaone4", "trillion", "gigachat"], &[GPT2]),
     Family::new(
         &["smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"],
@@ -77,6 +80,7 @@ const FAMILIES: [Family; 14] = [
     ),
     Family::new(&["falcon"], &[r"[\p{P}\$\+<=>\^~\|`]+", GPT2, "[0-9][0-9][0-9]"]),
     Family::new(&["gemma4"], &[r"[^\n]+|\n+"]).with_bos(),
+    Family::new(&[DEFAULT], &[r"[\p{P}\$\+<=>\^~\|]+", GPT2, r"\p{N}+", "[0-9][0-9][0-9]"]),
 ];
 
 /// The names of all that are supported, for messages.
@@ -255,3 +259,8 @@ mod tests {
         assert!(error.contains("\"no-such\"") && error.contains("smollm"), "{error}");
     }
 }
+    #[test]
+    fn without_a_name_punctuation_is_apart_and_digits_come_by_threes() {
+        check("default", "it's $1234, O", &["it", "'", "s", " ", "$", "123", "4", ",", " O"]);
+    }
+
