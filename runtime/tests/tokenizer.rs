@@ -492,8 +492,8 @@ fn damaged_metadata_are_refused_by_name() -> Result<(), Failed> {
             &["tokenizer.ggml.merges", "\"a b\"", "not in the vocabulary"],
         ),
         (
-            good().u32("tokenizer.ggml.eos_token_id", 2),
-            &["tokenizer.ggml.eos_token_id", "token 2", "vocabulary of 2"],
+            good().u32("tokenizer.ggml.bos_token_id", 2).key("tokenizer.ggml.add_bos_token", 7, [1]),
+            &["tokenizer.ggml.bos_token_id", "token 2", "vocabulary of 2"],
         ),
         (
             sentencepiece().key("tokenizer.ggml.remove_extra_whitespaces", 7, [1]),

@@ -84,3 +84,20 @@ fn a_file_that_does_not_say_how_words_are_split_has_the_default_rules() {
     assert_eq!(tokenizer.encode("a1111"), [0, 6]);
     assert_eq!(warnings, [""; 0]);
 }
+
+#[test]
+fn an_id_outside_of_the_vocabulary_is_no_token() {
+    let good = || bytes().text("tokenizer.ggml.pre", "gpt-2");
+    for key in ["eos", "eot", "eom", "fim_pad", "fim_rep", "fim_sep", "unknown"] {
+        let key = format!("tokenizer.ggml.{key}_token_id");
+        for id in [8, u32::MAX] {
+            let (tokenizer, warnings) = build(&good().u32(&key, id));
+            assert_eq!(tokenizer.ends(), [0u32; 0], "{key}");
+            let told = format!("{key}: token {id} is outside the vocabulary of 8");
+            assert!(warnings.len() == 1 && warnings[0].contains(&told), "{warnings:?}");
+        }
+        let (tokenizer, warnings) = build(&good().u32(&key, 7));
+        assert_eq!(tokenizer.ends().len(), usize::from(!key.contains("unknown")), "{key}");
+        assert_eq!(warnings, [""; 0]);
+    }
+}
