@@ -34,8 +34,14 @@ pub struct Args {
     /// In place of a file: smollm2-135m, llama-3.2-1b, llama-3-8b or gpt-oss-20b with weights drawn on the device
     #[arg(long, value_name = "SHAPE", value_parser = Shape::named, requires = "quant")]
     synthetic: Option<&'static Shape>,
-    /// How such weights are stored: bf16, f16, q8_0, q4_0 or q4_1; or what those of a folder are quantised to
-    #[arg(long, value_parser = synthetic::quant)]
+    #[arg(
+        long,
+        value_parser = synthetic::quant,
+        help = format!(
+            "How such weights are stored: {}; or what those of a folder are quantised to",
+            synthetic::quant_names()
+        )
+    )]
     quant: Option<TensorType>,
     /// Lengths of prompts; 0 for none
     #[arg(short, long, value_name = "TOKENS", value_delimiter = ',', default_value = "512")]
