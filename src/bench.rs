@@ -35,8 +35,14 @@ pub struct Args {
     /// qwen3-8b, phi-3.5-mini, gpt2, gpt2-xl or gpt-oss-20b
     #[arg(long, value_name = "SHAPE", value_parser = Shape::named, requires = "quant")]
     synthetic: Option<&'static Shape>,
-    /// How such weights are stored: bf16, f16, q8_0, q4_k or any other type; or what those of a folder are quantised to
-    #[arg(long, value_parser = synthetic::quant)]
+    #[arg(
+        long,
+        value_parser = synthetic::quant,
+        help = format!(
+            "How such weights are stored: {}; or what those of a folder are quantised to",
+            synthetic::quant_names()
+        )
+    )]
     quant: Option<TensorType>,
     /// Lengths of prompts; 0 for none
     #[arg(short, long, value_name = "TOKENS", value_delimiter = ',', default_value = "512")]

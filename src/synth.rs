@@ -19,8 +19,7 @@ pub struct Args {
     /// smollm2-135m, llama-3.2-1b, llama-3-8b, mistral-7b, qwen2.5-7b, qwen3-8b, phi-3.5-mini, gpt2, gpt2-xl or gpt-oss-20b
     #[arg(value_name = "SHAPE", value_parser = Shape::named)]
     shape: &'static Shape,
-    /// How its matrices are stored: bf16, f16, q8_0, q4_k or any other type
-    #[arg(long, value_parser = synthetic::quant)]
+    #[arg(long, value_parser = synthetic::quant, help = format!("How its matrices are stored: {}", synthetic::quant_names()))]
     quant: TensorType,
     /// The file
     #[arg(long, value_name = "FILE")]

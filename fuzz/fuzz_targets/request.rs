@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
 use runtime::ModelInfo;
+use runtime::chat_template::Chat;
 use runtime::device::Usage;
 use runtime::engine::{Limits, channel};
-use serde_json::Value;
 use server::fuzz::Bodies;
 use server::{ModelHash, Text, Worker};
 use tokio::sync::watch;
@@ -31,8 +31,8 @@ impl Text for Bytes {
         String::from_utf8_lossy(&ids.iter().flat_map(|&id| self.bytes(id)).collect::<Vec<u8>>()).into_owned()
     }
 
-    fn apply_chat_template(&self, messages: &Value, _: bool) -> Result<String, String> {
-        Ok(messages.to_string())
+    fn apply_chat_template(&self, chat: Chat<'_>) -> Result<String, String> {
+        Ok(chat.messages.to_string())
     }
 }
 

@@ -318,8 +318,8 @@ fn load(
     // The cheap checks come before the device, and all checks before the upload.
     let checkpoint = Checkpoint::open(&options.path, options.quant)?;
     let gguf = checkpoint.gguf();
-    let tokenizer = Arc::new(checkpoint.tokenizer()?);
     let config = ModelConfig::from_gguf(gguf)?;
+    let tokenizer = Arc::new(checkpoint.tokenizer()?);
     let chat_template = chat_template(&checkpoint);
 
     let (device, taken) = options.device.open(options.images, options.image_cache.clone())?;

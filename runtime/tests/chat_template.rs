@@ -1,12 +1,14 @@
 //! Chat templates against Jinja2, and templates that mean harm. Tests whose files are not on this machine are reported as
 //! ignored.
 
+mod cached;
 #[allow(dead_code, reason = "tensors are for the tests of the reader")]
 mod draft;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
+use cached::{cached, trial};
 use draft::{Draft, golden, string};
 use libtest_mimic::{Arguments, Failed, Trial};
 use proptest::prelude::*;
@@ -33,18 +35,17 @@ fn main() {
         Trial::test("any_messages_render_or_are_an_error", any_messages_render_or_are_an_error),
     ];
     let smollm2 = cached("WORKER_ORCD_SMOLLM2", "models/SmolLM2-135M-Instruct.Q4_1.gguf");
-    let absent = smollm2.is_none();
-    let test = move || smollm2_renders_as_it_was_trained(&smollm2.unwrap_or_default());
-    trials.push(Trial::test("smollm2_renders_as_it_was_trained", test).with_ignored_flag(absent));
-
+    trials.push(trial(
+        "smollm2_renders_as_it_was_trained",
+        "model",
+        smollm2,
+        smollm2_renders_as_it_was_trained,
+    ));
     let real = cached("WORKER_ORCD_CHAT_TEMPLATES", "tokenizer-vectors/chat-templates/transformers.json");
-    let absent = real.is_none();
-    let test = move || {
-        let real = real.unwrap_or_default();
-        as_recorded(&real)?;
-        as_in_jinja2(&real, &GO_ON)
-    };
-    trials.push(Trial::test("real_templates_render_as_in_jinja2", test).with_ignored_flag(absent));
+    trials.push(trial("real_templates_render_as_in_jinja2", "vectors", real, |real| {
+        as_recorded(real)?;
+        as_in_jinja2(real, &GO_ON)
+    }));
     libtest_mimic::run(&Arguments::from_args(), trials).exit();
 }
 
@@ -57,12 +58,6 @@ const GO_ON: [&str; 5] = [
     "NousResearch-Hermes-2-Pro-Llama-3-8B-tool_use.jinja",
     "NousResearch-Hermes-3-Llama-3.1-8B-tool_use.jinja",
 ];
-
-/// A file named by the environment, or in the user's cache.
-fn cached(variable: &str, name: &str) -> Option<PathBuf> {
-    let cache = || Some(directories::ProjectDirs::from("", "", "worker-orcd")?.cache_dir().join(name));
-    std::env::var_os(variable).map(PathBuf::from).or_else(cache).filter(|path| path.exists())
-}
 
 fn one_message() -> Value {
     json!([{"role": "user", "content": "Hello"}])

@@ -202,3 +202,55 @@ fn a_window_is_that_of_every_layer_or_none_that_a_position_reaches() {
     assert_eq!(window("qwen2", 4096), Ok(0));
     config("qwen3", &[("attention.causal", Flag(true))]).expect("what all do");
 }
+
+/// The configuration of a header with one field of another value.
+fn altered(architecture: &str, field: &str, ty: u32, value: [u8; 4]) -> Result<ModelConfig, String> {
+    let key = format!("{architecture}.{field}");
+    let draft = header(architecture).with(&key, ty, value);
+    ModelConfig::from_gguf(&draft.open()?).map_err(|error| error.to_string())
+}
+
+#[test]
+fn a_context_has_a_size_that_its_angles_have_room_for() {
+    let context = |size: u32| altered("llama", "context_length", 4, size.to_le_bytes());
+    assert_eq!(context(1 << 24).expect("the greatest").context, 1 << 24);
+    for size in [(1 << 24) + 1, u32::MAX] {
+        let error = context(size).expect_err("a refusal");
+        assert!(error.contains(&format!("llama.context_length: {size} is over 16777216")), "{error}");
+    }
+}
+
+#[test]
+fn an_epsilon_is_a_number_above_zero() {
+    for (architecture, field) in
+        [("llama", "attention.layer_norm_rms_epsilon"), ("gpt2", "attention.layer_norm_epsilon")]
+    {
+        for (value, problem) in [
+            (f32::NAN, "NaN is not a number to use"),
+            (f32::INFINITY, "inf is not a number to use"),
+            (-1e-5, "is not above zero"),
+            (0.0, "0 is not above zero"),
+        ] {
+            let error = altered(architecture, field, 6, value.to_le_bytes()).expect_err(problem);
+            assert!(
+                error.contains(&format!("{architecture}.{field}: ")) && error.contains(problem),
+                "{error}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_part_of_a_model_is_told_to_be_merged() {
+    let split = |draft: Draft, no: u16, count: u16| {
+        let draft = draft.key("split.no", 2, no.to_le_bytes()).key("split.count", 2, count.to_le_bytes());
+        ModelConfig::from_gguf(&draft.open()?).map_err(|error| error.to_string())
+    };
+    // Only the first part says what the model is.
+    for (draft, no) in [(header("llama"), 0), (Draft::default(), 2)] {
+        let error = split(draft, no, 3).expect_err("a refusal");
+        let told = format!("split.count: this is part {} of 3; merge the parts", no + 1);
+        assert!(error.contains(&told) && error.contains("llama-gguf-split --merge"), "{error}");
+    }
+    split(header("llama"), 0, 1).expect("a whole model");
+}

@@ -1,5 +1,6 @@
 //! The tokenizer against references and properties. Tests whose files are not on this machine are reported as ignored.
 
+mod cached;
 #[allow(dead_code, reason = "tensors are for the tests of the reader")]
 mod draft;
 
@@ -7,6 +8,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use cached::{cached, trial};
 use draft::{Draft, golden, string};
 use libtest_mimic::{Arguments, Failed, Trial};
 use proptest::prelude::*;
@@ -67,44 +69,28 @@ fn main() {
         Trial::test("damaged_metadata_are_refused_by_name", damaged_metadata_are_refused_by_name),
     ];
     let smollm2 = cached("WORKER_ORCD_SMOLLM2", "models/SmolLM2-135M-Instruct.Q4_1.gguf");
-    let with_smollm2 = |name: &str, test: fn(&Path) -> Result<(), Failed>| {
-        let path = smollm2.clone();
-        let absent = path.is_none();
-        Trial::test(name, move || test(&path.unwrap_or_default())).with_ignored_flag(absent)
-    };
-    trials
-        .push(with_smollm2("smollm2_prompts_have_the_reference_ids", smollm2_prompts_have_the_reference_ids));
-    trials.push(with_smollm2("smollm2_any_text_survives", |path| round_trip(&load(path)?)));
-    trials
-        .push(with_smollm2("smollm2_streamed_pieces_join_to_the_whole_text", |path| streaming(load(path)?)));
+    let with_smollm2 =
+        |name: &str, test: fn(&Path) -> Result<(), Failed>| trial(name, "model", smollm2.clone(), test);
+    trials.extend([
+        with_smollm2("smollm2_prompts_have_the_reference_ids", smollm2_prompts_have_the_reference_ids),
+        with_smollm2("smollm2_any_text_survives", |path| round_trip(&load(path)?)),
+        with_smollm2("smollm2_streamed_pieces_join_to_the_whole_text", |path| streaming(load(path)?)),
+    ]);
 
     let vectors = cached("WORKER_ORCD_TOKENIZER_VECTORS", "tokenizer-vectors");
-    for family in FAMILIES {
+    let with_vectors = |name: String, family: &str, test: fn(&Path) -> Result<(), Failed>| {
         let model = vectors.as_ref().map(|folder| folder.join(format!("ggml-vocab-{family}.gguf")));
-        let model = model.filter(|path| path.exists());
-        let absent = model.is_none();
-        let test = move || vectors_have_the_reference_ids(&model.unwrap_or_default());
-        trials.push(
-            Trial::test(format!("vectors_of_{family}_have_the_reference_ids"), test)
-                .with_ignored_flag(absent),
-        );
+        trial(&name, "vectors", model.filter(|path| path.exists()), test)
+    };
+    for family in FAMILIES {
+        let name = format!("vectors_of_{family}_have_the_reference_ids");
+        trials.push(with_vectors(name, family, vectors_have_the_reference_ids));
     }
     for family in ["llama-spm", "phi-3"] {
-        let model = vectors.as_ref().map(|folder| folder.join(format!("ggml-vocab-{family}.gguf")));
-        let model = model.filter(|path| path.exists());
-        let absent = model.is_none();
-        let test = move || survives_behind_a_space(load(&model.unwrap_or_default())?);
-        trials.push(
-            Trial::test(format!("{family}_any_text_survives_behind_a_space"), test).with_ignored_flag(absent),
-        );
+        let name = format!("{family}_any_text_survives_behind_a_space");
+        trials.push(with_vectors(name, family, |path| survives_behind_a_space(load(path)?)));
     }
     libtest_mimic::run(&Arguments::from_args(), trials).exit();
-}
-
-/// A file named by the environment, or in the user's cache.
-fn cached(variable: &str, name: &str) -> Option<PathBuf> {
-    let cache = || Some(directories::ProjectDirs::from("", "", "worker-orcd")?.cache_dir().join(name));
-    std::env::var_os(variable).map(PathBuf::from).or_else(cache).filter(|path| path.exists())
 }
 
 fn load(path: &Path) -> Result<Tokenizer, Failed> {
@@ -492,8 +478,8 @@ fn damaged_metadata_are_refused_by_name() -> Result<(), Failed> {
             &["tokenizer.ggml.merges", "\"a b\"", "not in the vocabulary"],
         ),
         (
-            good().u32("tokenizer.ggml.eos_token_id", 2),
-            &["tokenizer.ggml.eos_token_id", "token 2", "vocabulary of 2"],
+            good().u32("tokenizer.ggml.bos_token_id", 2).key("tokenizer.ggml.add_bos_token", 7, [1]),
+            &["tokenizer.ggml.bos_token_id", "token 2", "vocabulary of 2"],
         ),
         (
             sentencepiece().key("tokenizer.ggml.remove_extra_whitespaces", 7, [1]),

@@ -286,6 +286,21 @@ fn what_is_not_known_is_refused_by_name() {
 }
 
 #[test]
+fn a_setting_that_is_there_twice_is_refused_by_name() {
+    for (file, twice) in [
+        ("tokenizer_config.json", r#"{"add_bos_token": true, "x": 1, "add_bos_token": false}"#),
+        ("tokenizer_config.json", r#"{"bos_token": {"content": "a", "content": "b"}}"#),
+        ("generation_config.json", r#"{"eos_token_id": 1, "eos_token_id": 2}"#),
+        ("config.json", r#"{"eos_token_id": 1, "eos_token_id": 2}"#),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join(file), twice).unwrap();
+        let error = Settings::read(folder.path()).map(|_| ()).expect_err(twice).to_string();
+        assert!(error.contains(file) && error.contains("occurs twice"), "{error}");
+    }
+}
+
+#[test]
 fn files_as_they_were_once_written_mean_the_same() {
     let new = document("llama2");
     let mut old = new.clone();

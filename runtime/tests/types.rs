@@ -93,3 +93,17 @@ fn heads_that_tensor_cores_cannot_take_are_refused_and_run_in_f32() {
     let [f32, tc] = [Numerics::F32, Numerics::Tc].map(|numerics| logits(numerics, 24, |_| F32, value));
     assert_eq!(f32.expect("logits"), tc.expect("logits"));
 }
+
+#[test]
+fn rows_that_tensor_cores_cannot_copy_are_refused_by_name_and_run_in_f32() {
+    // All else is F32, so that heads may have any size.
+    let rows_of =
+        |numerics, n, tensor: &str| logits(numerics, n, |name| if name == tensor { F16 } else { F32 }, value);
+    for tensor in ["blk.0.attn_output.weight", "blk.0.ffn_down.weight", "token_embd.weight"] {
+        let error = rows_of(Numerics::Tc, 100, tensor).expect_err("a refusal");
+        let parts = [tensor, "rows of 100 in F16", "multiples of 8", "--numerics f32"];
+        assert!(parts.iter().all(|part| error.contains(part)) && !error.contains('\n'), "{error}");
+        rows_of(Numerics::F32, 100, tensor).expect("f32 takes them");
+        rows_of(Numerics::Tc, 104, tensor).expect("a multiple of 8");
+    }
+}

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
+use runtime::chat_template::Chat;
 use serde::Serialize;
-use serde_json::Value;
 use tokio_stream::Stream;
 use warp::http::HeaderMap;
 use warp::{Buf, Reply};
@@ -9,9 +9,10 @@ use warp::{Buf, Reply};
 use crate::error::ApiError;
 use crate::fields::Fields;
 use crate::intake::Intake;
+use crate::messages::Messages;
 use crate::validate::PROMPT_CHARS;
 use crate::wire::Fault;
-use crate::{State, Text, messages};
+use crate::{State, Text};
 
 /// Body of the answer.
 #[derive(Serialize)]
@@ -27,27 +28,22 @@ pub(crate) async fn apply_template(
 ) -> Result<impl Reply, ApiError> {
     let intake = Intake::read(&state, &headers, body).await?;
     let answer = intake.prepare(|Intake { worker, body, .. }| {
-        let (messages, add_generation_prompt) = check(&body).map_err(ApiError::Invalid)?;
-        Ok(ApplyTemplateBody { prompt: prompt(worker.text.as_ref(), &messages, add_generation_prompt)? })
+        let messages = check(&body).map_err(ApiError::Invalid)?;
+        Ok(ApplyTemplateBody { prompt: prompt(worker.text.as_ref(), messages.chat())? })
     });
     Ok(warp::reply::json(&answer.await?))
 }
 
-/// The prompt of these messages; a template's refusal is a fault of the messages.
-pub(crate) fn prompt(
-    text: &dyn Text,
-    messages: &Value,
-    add_generation_prompt: bool,
-) -> Result<String, ApiError> {
-    let prompt = text.apply_chat_template(messages, add_generation_prompt);
+/// The prompt of a chat; a template's refusal is a fault of the messages.
+pub(crate) fn prompt(text: &dyn Text, chat: Chat<'_>) -> Result<String, ApiError> {
+    let prompt = text.apply_chat_template(chat);
     prompt.map_err(|why| ApiError::Invalid(vec![Fault::new("messages", "chat_template", why)]))
 }
 
-fn check(body: &[u8]) -> Result<(Value, bool), Vec<Fault>> {
+fn check(body: &[u8]) -> Result<Messages, Vec<Fault>> {
     let mut fields = Fields::parse(body)?;
     fields.any_text("model");
-    let messages = messages::take(&mut fields, PROMPT_CHARS);
-    let add_generation_prompt = fields.flag("add_generation_prompt").unwrap_or(true);
+    let messages = Messages::take(&mut fields, PROMPT_CHARS);
     fields.finish()?;
-    Ok((messages, add_generation_prompt))
+    Ok(messages)
 }

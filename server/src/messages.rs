@@ -1,3 +1,4 @@
+use runtime::chat_template::Chat;
 use serde_json::{Map, Value};
 
 use crate::fields::{Fields, wrong_type};
@@ -6,9 +7,73 @@ use crate::wire::Fault;
 /// Characters of a role's name.
 const ROLE_CHARS: usize = 64;
 
-/// Takes the field `messages`, a chat's messages with `role` and `content` and no more than `most` characters in all, as a
-/// chat template reads them: a content of several text parts is one text, a line each.
-pub(crate) fn take(fields: &mut Fields, most: usize) -> Value {
+/// What a message may have of an answer's thoughts: servers have several names for them.
+const THOUGHTS: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
+
+/// A chat as a request has it, for the model's template.
+pub(crate) struct Messages {
+    messages: Value,
+    /// The functions that the model may call.
+    tools: Option<Value>,
+    add_generation_prompt: bool,
+}
+
+impl Messages {
+    /// Takes the fields of a chat: `messages`, with no more than `most` characters in all, `tools`, with no more either, and
+    /// `add_generation_prompt`.
+    pub(crate) fn take(fields: &mut Fields, most: usize) -> Self {
+        let messages = take_messages(fields, most);
+        let tools = take_tools(fields, most);
+        let add_generation_prompt = fields.flag("add_generation_prompt").unwrap_or(true);
+        Self { messages, tools, add_generation_prompt }
+    }
+
+    /// The model is told of no tools.
+    pub(crate) fn without_tools(self) -> Self {
+        Self { tools: None, ..self }
+    }
+
+    /// As a template is given it.
+    pub(crate) fn chat(&self) -> Chat<'_> {
+        let Self { messages, tools, add_generation_prompt } = self;
+        Chat { messages, tools: tools.as_ref(), add_generation_prompt: *add_generation_prompt }
+    }
+}
+
+/// Functions with their names; what else there is of them is up to the template. No list, and one of nothing, are the same.
+fn take_tools(fields: &mut Fields, most: usize) -> Option<Value> {
+    let tools = match fields.take("tools")? {
+        Value::Array(tools) if tools.is_empty() => return None,
+        Value::Array(tools) => tools,
+        other => {
+            fields.fault(wrong_type("tools", "array", &other));
+            return None;
+        }
+    };
+    for (index, tool) in tools.iter().enumerate() {
+        let path = format!("tools[{index}]");
+        if !tool.is_object() {
+            fields.fault(wrong_type(&path, "object", tool));
+        } else if tool["type"] != "function" {
+            let message = format!("{path}.type must be function");
+            fields.fault(Fault::new(format!("{path}.type"), "unsupported", message));
+        } else if tool["function"]["name"].as_str().is_none_or(str::is_empty) {
+            let path = format!("{path}.function.name");
+            let message = format!("{path} is missing, or no text");
+            fields.fault(Fault::new(path, "required", message));
+        }
+    }
+    let tools = Value::Array(tools);
+    let chars = tools.to_string().chars().count();
+    if chars > most {
+        let message = format!("tools have {chars} characters; at most {most} are allowed");
+        fields.fault(Fault::new("tools", format!("length(0..={most})"), message));
+    }
+    Some(tools)
+}
+
+/// Messages with `role` and `content`: a content of several text parts is one text, a line each.
+fn take_messages(fields: &mut Fields, most: usize) -> Value {
     let messages = match fields.take("messages") {
         None => {
             fields.fault(Fault::new("messages", "required", "messages is missing"));
@@ -80,6 +145,16 @@ fn take_one(fields: &mut Fields, path: &str, mut message: Map<String, Value>, ch
         Map::from_iter([("role".to_owned(), role.into()), ("content".to_owned(), content.into())]);
     if let Some(name @ Value::String(_)) = message.remove("name") {
         taken.insert("name".to_owned(), name);
+    }
+    for name in THOUGHTS {
+        match message.remove(name) {
+            None | Some(Value::Null) => {}
+            Some(Value::String(thoughts)) => {
+                *chars += thoughts.chars().count();
+                taken.insert(name.to_owned(), thoughts.into());
+            }
+            Some(other) => fields.fault(wrong_type(&format!("{path}.{name}"), "string", &other)),
+        }
     }
     // Clients send an answer's fields back as they were.
     message.retain(|_, value| !value.is_null() && value.as_array().is_none_or(|list| !list.is_empty()));

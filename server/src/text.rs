@@ -1,4 +1,4 @@
-use serde_json::Value;
+use runtime::chat_template::Chat;
 
 /// What the server needs of a model's tokenizer and of its chat template.
 pub trait Text: Send + Sync {
@@ -12,12 +12,11 @@ pub trait Text: Send + Sync {
     /// The text of a sequence of tokens; control tokens have none, and what is no UTF-8 becomes U+FFFD.
     fn decode(&self, ids: &[u32]) -> String;
 
-    /// The prompt of a chat, special tokens written in words. `messages` is an array of objects with `role` and `content`;
-    /// `add_generation_prompt`: the answer's beginning is written too.
+    /// The prompt of a chat, special tokens written in words. Its messages are an array of objects with `role` and `content`.
     ///
     /// # Errors
     /// What is wrong, for the client: the model has no chat template, or its template refuses these messages.
-    fn apply_chat_template(&self, messages: &Value, add_generation_prompt: bool) -> Result<String, String>;
+    fn apply_chat_template(&self, chat: Chat<'_>) -> Result<String, String>;
 
     /// Token ids of a prompt: special tokens added where the model wants them, and recognised in the text.
     fn encode(&self, text: &str) -> Vec<u32> {

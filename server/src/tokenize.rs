@@ -1,7 +1,6 @@
 use std::sync::Arc;
 
 use serde::Serialize;
-use serde_json::Value;
 use tokio_stream::Stream;
 use warp::http::HeaderMap;
 use warp::{Buf, Reply};
@@ -9,9 +8,10 @@ use warp::{Buf, Reply};
 use crate::error::ApiError;
 use crate::fields::Fields;
 use crate::intake::Intake;
+use crate::messages::Messages;
 use crate::validate::PROMPT_CHARS;
 use crate::wire::Fault;
-use crate::{State, Text, apply_template, messages};
+use crate::{State, Text, apply_template};
 
 /// Body of the answer.
 #[derive(Serialize)]
@@ -47,7 +47,7 @@ enum PieceBytes {
 /// What is to be made tokens of.
 enum Source {
     Text(String),
-    Chat { messages: Value, add_generation_prompt: bool },
+    Chat(Messages),
 }
 
 struct Tokenize {
@@ -83,9 +83,7 @@ fn ids(text: &dyn Text, request: &Tokenize) -> Result<Vec<u32>, ApiError> {
     let encode = |prompt: &str| text.encode_with(prompt, request.add_special, request.parse_special);
     Ok(match &request.source {
         Source::Text(prompt) => encode(prompt),
-        Source::Chat { messages, add_generation_prompt } => {
-            encode(&apply_template::prompt(text, messages, *add_generation_prompt)?)
-        }
+        Source::Chat(messages) => encode(&apply_template::prompt(text, messages.chat())?),
     })
 }
 
@@ -104,11 +102,7 @@ fn check(body: &[u8]) -> Result<Tokenize, Vec<Fault>> {
         ["add_special", "add_special_tokens"].map(|name| fields.flag(name));
     let texts = ["content", "prompt"].map(|name| fields.text_up_to(name, PROMPT_CHARS));
     let source = match texts {
-        [None, None] if fields.has("messages") => {
-            let messages = messages::take(&mut fields, PROMPT_CHARS);
-            let add_generation_prompt = fields.flag("add_generation_prompt").unwrap_or(true);
-            Source::Chat { messages, add_generation_prompt }
-        }
+        [None, None] if fields.has("messages") => Source::Chat(Messages::take(&mut fields, PROMPT_CHARS)),
         [Some(text), None] | [None, Some(text)] if !fields.has("messages") => Source::Text(text),
         _ => {
             // If it is because of a fault, that is told already.
@@ -129,7 +123,8 @@ fn check(body: &[u8]) -> Result<Tokenize, Vec<Fault>> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use runtime::chat_template::Chat;
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -170,9 +165,15 @@ mod tests {
             String::new()
         }
 
-        fn apply_chat_template(&self, _: &Value, add_generation_prompt: bool) -> Result<String, String> {
-            Ok(if add_generation_prompt { "+" } else { "-" }.to_owned())
+        fn apply_chat_template(&self, chat: Chat<'_>) -> Result<String, String> {
+            Ok(if chat.add_generation_prompt { "+" } else { "-" }.to_owned())
         }
+    }
+
+    fn chat(add_generation_prompt: bool) -> Source {
+        let body = json!({"messages": [{"role": "user", "content": "a"}], "add_generation_prompt": add_generation_prompt});
+        let Ok(request) = check(body.to_string().as_bytes()) else { panic!("{body} is right") };
+        request.source
     }
 
     #[test]
@@ -180,11 +181,9 @@ mod tests {
         for (add_special, parse_special, first) in
             [(true, true, &[1, 2][..]), (true, false, &[1]), (false, true, &[2])]
         {
-            for (source, last) in [
-                (Source::Text("a".to_owned()), b'a'),
-                (Source::Chat { messages: json!([]), add_generation_prompt: true }, b'+'),
-                (Source::Chat { messages: json!([]), add_generation_prompt: false }, b'-'),
-            ] {
+            for (source, last) in
+                [(Source::Text("a".to_owned()), b'a'), (chat(true), b'+'), (chat(false), b'-')]
+            {
                 let request = Tokenize { source, add_special, parse_special, with_pieces: false };
                 let expected = [first, &[u32::from(last)]].concat();
                 assert_eq!(ids(&Flags, &request).ok(), Some(expected));

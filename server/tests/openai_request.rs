@@ -163,6 +163,16 @@ async fn every_field_of_a_completion_reaches_the_engine() {
     nothing_else_is_documented(&server, "CompletionRequest", changing, &["echo", "suffix"]).await;
 }
 
+/// A function as a request names it.
+fn tool() -> Value {
+    json!({"type": "function", "function": {"name": "f", "parameters": {"type": "object"}, "strict": true}})
+}
+
+/// The prompt that is told of it.
+fn with_tools() -> Vec<u32> {
+    bytes(&format!("tools: [{}]\nuser: c\nassistant: ", tool()))
+}
+
 #[tokio::test]
 async fn every_field_of_a_chat_reaches_the_engine() {
     let (server, told) = listening(Config::default()).await;
@@ -180,7 +190,8 @@ async fn every_field_of_a_chat_reaches_the_engine() {
                 {"role": "developer", "content": [{"type": "text", "text": "d"}, {"type": "text", "text": "e"}]},
                 {"role": "user", "content": "", "name": "n"},
                 // As a client sends an answer back.
-                {"role": "assistant", "content": "a", "refusal": null, "annotations": [], "tool_calls": null},
+                {"role": "assistant", "content": "a", "refusal": null, "annotations": [], "tool_calls": null,
+                    "reasoning_content": null},
             ]}),
             |request| request.prompt = bytes("system: s\ndeveloper: d\ne\nuser: \nassistant: a\nassistant: "),
         ),
@@ -192,6 +203,19 @@ async fn every_field_of_a_chat_reaches_the_engine() {
             |_| {},
         ),
         (json!({"tools": null, "tool_choice": "none", "service_tier": "default"}), |_| {}),
+        (
+            json!({"messages": [
+                {"role": "user", "content": "u", "reasoning_content": "r"},
+                {"role": "assistant", "content": null, "thinking": "t", "reasoning": ""},
+            ]}),
+            |request| {
+                let told = "user reasoning_content: r\nuser: u\nassistant thinking: t\nassistant reasoning: \nassistant: \n";
+                request.prompt = bytes(&format!("{told}assistant: "));
+            },
+        ),
+        (json!({"tools": [tool()]}), |request| request.prompt = with_tools()),
+        (json!({"tools": [tool()], "tool_choice": "auto"}), |request| request.prompt = with_tools()),
+        (json!({"tools": [tool()], "tool_choice": "none"}), |_| {}),
     ]);
     let mut changing = BTreeSet::new();
     for (fields, meaning) in meanings {
@@ -215,8 +239,6 @@ async fn every_field_of_a_chat_reaches_the_engine() {
             "response_format",
             "service_tier",
             "store",
-            "tool_choice",
-            "tools",
         ],
     )
     .await;

@@ -73,10 +73,12 @@ async fn tokens_have_the_text_they_came_from_under_both_names() {
 async fn a_chat_is_what_its_template_makes_of_it() {
     let server = serve(Config::default(), echo).await;
     let prompt = "system: Be brief.\nuser: a\nb\n";
+    let tool = json!({"type": "function", "function": {"name": "f"}});
     for (more, expected) in [
         (json!({}), format!("{prompt}assistant: ")),
         (json!({"add_generation_prompt": true}), format!("{prompt}assistant: ")),
         (json!({"add_generation_prompt": false}), prompt.to_owned()),
+        (json!({"tools": [tool]}), format!("tools: [{tool}]\n{prompt}assistant: ")),
     ] {
         let mut body = json!({"messages": chat()});
         body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -172,6 +174,20 @@ async fn lengths_are_those_of_a_prompt() {
     let two = |second: &str| json!({"messages": [{"role": "user", "content": longest}, {"role": "user", "content": second}]});
     get(&server, "/apply-template", two("")).await;
     assert_eq!(faults(&server, "/apply-template", two("a")).await, [fault("messages", "length(1..=32768)")]);
+    let thoughtful =
+        |thoughts: &str| json!({"messages": [{"role": "a", "content": longest, "thinking": thoughts}]});
+    get(&server, "/apply-template", thoughtful("")).await;
+    let told = faults(&server, "/apply-template", thoughtful("a")).await;
+    assert_eq!(told, [fault("messages", "length(1..=32768)")]);
+    let tools = |description: &str| {
+        let function = json!({"type": "function", "function": {"name": "f", "description": description}});
+        json!({"messages": chat(), "tools": [function]})
+    };
+    get(&server, "/apply-template", tools("")).await;
+    assert_eq!(
+        faults(&server, "/apply-template", tools(&longest)).await,
+        [fault("tools", "length(0..=32768)")]
+    );
     get(&server, "/detokenize", json!({"tokens": vec![97; 32768]})).await;
     let many = json!({"tokens": vec![97; 32769]});
     assert_eq!(faults(&server, "/detokenize", many).await, [fault("tokens", "length(0..=32768)")]);

@@ -179,10 +179,11 @@ pub(super) fn pull(cache: &Cache, name: &Name) -> Result<PathBuf, HubError> {
             resume::fetch(&repository, file, cache.folder(), &path)?;
         }
     }
-    Ok(match &wanted[..] {
-        [file] => folder.join(&file.path),
-        _ => folder,
-    })
+    if let [file] = &wanted[..] {
+        return Ok(folder.join(&file.path));
+    }
+    repository.remove_others(&folder)?;
+    Ok(folder)
 }
 
 /// Whether the file is there as the hub has it.
@@ -241,11 +242,23 @@ impl<'a> Repository<'a> {
         let top = self.files.iter().filter(|file| !file.path.contains('/'));
         // The weights once more, in their maker's own names.
         let top = top.filter(|file| !file.path.starts_with("consolidated"));
-        let ends = ["safetensors", "json", "jinja"];
-        let files: Vec<HubFile> =
-            top.filter(|file| ends.iter().any(|end| has_end(&file.path, end))).cloned().collect();
+        let files: Vec<HubFile> = top.filter(|file| is_part(&file.path)).cloned().collect();
         let has = |test: &dyn Fn(&str) -> bool| files.iter().any(|file| test(&file.path));
         (has(&|path| path == "config.json") && has(&|path| has_end(path, "safetensors"))).then_some(files)
+    }
+
+    /// Removes what an earlier commit left of its model at the top of a folder: weights or settings that this one does not have
+    /// would be read beside its own.
+    fn remove_others(&self, folder: &Path) -> Result<(), CacheError> {
+        for entry in fs::read_dir(folder).map_err(cache::at(folder))? {
+            let entry = entry.map_err(cache::at(folder))?;
+            let (path, name) = (entry.path(), entry.file_name());
+            let is_of_commit = self.files.iter().any(|file| *file.path == *name);
+            if is_part(Path::new(&name)) && !is_of_commit && !path.is_dir() {
+                fs::remove_file(&path).map_err(cache::at(&path))?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -282,8 +295,13 @@ fn is_hex(text: &str) -> bool {
     (40..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-fn has_end(path: &str, end: &str) -> bool {
-    Path::new(path).extension().is_some_and(|extension| extension.eq_ignore_ascii_case(end))
+/// Whether a file at the top of a folder is of a model of safetensors.
+fn is_part(path: impl AsRef<Path>) -> bool {
+    ["safetensors", "json", "jinja"].iter().any(|end| has_end(&path, end))
+}
+
+fn has_end(path: impl AsRef<Path>, end: &str) -> bool {
+    path.as_ref().extension().is_some_and(|extension| extension.eq_ignore_ascii_case(end))
 }
 
 /// Files with their sizes, in one line.

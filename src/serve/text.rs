@@ -1,9 +1,9 @@
 use std::sync::Arc;
+use std::time::SystemTime;
 
-use runtime::chat_template::ChatTemplate;
+use runtime::chat_template::{Chat, ChatTemplate};
 use runtime::tokenizer::{Options, Tokenizer};
 use runtime::worker::Worker;
-use serde_json::Value;
 
 const NO_TEMPLATE: &str =
     "the model's file has no chat template; it takes prompts, as for /v1/completions or /execute";
@@ -33,8 +33,8 @@ impl server::Text for ModelText {
         self.tokenizer.decode_string(ids)
     }
 
-    fn apply_chat_template(&self, messages: &Value, add_generation_prompt: bool) -> Result<String, String> {
+    fn apply_chat_template(&self, chat: Chat<'_>) -> Result<String, String> {
         let template = self.chat_template.as_ref().ok_or(NO_TEMPLATE)?;
-        template.render(messages, add_generation_prompt).map_err(|error| error.to_string())
+        template.render_at(SystemTime::now(), chat).map_err(|error| error.to_string())
     }
 }

@@ -2,6 +2,7 @@
 //! made-up pip, except where a test says that it fetches.
 
 mod bench;
+mod commits;
 #[path = "../common/mod.rs"]
 mod common;
 mod folder;
@@ -30,6 +31,7 @@ fn main() {
     trials.extend(serve::trials());
     trials.extend(pull::trials());
     trials.extend(repository::trials());
+    trials.extend(commits::trials());
     trials.extend(inspect::trials());
     trials.extend(bench::trials());
     trials.extend(load::trials());

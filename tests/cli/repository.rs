@@ -83,7 +83,7 @@ fn part(asked: &Asked, content: &[u8]) -> Reply {
 }
 
 /// A hub with these files, each given as [`part`] does.
-fn hub(files: Vec<(&'static str, Vec<u8>)>) -> Result<Site, Failed> {
+pub(crate) fn hub(files: Vec<(&'static str, Vec<u8>)>) -> Result<Site, Failed> {
     let listed: Vec<Value> = files.iter().map(|(path, content)| large(path, content)).collect();
     Ok(Site::start(move |asked| {
         if asked.path == DESCRIBE {
@@ -94,7 +94,7 @@ fn hub(files: Vec<(&'static str, Vec<u8>)>) -> Result<Site, Failed> {
     })?)
 }
 
-fn pull(cache: &Path, hub: Option<&Site>, name: &str) -> Result<Output, Failed> {
+pub(crate) fn pull(cache: &Path, hub: Option<&Site>, name: &str) -> Result<Output, Failed> {
     let mut command = worker(cache);
     if let Some(hub) = hub {
         command.env("HF_ENDPOINT", &hub.address);
@@ -106,13 +106,13 @@ fn pull(cache: &Path, hub: Option<&Site>, name: &str) -> Result<Output, Failed> 
     Ok(command.env("HF_HOME", cache).args(["pull", name]).output()?)
 }
 
-fn expect_path(output: &Output, path: &Path) {
+pub(crate) fn expect_path(output: &Output, path: &Path) {
     assert!(output.status.success(), "{output:?}");
     assert_eq!(stdout(output), format!("{}\n", path.display()));
 }
 
 /// All that the cache's folder of models has, its lock apart.
-fn files(cache: &Path) -> Result<Vec<String>, Failed> {
+pub(crate) fn files(cache: &Path) -> Result<Vec<String>, Failed> {
     let models = cache.join("models");
     let (mut found, mut folders) = (Vec::new(), vec![models.clone()]);
     while let Some(folder) = folders.pop() {

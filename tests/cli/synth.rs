@@ -13,6 +13,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         Trial::test("a_written_model_runs_and_the_same_seed_writes_the_same_file", writes),
         Trial::test("a_file_that_is_there_stays_without_force", there_already),
         Trial::test("what_cannot_be_written_is_told_in_a_line_and_leaves_nothing", faults),
+        Trial::test("the_help_names_every_type", help),
         Trial::test("a_full_disk_is_told_in_a_line_and_leaves_nothing", full_disk),
     ]
 }
@@ -80,6 +81,18 @@ fn faults() -> Result<(), Failed> {
         expect_failure(&done, &[part]);
     }
     assert_eq!(fs::read_dir(folder.path())?.count(), 0);
+    Ok(())
+}
+
+fn help() -> Result<(), Failed> {
+    let folder = tempfile::tempdir()?;
+    for command in ["synth", "bench"] {
+        let done = output(worker(folder.path()).args([command, "--help"]))?;
+        for ty in runtime::synthetic::QUANTS {
+            let name = ty.name().to_lowercase();
+            assert!(stdout(&done).contains(&name), "no {name} in: {}", stdout(&done));
+        }
+    }
     Ok(())
 }
 

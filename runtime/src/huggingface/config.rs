@@ -17,6 +17,12 @@ pub(super) const FILE: &str = "config.json";
 /// Sizes beyond these are taken for damage.
 const MAX_SIZE: u32 = 1 << 20;
 
+/// Positions beyond these are taken for damage, as in a GGUF file.
+const MAX_CONTEXT: u32 = 1 << 24;
+
+/// How far Mistral's tokens look back where a file does not say.
+const MISTRAL_WINDOW: usize = 4096;
+
 /// Kinds of models, by what distinguishes their files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -316,7 +322,7 @@ fn size(fields: &mut Fields, name: &str) -> Result<usize, FolderError> {
 }
 
 fn length(fields: &mut Fields, name: &str) -> Result<usize, FolderError> {
-    let given = fields.size_up_to(name, u32::MAX)?;
+    let given = fields.size_up_to(name, MAX_CONTEXT)?;
     fields.required(name, given)
 }
 
@@ -327,7 +333,9 @@ fn epsilon(fields: &mut Fields, name: &str) -> Result<f32, FolderError> {
 
 /// How far tokens look back, in every layer or in none; of gpt-oss in every second.
 fn window(fields: &mut Fields, family: &Family, blocks: usize) -> Result<Option<usize>, FolderError> {
-    let window = fields.size_up_to("sliding_window", u32::MAX)?;
+    // Mistral's library has a window unless the file says null.
+    let default = family.model_type == "mistral" && !fields.says("sliding_window");
+    let window = fields.size_up_to("sliding_window", u32::MAX)?.or(default.then_some(MISTRAL_WINDOW));
     if family.kind == Kind::GptOss {
         mixture::check_layers(fields, blocks)?;
         return fields.required("sliding_window", window).map(Some);
@@ -428,7 +436,9 @@ mod tests {
             (gated("llama", "LlamaForCausalLM", json!({"pretraining_tp": 1, "max_length": 4096})), 128, None),
             (gated("llama", "LlamaForCausalLM", llama31), 128, None),
             (gated("llama", "LlamaForCausalLM", smollm2), 128, None),
-            (gated("mistral", "MistralForCausalLM", json!({"sliding_window": 4096})), 128, Some(4096)),
+            (gated("mistral", "MistralForCausalLM", json!({"sliding_window": 2048})), 128, Some(2048)),
+            (gated("mistral", "MistralForCausalLM", json!({"sliding_window": null})), 128, None),
+            (gated("mistral", "MistralForCausalLM", json!({})), 128, Some(4096)),
             (gated("qwen2", "Qwen2ForCausalLM", qwen25), 128, None),
             (gated("qwen3", "Qwen3ForCausalLM", qwen3), 128, None),
             (gated("phi3", "Phi3ForCausalLM", phi3), 96, Some(2047)),

@@ -37,8 +37,7 @@ impl Fields {
 
     /// Those of a file's content.
     pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Self, FolderError> {
-        let Strict(value) =
-            serde_json::from_slice(bytes).map_err(|error| FolderProblem::from(error).at(path))?;
+        let value = strict(bytes).map_err(|error| FolderProblem::from(error).at(path))?;
         let Value::Object(map) = value else {
             return Err(FolderProblem::Json(de::Error::custom("it is no object")).at(path));
         };
@@ -48,6 +47,11 @@ impl Fields {
     /// What is wrong with a field.
     pub(super) fn wrong(&self, name: &str, problem: impl Into<String>) -> FolderError {
         FolderProblem::field(format!("{}{name}", self.prefix), problem).at(&self.path)
+    }
+
+    /// Whether a field is there, null or not.
+    pub(super) fn says(&self, name: &str) -> bool {
+        self.map.contains_key(name)
     }
 
     /// Takes a field's value; `None` if it is missing or null.
@@ -147,6 +151,14 @@ fn short(value: &Value) -> String {
         Some((end, _)) => format!("{}...", &text[..end]),
         None => text,
     }
+}
+
+/// A file's value.
+///
+/// # Errors
+/// It is no JSON, or a name stands twice in an object.
+pub(crate) fn strict(bytes: &[u8]) -> serde_json::Result<Value> {
+    serde_json::from_slice(bytes).map(|Strict(value)| value)
 }
 
 /// JSON in which no name stands twice in an object.

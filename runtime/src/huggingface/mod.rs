@@ -25,6 +25,7 @@ use crate::gguf::{Gguf, TensorType, Writer};
 pub use chat::chat_template;
 pub use encode::Quant;
 pub use error::{FolderError, FolderProblem};
+pub(crate) use json::strict;
 
 use config::Config;
 use content::{Content, Origin};

@@ -149,11 +149,10 @@ struct Index {
 impl Index {
     /// That of a folder; `None` where one file has all.
     fn read(folder: &Path) -> Result<Option<Self>, FolderError> {
-        if folder.join(SINGLE).exists() {
-            return Ok(None);
-        }
-        let path = folder.join(INDEX);
-        let Some(bytes) = json::read(&path, MAX_INDEX)? else { return Err(no_weights(folder)) };
+        let (path, single) = (folder.join(INDEX), folder.join(SINGLE).exists());
+        let Some(bytes) = json::read(&path, MAX_INDEX)? else {
+            return if single { Ok(None) } else { Err(no_weights(folder)) };
+        };
         let mut fields = Fields::parse(&path, &bytes)?;
         const MAP: &str = "weight_map";
         let given = fields.optional(MAP, "an object", |value| value.as_object().cloned())?;
@@ -172,7 +171,15 @@ impl Index {
             let problem = format!("names {} files, up to {MAX_SHARDS} are supported", files.len());
             return Err(fields.wrong(MAP, problem));
         }
-        Ok(Some(Self { path, map, files: files.into_iter().collect() }))
+        match files.iter().find(|file| *file != SINGLE) {
+            Some(other) if single => {
+                let problem =
+                    format!("names {other} while {SINGLE} is there, too: remove what is not the model's");
+                Err(fields.wrong(MAP, problem))
+            }
+            _ if single => Ok(None),
+            _ => Ok(Some(Self { path, map, files: files.into_iter().collect() })),
+        }
     }
 }
 

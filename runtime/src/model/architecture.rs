@@ -3,7 +3,7 @@
 use crate::device::DeviceError;
 use crate::gguf::Gguf;
 use crate::model::block_loader::BlockLoader;
-use crate::model::config::Pairing;
+use crate::model::config::{ModelConfig, Pairing, Scaling};
 use crate::model::experts::Experts;
 use crate::model::linear::Linear;
 use crate::model::norm::Norm;
@@ -145,22 +145,39 @@ impl Architecture {
 }
 
 impl Architecture {
-    /// Whether a tensor of this name takes part in what the architecture computes.
-    fn has(&self, tensor: &str) -> bool {
-        let in_block = tensor.strip_prefix("blk.").and_then(|rest| rest.split_once('.'));
-        match in_block.map_or(tensor, |(_, part)| part).rsplit_once('.') {
-            Some((part, kind)) if in_block.is_some() => {
-                let Parts { biased, unbiased } = self.parts;
-                (biased.contains(&part) && ["weight", "bias"].contains(&kind))
-                    || (unbiased.contains(&part) && kind == "weight")
+    /// Why a tensor of this name takes no part in what a model computes, if it does not.
+    fn problem(&self, tensor: &str, gguf: &Gguf, config: &ModelConfig) -> Option<String> {
+        let foreign =
+            || Some(format!("is no part of the architecture {:?} as this program knows it", self.name));
+        let Some((path, kind)) = tensor.rsplit_once('.') else { return foreign() };
+        if let Some((block, part)) = path.strip_prefix("blk.").and_then(|rest| rest.split_once('.')) {
+            let Parts { biased, unbiased } = self.parts;
+            let known = match kind {
+                "weight" => biased.contains(&part) || unbiased.contains(&part),
+                "bias" => biased.contains(&part),
+                _ => false,
+            };
+            let is_loaded = block.parse::<usize>().is_ok_and(|i| i < config.blocks && i.to_string() == block);
+            return match (known, is_loaded) {
+                (false, _) => foreign(),
+                (true, false) => Some(format!("is of none of the {} blocks of block_count", config.blocks)),
+                (true, true) => None,
+            };
+        }
+        let long = matches!(config.rope.scaling, Scaling::Long { .. });
+        let rotary = matches!(self.positions, Positions::Rotary(_));
+        match (path, kind) {
+            ("token_embd" | "output" | "output_norm", "weight") => None,
+            ("output", "bias") if gguf.tensor("output.weight").is_some() => None,
+            ("output", "bias") => Some("has no output.weight beside it".to_owned()),
+            ("output_norm", "bias") if self.parts.biased.contains(&"attn_norm") => None,
+            ("position_embd", "weight") if !rotary => None,
+            ("rope_freqs", "weight") if rotary && !long => None,
+            ("rope_factors_long" | "rope_factors_short", "weight") if rotary && long => None,
+            ("rope_freqs" | "rope_factors_long" | "rope_factors_short", "weight") if rotary => {
+                Some("takes no part in the scaling that rope.scaling.type names".to_owned())
             }
-            Some(("token_embd" | "output" | "output_norm", "weight") | ("output", "bias")) => true,
-            Some(("output_norm", "bias")) => self.parts.biased.contains(&"attn_norm"),
-            Some(("position_embd", "weight")) => matches!(self.positions, Positions::Learned),
-            Some(("rope_freqs" | "rope_factors_long" | "rope_factors_short", "weight")) => {
-                matches!(self.positions, Positions::Rotary(_))
-            }
-            _ => false,
+            _ => foreign(),
         }
     }
 
@@ -168,15 +185,14 @@ impl Architecture {
     ///
     /// # Errors
     /// Names the first that does not.
-    pub(super) fn check(&self, gguf: &Gguf) -> Result<(), ModelError> {
-        match gguf.tensors().iter().find(|tensor| !self.has(&tensor.name)) {
-            None => Ok(()),
-            Some(tensor) => Err(ModelError::Tensor {
-                path: gguf.path().to_owned(),
-                name: tensor.name.clone(),
-                problem: format!("is no part of the architecture {:?} as this program knows it", self.name),
-            }),
+    pub(super) fn check(&self, gguf: &Gguf, config: &ModelConfig) -> Result<(), ModelError> {
+        for tensor in gguf.tensors() {
+            if let Some(problem) = self.problem(&tensor.name, gguf, config) {
+                let (path, name) = (gguf.path().to_owned(), tensor.name.clone());
+                return Err(ModelError::Tensor { path, name, problem });
+            }
         }
+        Ok(())
     }
 }
 
@@ -208,4 +224,75 @@ pub(super) enum Input {
     Attended,
     /// The activation within the feed-forward part.
     Inner,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gguf::{TensorType, Writer};
+
+    /// What is said of a llama of two blocks with these tensors beside its embedding.
+    fn checked(scaling: Option<&str>, tensors: &[&str]) -> Result<(), String> {
+        let mut header = Writer::new();
+        header.text("general.architecture", "llama");
+        for (key, value) in [
+            ("block_count", 2),
+            ("embedding_length", 32),
+            ("feed_forward_length", 32),
+            ("attention.head_count", 1),
+            ("context_length", 64),
+        ] {
+            header.u32(&format!("llama.{key}"), value);
+        }
+        header.f32("llama.attention.layer_norm_rms_epsilon", 1e-5);
+        if let Some(scaling) = scaling {
+            header.text("llama.rope.scaling.type", scaling);
+        }
+        header.tensor("token_embd.weight", &[32, 4], TensorType::F32);
+        tensors.iter().for_each(|name| header.tensor(name, &[16], TensorType::F32));
+        let gguf = Gguf::drawn("x", header.header(), 0).expect("a header");
+        let config = ModelConfig::from_gguf(&gguf).expect("a configuration");
+        let architecture = Architecture::of(&gguf).expect("a llama");
+        architecture.check(&gguf, &config).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_takes_part_passes() {
+        let (freqs, short, long) =
+            ("rope_freqs.weight", "rope_factors_short.weight", "rope_factors_long.weight");
+        assert_eq!(
+            checked(None, &["blk.0.attn_q.weight", "blk.1.ffn_down.bias", "output_norm.weight"]),
+            Ok(())
+        );
+        assert_eq!(checked(None, &["output.weight", "output.bias", freqs]), Ok(()));
+        assert_eq!(checked(Some("linear"), &[freqs]), Ok(()));
+        assert_eq!(checked(None, &[short, long]), Ok(()));
+        assert_eq!(checked(Some("longrope"), &[short, long]), Ok(()));
+    }
+
+    #[test]
+    fn what_nobody_would_read_is_refused_by_name() {
+        let (blocks, scaling) = ("is of none of the 2 blocks of block_count", "takes no part in the scaling");
+        let (freqs, short, long) =
+            ("rope_freqs.weight", "rope_factors_short.weight", "rope_factors_long.weight");
+        for (kind, tensors, problem) in [
+            (None, &["blk.2.attn_q.weight"][..], blocks),
+            (None, &["blk.00.attn_q.weight"], blocks),
+            (None, &["blk.-1.attn_q.bias"], blocks),
+            (None, &["blk.18446744073709551616.attn_q.bias"], blocks),
+            (None, &["blk.0.attn_x.weight"], "is no part of the architecture \"llama\""),
+            (None, &["blk.0.attn_norm.bias"], "is no part of the architecture \"llama\""),
+            (None, &["output_norm.bias"], "is no part of the architecture \"llama\""),
+            (None, &["position_embd.weight"], "is no part of the architecture \"llama\""),
+            (None, &["token_embd"], "is no part of the architecture \"llama\""),
+            (None, &["output.bias"], "has no output.weight beside it"),
+            (None, &[short], scaling),
+            (Some("linear"), &[short], scaling),
+            (Some("yarn"), &[short], scaling),
+            (None, &[freqs, short, long], scaling),
+        ] {
+            let error = checked(kind, tensors).expect_err(problem);
+            assert!(error.contains(&format!("tensor {:?}: {problem}", tensors[0])), "{error}");
+        }
+    }
 }

@@ -4,7 +4,7 @@ mod fields;
 mod mixture;
 mod rope;
 
-use crate::gguf::Gguf;
+use crate::gguf::{Gguf, Optional};
 use crate::model::ModelError;
 use crate::model::architecture::{Architecture, Positions, Window};
 use crate::ops::Heads;
@@ -42,6 +42,9 @@ pub struct ModelConfig {
     pub rope: RopeConfig,
 }
 
+/// Positions beyond these are taken for damage: the angles of RoPE are kept for each.
+const MAX_CONTEXT: u32 = 1 << 24;
+
 /// Fields that would change what is computed, and that no architecture here has.
 const NOT_RUN: [&str; 8] = [
     "attention.clamp_kqv",
@@ -60,6 +63,7 @@ impl ModelConfig {
     /// # Errors
     /// An architecture, or a value of a field, that this program does not run; a missing field.
     pub fn from_gguf(gguf: &Gguf) -> Result<Self, ModelError> {
+        expect_whole(gguf)?;
         let architecture = Architecture::of(gguf)?;
         let fields = Fields { gguf, architecture: architecture.name };
 
@@ -74,7 +78,8 @@ impl ModelConfig {
         {
             return Err(fields.wrong("attention.causal", "only causal attention is supported".to_owned()));
         }
-        let context = fields.size_up_to("context_length", u32::MAX)?;
+        let context = fields.size_up_to("context_length", MAX_CONTEXT)?;
+        fields.positive(architecture.epsilon)?;
         let rope = match architecture.positions {
             Positions::Rotary(pairing) => RopeConfig::read(&fields, heads.dim, context, pairing)?,
             Positions::Learned => RopeConfig::NONE,
@@ -101,6 +106,20 @@ impl ModelConfig {
     pub fn window_of(&self, layer: usize) -> Option<usize> {
         (self.window > 0 && layer.is_multiple_of(self.window_every)).then_some(self.window)
     }
+}
+
+/// That a file is not one of several that a model was cut into.
+fn expect_whole(gguf: &Gguf) -> Result<(), ModelError> {
+    const COUNT: &str = "split.count";
+    let count = gguf.u32(COUNT).optional()?.unwrap_or(1);
+    if count <= 1 {
+        return Ok(());
+    }
+    let part = gguf.u32("split.no").optional()?.unwrap_or(0).saturating_add(1);
+    let problem = format!(
+        "this is part {part} of {count}; merge the parts into one file first, with llama-gguf-split --merge"
+    );
+    Err(ModelError::Field { path: gguf.path().to_owned(), field: COUNT.to_owned(), problem })
 }
 
 fn heads(fields: &Fields<'_>, hidden: usize) -> Result<Heads, ModelError> {

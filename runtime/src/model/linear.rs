@@ -3,6 +3,7 @@
 use kernels::product::{Product, Rounding};
 
 use crate::device::Buffer;
+use crate::gguf::Gguf;
 use crate::model::ModelError;
 use crate::model::weights::{Loader, Matrix};
 use crate::numerics::{Form, Numerics};
@@ -24,6 +25,35 @@ struct Part {
     first: usize,
     /// Sums a token of the matrices before it.
     before: usize,
+}
+
+/// Values that [`kernels::matmul`] copies at once.
+const UNIT: usize = 8;
+
+/// That rows of a file's 16-bit matrices begin where the tensor core's kernel can copy from. The tables of an embedding are
+/// looked up, not multiplied.
+///
+/// # Errors
+/// Names the first matrix whose rows do not.
+pub(super) fn check(gguf: &Gguf, numerics: Numerics) -> Result<(), ModelError> {
+    let is_table = |name: &str| match name {
+        "token_embd.weight" => gguf.tensor("output.weight").is_some(),
+        name => name == "position_embd.weight",
+    };
+    let matrices = gguf.tensors().iter().filter(|tensor| tensor.dims.len() == 2 && !is_table(&tensor.name));
+    for tensor in matrices {
+        let Some(stored) = tensor.ty.stored() else { continue };
+        let columns = tensor.dims[0];
+        if numerics.form(stored) != Form::F32 && !stored.is_quantised() && !columns.is_multiple_of(UNIT) {
+            let problem = format!(
+                "rows of {columns} in {}; in tc numerics multiples of {UNIT} are supported: use --numerics f32",
+                stored.name()
+            );
+            let (path, name) = (gguf.path().to_owned(), tensor.name.clone());
+            return Err(ModelError::Tensor { path, name, problem });
+        }
+    }
+    Ok(())
 }
 
 impl Linear {
@@ -147,5 +177,50 @@ impl Linear {
                 rounding,
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gguf::{TensorType, Writer};
+
+    /// What is said of matrices `(name, columns, type)` of one row.
+    fn checked(numerics: Numerics, matrices: &[(&str, usize, TensorType)]) -> Result<(), String> {
+        let mut header = Writer::new();
+        for &(name, columns, ty) in matrices {
+            header.tensor(name, &[columns, 1], ty);
+        }
+        let gguf = Gguf::drawn("x", header.header(), 0).expect("a header");
+        check(&gguf, numerics).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn rows_in_16_bits_are_multiples_of_8_but_those_that_are_looked_up() {
+        use TensorType::{BF16, F16, F32, Q8_0};
+        let (tc, f32) = (Numerics::Tc, Numerics::F32);
+        for ty in [F16, BF16] {
+            let refused = [("output.weight", 100, ty), ("token_embd.weight", 100, ty)];
+            let error = checked(tc, &refused).expect_err("a refusal");
+            assert_eq!(
+                error,
+                format!(
+                    "x: tensor \"output.weight\": rows of 100 in {ty}; in tc numerics multiples of 8 are supported: use --numerics f32"
+                )
+            );
+            assert_eq!(checked(f32, &refused), Ok(()));
+            let error = checked(tc, &refused[1..]).expect_err("it makes the logits");
+            assert!(error.contains("token_embd.weight"), "{error}");
+            let looked_up = [
+                ("output.weight", 104, ty),
+                ("token_embd.weight", 100, ty),
+                ("position_embd.weight", 100, ty),
+            ];
+            assert_eq!(checked(tc, &looked_up), Ok(()));
+        }
+        assert_eq!(
+            checked(tc, &[("blk.0.attn_q.weight", 100, F32), ("blk.0.attn_k.weight", 32, Q8_0)]),
+            Ok(())
+        );
     }
 }

@@ -5,7 +5,7 @@ use crate::gguf::Gguf;
 use crate::model::architecture::{Architecture, Block, Positions};
 use crate::model::block_loader::BlockLoader;
 use crate::model::config::ModelConfig;
-use crate::model::linear::Linear;
+use crate::model::linear::{self, Linear};
 use crate::model::norm::Norm;
 use crate::model::weights::{Loader, Matrix};
 use crate::model::{ModelError, experts};
@@ -32,8 +32,9 @@ impl Transformer {
         numerics: Numerics,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Self, ModelError> {
-        architecture.check(gguf)?;
+        architecture.check(gguf, config)?;
         experts::check(gguf, numerics)?;
+        linear::check(gguf, numerics)?;
         let mut load = Loader::new(device, gguf, progress)?;
         let hidden = config.hidden;
         let embedding = load.matrix("token_embd", config.vocab, hidden)?;

@@ -44,11 +44,13 @@ const ROPE_FACTOR: usize = 32;
 /// # Errors
 /// A sentence with the names.
 pub fn quant(name: &str) -> Result<TensorType, String> {
-    let lower = |ty: &TensorType| ty.name().to_lowercase();
-    QUANTS
-        .into_iter()
-        .find(|ty| lower(ty) == name)
-        .ok_or_else(|| format!("there are {}", QUANTS.iter().map(lower).collect::<Vec<_>>().join(", ")))
+    let named = QUANTS.into_iter().find(|ty| ty.name().to_lowercase() == name);
+    named.ok_or_else(|| format!("there are {}", quant_names()))
+}
+
+/// The names of [`QUANTS`], in a list.
+pub fn quant_names() -> String {
+    QUANTS.map(|ty| ty.name().to_lowercase()).join(", ")
 }
 
 /// The model of a shape: its matrices in `quant`, drawn from `seed`, and a vocabulary of single bytes.

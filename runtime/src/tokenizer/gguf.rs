@@ -4,12 +4,13 @@ use std::collections::HashMap;
 
 use super::bpe::{Bpe, Merges, Units, alphabet_bytes};
 use super::normalizer::{Change, Normalizer};
-use super::pre_tokenizer::{Family, PreTokenizer};
+use super::pre_tokenizer::{DEFAULT, Family, PreTokenizer};
 use super::special::{Added, Special};
 use super::vocab::{Kind, SPACE, Spelling, Texts, Vocab, byte_named};
 use super::{Tokenizer, TokenizerError, end_tokens};
 use crate::gguf::{Gguf, Optional};
 
+const PRE: &str = "tokenizer.ggml.pre";
 const TOKENS: &str = "tokenizer.ggml.tokens";
 const TYPES: &str = "tokenizer.ggml.token_type";
 const MERGES: &str = "tokenizer.ggml.merges";
@@ -27,7 +28,7 @@ impl Tokenizer {
         let texts = Texts::new(TOKENS, gguf.strings(TOKENS)?.collect())?;
         let mut kinds = kinds(gguf, &texts)?;
         let id_at = |key| id_at(gguf, &texts, key);
-        let ends = end_tokens::find(&texts, |key| optional(gguf, key, id_at))?;
+        let ends = end_tokens::find(&texts, |key| optional(gguf, &texts, key))?;
         for &id in &ends {
             kinds[id as usize] = Kind::Control;
         }
@@ -37,7 +38,7 @@ impl Tokenizer {
         };
         let prefix = around("tokenizer.ggml.add_bos_token", "tokenizer.ggml.bos_token_id", model.adds_bos())?;
         let suffix = around("tokenizer.ggml.add_eos_token", "tokenizer.ggml.eos_token_id", false)?;
-        let unknown = optional(gguf, UNKNOWN, id_at)?;
+        let unknown = optional(gguf, &texts, UNKNOWN)?;
         let special = Special::new(TYPES, added(gguf, &model, &texts, &kinds))?;
         let bpe = model.bpe(gguf, &texts, &kinds, unknown)?;
         let (kind, normalizer, pre) = (model.kind(), model.normalizer(gguf)?, model.pre_tokenizer());
@@ -75,7 +76,14 @@ impl Model {
     fn of(gguf: &Gguf) -> Result<Model, TokenizerError> {
         match gguf.str("tokenizer.ggml.model")? {
             "gpt2" => {
-                let pre = gguf.str("tokenizer.ggml.pre")?;
+                let pre = gguf.str(PRE).optional()?.filter(|name| !name.is_empty()).unwrap_or(DEFAULT);
+                if pre == DEFAULT {
+                    let path = gguf.path().display();
+                    tracing::warn!(
+                        event = "startup",
+                        "{path}: {PRE} does not say how words are split: they are as llama.cpp splits them then, which is probably not what the model was trained with; convert it anew"
+                    );
+                }
                 Ok(Model::Bytes(Family::named(pre)?, pre.to_owned()))
             }
             "llama" => {
@@ -245,13 +253,16 @@ fn id_at(gguf: &Gguf, texts: &Texts<'_>, key: &'static str) -> Result<u32, Token
     Ok(id)
 }
 
-fn optional(
-    gguf: &Gguf,
-    key: &'static str,
-    id_at: impl Fn(&'static str) -> Result<u32, TokenizerError>,
-) -> Result<Option<u32>, TokenizerError> {
-    match gguf.get(key) {
-        Some(_) => id_at(key).map(Some),
-        None => Ok(None),
+/// The id that the metadata have under `key`, if they have one of the vocabulary: some converters write others for none.
+fn optional(gguf: &Gguf, texts: &Texts<'_>, key: &str) -> Result<Option<u32>, TokenizerError> {
+    let Some(id) = gguf.u32(key).optional()? else { return Ok(None) };
+    if id as usize >= texts.len() {
+        let (path, len) = (gguf.path().display(), texts.len());
+        tracing::warn!(
+            event = "startup",
+            "{path}: {key}: token {id} is outside the vocabulary of {len}: there is none"
+        );
+        return Ok(None);
     }
+    Ok(Some(id))
 }

@@ -46,8 +46,11 @@ const CASED: &str = concat!(
 const PUNCTUATION: &str = r"\s?[!-/:-~\x{FF01}-\x{FF0F}\x{FF1A}-\x{FF5E}\x{2018}-\x{201F}\x{3000}-\x{3002}]+";
 const EAST_ASIAN: &str = r"[\x{4E00}-\x{9FA5}\x{800}-\x{4E00}\x{AC00}-\x{D7FF}]+";
 
+/// The rules of a file that names none.
+pub(super) const DEFAULT: &str = "default";
+
 // The rules and their names follow llama.cpp (src/llama-vocab.cpp), which follows each model's tokenizer.json.
-const FAMILIES: [Family; 14] = [
+const FAMILIES: [Family; 15] = [
     Family::new(&["gpt-2", "mpt", "phi-2", "olmo", "jais", "exaone4", "trillion", "gigachat"], &[GPT2]),
     Family::new(
         &["smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"],
@@ -77,6 +80,7 @@ const FAMILIES: [Family; 14] = [
     ),
     Family::new(&["falcon"], &[r"[\p{P}\$\+<=>\^~\|`]+", GPT2, "[0-9][0-9][0-9]"]),
     Family::new(&["gemma4"], &[r"[^\n]+|\n+"]).with_bos(),
+    Family::new(&[DEFAULT], &[r"[\p{P}\$\+<=>\^~\|]+", GPT2, r"\p{N}+", "[0-9][0-9][0-9]"]),
 ];
 
 /// The names of all that are supported, for messages.
@@ -128,14 +132,19 @@ mod tests {
     use proptest::prelude::*;
     use proptest::test_runner::{Config, TestRunner};
 
-    use super::{CASED, EAST_ASIAN, Family, PUNCTUATION};
+    use super::Family;
 
     const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
     const LLAMA3: &str = r"'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD]|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
     const QWEN2: &str = r"'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD]|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
     const QWEN35: &str = r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-    const O200K: &str = super::O200K;
+    const O200K: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+    const TEKKEN: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+    // As DeepSeek's files have them: the characters themselves, but for those that editors turn into others.
+    const CASED: &str = r"\s?[A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-Ჿᴀ-ᴫᵫ-ᵷᵹ-ᶚḀ-ἕἘ-Ἕἠ-ὅὈ-Ὅὐ-ὗὙὛὝὟ-\x{1F7D}ᾀ-ᾴᾶ-ᾼ\x{1FBE}ῂ-ῄῆ-ῌῐ-\x{1FD3}ῖ-\x{1FDB}ῠ-Ῥῲ-ῴῶ-ῼℂℇℊ-ℓℕℙ-ℝℤ\x{2126}ℨ\x{212A}-ℭℯ-ℴℹℼ-ℿⅅ-ⅉⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮⳲⳳꙀ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰-𐓓𐓘-𐓻𐲀-𐲲𐳀-𐳲𑢠-𑣟𞤀-𞥃]+";
+    const PUNCTUATION: &str = r"\s?[!-/:-~！-／：-～‘-‟　-。]+";
+    const EAST_ASIAN: &str = "[一-龥ࠀ-一가-\u{d7ff}]+";
     const DEEPSEEK3: &str = r##"[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"##;
 
     /// The words of a family.
@@ -166,7 +175,7 @@ mod tests {
 
     #[test]
     fn every_family_splits_as_its_published_expressions() {
-        let families: [(&str, &[&str]); 10] = [
+        let families: [(&str, &[&str]); 14] = [
             ("qwen35", &[QWEN35]),
             ("gpt-4o", &[O200K]),
             ("deepseek-llm", &[r"[\r\n]", CASED, PUNCTUATION, r"\s+$", EAST_ASIAN, r"\p{N}+"]),
@@ -177,6 +186,19 @@ mod tests {
             ("smollm", &[r"\p{N}", GPT2]),
             ("llama-bpe", &[LLAMA3]),
             ("qwen2", &[QWEN2]),
+            ("glm4", &[LLAMA3]),
+            ("tekken", &[TEKKEN]),
+            ("gemma4", &[r"[^\n]+|[\n]+"]),
+            (
+                "default",
+                // The second without the white space that no other alternative takes: it is a piece, anyway.
+                &[
+                    r"[\p{P}\$\+<=>\^~\|]+",
+                    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)",
+                    r"\p{N}+",
+                    "[0-9][0-9][0-9]",
+                ],
+            ),
         ];
         let character = prop_oneof![
             1 => any::<char>(),
@@ -247,6 +269,11 @@ mod tests {
         check("gpt-2", "a\n\nb", &["a", "\n", "\n", "b"]);
         check("llama-bpe", "a.\n\n  b", &["a", ".\n\n", " ", " b"]);
         check("qwen2", "a \n \n b", &["a", " \n \n", " b"]);
+    }
+
+    #[test]
+    fn without_a_name_punctuation_is_apart_and_digits_come_by_threes() {
+        check("default", "it's $1234, O", &["it", "'", "s", " ", "$", "123", "4", ",", " O"]);
     }
 
     #[test]

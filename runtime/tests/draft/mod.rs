@@ -31,6 +31,13 @@ impl Draft {
         self
     }
 
+    /// The same in place of the key that there is.
+    #[allow(dead_code, reason = "other tests use it")]
+    pub(crate) fn with(mut self, key: &str, ty: u32, value: impl AsRef<[u8]>) -> Draft {
+        self.keys.retain(|there| !there.starts_with(&string(key)));
+        self.key(key, ty, value)
+    }
+
     /// A key with text.
     pub(crate) fn text(self, key: &str, value: &str) -> Draft {
         self.key(key, 8, string(value))

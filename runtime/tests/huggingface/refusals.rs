@@ -74,6 +74,7 @@ fn settings_that_are_not_run() {
     field_refused("hidden_act", "gelu".into(), &["gelu", "silu"]);
     field_refused("quantization_config", json!({"quant_method": "awq"}), &["quantised already"]);
     field_refused("hidden_size", json!(0), &["1 to 1048576"]);
+    field_refused("max_position_embeddings", json!((1 << 24) + 1), &["1 to 16777216"]);
     field_refused("hidden_size", json!(-64), &["-64"]);
     field_refused("hidden_size", json!(64.5), &["64.5"]);
     field_refused("hidden_size", "64".into(), &["whole number"]);
@@ -182,6 +183,22 @@ fn tensors_that_do_not_suit_the_config() {
     stored.dtype = Dtype::F8_E4M3;
     stored.data.truncate(stored.data.len() / 2);
     refused(folder.write(1).path(), &[up, "F8_E4M3"]);
+}
+
+#[test]
+fn weights_that_are_there_twice() {
+    let folder = whole().write(2);
+    let single = folder.path().join("model.safetensors");
+    std::fs::copy(folder.path().join("model-00001-of-00002.safetensors"), &single).expect("a file");
+    let name = "model.safetensors.index.json: \"weight_map\"";
+    refused(folder.path(), &[name, "names model-00001-of-00002.safetensors", "model.safetensors is there"]);
+
+    // An index of the one file says nothing else than the file.
+    let folder = whole().write(1);
+    let index = folder.path().join("model.safetensors.index.json");
+    std::fs::write(&index, r#"{"weight_map": {"model.norm.weight": "model.safetensors"}}"#)
+        .expect("an index");
+    huggingface::open(folder.path(), None).expect("a folder");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::Head;
 use super::choice::Choice;
+use super::harmony::Said;
 use super::jobs::Jobs;
 use crate::error::ApiError;
 
@@ -17,7 +18,7 @@ pub(super) struct Answer {
 /// A choice and what came of it.
 struct Part {
     choice: Choice,
-    text: String,
+    said: Said,
     tokens: Vec<Chosen>,
     end: Option<(Completion, Option<Receipt>)>,
 }
@@ -26,8 +27,8 @@ impl Answer {
     /// Waits for the end of every choice. The first that fails cancels the others.
     pub(super) async fn read(mut jobs: Jobs, choices: Vec<Choice>) -> Result<Self, ApiError> {
         let part = |mut choice: Choice| {
-            let text = choice.take_echo();
-            Part { choice, text, tokens: Vec::new(), end: None }
+            let said = Said { content: choice.take_echo(), reasoning: None };
+            Part { choice, said, tokens: Vec::new(), end: None }
         };
         let mut parts: Vec<Part> = choices.into_iter().map(part).collect();
         while let Some((i, event, receipt)) = poll_fn(|context| jobs.poll_event(context)).await {
@@ -35,7 +36,11 @@ impl Answer {
             match event {
                 Event::Started => {}
                 Event::Token { text, tokens, .. } => {
-                    part.text += &text;
+                    let Said { content, reasoning } = part.choice.divide(text, &tokens);
+                    part.said.content += &content;
+                    if let Some(reasoning) = reasoning {
+                        part.said.reasoning.get_or_insert_default().push_str(&reasoning);
+                    }
                     part.tokens.extend(tokens);
                 }
                 Event::End(mut completion) => {
@@ -51,10 +56,10 @@ impl Answer {
     pub(super) fn body(self, head: &Head, n: u32) -> Value {
         let mut usage = Usage::new(n);
         let mut choices = Vec::with_capacity(self.parts.len());
-        for (i, Part { choice, text, tokens, end }) in self.parts.into_iter().enumerate() {
+        for (i, Part { choice, said, tokens, end }) in self.parts.into_iter().enumerate() {
             let Some((completion, receipt)) = end else { continue };
             usage.add(i, &completion);
-            choices.push(choice.whole(i, &text, &tokens, &completion, receipt));
+            choices.push(choice.whole(i, &said, &tokens, &completion, receipt));
         }
         let mut body = head.fields(false);
         body["choices"] = choices.into();

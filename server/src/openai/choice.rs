@@ -2,10 +2,11 @@ use std::sync::Arc;
 
 use runtime::receipt::Receipt;
 use runtime::request::{Chosen, Completion, StopReason};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::Head;
 use super::dialect::Dialect;
+use super::harmony::{Harmony, Said};
 use super::logprobs::logprobs;
 use super::parameters::Parameters;
 use crate::Worker;
@@ -17,14 +18,26 @@ pub(super) struct Choice {
     wants_logprobs: bool,
     /// The prompt, if it is to come first.
     echo: String,
+    /// Takes a chat's answer apart, where the model writes several messages.
+    harmony: Option<Harmony>,
     /// Characters told so far.
     chars: usize,
 }
 
+/// How a choice begins.
+#[derive(Clone)]
+pub(super) struct Opening {
+    /// The prompt, if it is to come first.
+    pub(super) echo: String,
+    /// See [`Choice::divide`].
+    pub(super) harmony: Option<Harmony>,
+}
+
 impl Choice {
-    pub(super) fn new(head: &Head, parameters: &Parameters, echo: String) -> Self {
+    pub(super) fn new(head: &Head, parameters: &Parameters, opening: Opening) -> Self {
         let wants_logprobs = parameters.logprobs.is_some();
-        Self { dialect: head.dialect, worker: head.worker.clone(), wants_logprobs, echo, chars: 0 }
+        let Opening { echo, harmony } = opening;
+        Self { dialect: head.dialect, worker: head.worker.clone(), wants_logprobs, echo, harmony, chars: 0 }
     }
 
     /// What a stream tells when the job begins.
@@ -48,18 +61,33 @@ impl Choice {
         echo
     }
 
-    /// More text.
-    pub(super) fn text(&mut self, index: usize, text: &str, tokens: &[Chosen]) -> Value {
+    /// What a text says that has become certain with these tokens.
+    pub(super) fn divide(&mut self, text: String, tokens: &[Chosen]) -> Said {
+        match &mut self.harmony {
+            Some(harmony) => harmony.divide(self.worker.text.as_ref(), &text, tokens),
+            None => Said { content: text, reasoning: None },
+        }
+    }
+
+    /// More text; nothing where there is nothing to tell of it.
+    pub(super) fn text(&mut self, index: usize, text: String, tokens: &[Chosen]) -> Option<Value> {
         let logprobs = self.logprobs(tokens);
         self.chars += text.chars().count();
-        match self.dialect {
-            Dialect::Chat => json!({
-                "index": index, "delta": {"content": text}, "logprobs": logprobs, "finish_reason": null
-            }),
-            Dialect::Completions => {
-                json!({"index": index, "text": text, "logprobs": logprobs, "finish_reason": null})
+        let Said { content, reasoning } = self.divide(text, tokens);
+        if self.dialect == Dialect::Completions {
+            return Some(
+                json!({"index": index, "text": content, "logprobs": logprobs, "finish_reason": null}),
+            );
+        }
+        let mut delta = Map::new();
+        for (name, text) in [("reasoning_content", reasoning.unwrap_or_default()), ("content", content)] {
+            if !text.is_empty() {
+                delta.insert(name.to_owned(), text.into());
             }
         }
+        let is_nothing = delta.is_empty() && logprobs.is_null();
+        (!is_nothing)
+            .then(|| json!({"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": null}))
     }
 
     /// A stream's last word on the choice.
@@ -78,7 +106,7 @@ impl Choice {
     pub(super) fn whole(
         &self,
         index: usize,
-        text: &str,
+        said: &Said,
         tokens: &[Chosen],
         completion: &Completion,
         receipt: Option<Receipt>,
@@ -87,11 +115,14 @@ impl Choice {
         let mut choice = match self.dialect {
             Dialect::Chat => json!({
                 "index": index,
-                "message": {"role": "assistant", "content": text, "refusal": null},
+                "message": {"role": "assistant", "content": said.content, "refusal": null},
                 "logprobs": logprobs
             }),
-            Dialect::Completions => json!({"index": index, "text": text, "logprobs": logprobs}),
+            Dialect::Completions => json!({"index": index, "text": said.content, "logprobs": logprobs}),
         };
+        if let Some(reasoning) = &said.reasoning {
+            choice["message"]["reasoning_content"] = json!(reasoning);
+        }
         finish(&mut choice, completion, receipt);
         choice
     }

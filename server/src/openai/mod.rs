@@ -7,6 +7,7 @@ mod choice;
 mod completions;
 mod dialect;
 mod error;
+mod harmony;
 mod jobs;
 mod logprobs;
 mod models;
@@ -31,7 +32,9 @@ use crate::log::{self, JobLog};
 use crate::wire::Fault;
 use crate::{State, Worker, sse};
 use answer::Answer;
+use choice::{Choice, Opening};
 use dialect::Dialect;
+use harmony::Harmony;
 use jobs::Jobs;
 use parameters::Parameters;
 use stream::ChunkStream;
@@ -118,10 +121,11 @@ async fn try_complete(
         let (head, correlation) = (head.clone(), correlation.clone());
         move |intake| prepare(&head, &intake, &correlation)
     };
-    let (parameters, echoes, requests) = intake.prepare(prepare).await?;
+    let (parameters, openings, requests) = intake.prepare(prepare).await?;
     // If one is refused, those before it are dropped, which cancels them.
     let jobs = Jobs::submit(state, &head.worker, requests)?;
-    let choices = echoes.into_iter().map(|echo| choice::Choice::new(&head, &parameters, echo)).collect();
+    let choice = |opening| Choice::new(&head, &parameters, opening);
+    let choices = openings.into_iter().map(choice).collect();
     if parameters.stream {
         let stream = ChunkStream::new(head, &parameters, jobs, choices, state.config.keep_alive);
         return Ok(sse::reply(stream));
@@ -130,8 +134,8 @@ async fn try_complete(
     Ok(warp::reply::json(&answer.body(&head, parameters.n)).into_response())
 }
 
-/// The parameters, and for each choice the text that it begins with and its request.
-type Prepared = (Parameters, Vec<String>, Vec<(Request, JobLog)>);
+/// The parameters, and for each choice how it begins and its request.
+type Prepared = (Parameters, Vec<Opening>, Vec<(Request, JobLog)>);
 
 /// On a thread of its own: everything up to the engine.
 fn prepare(head: &Head, intake: &Intake, correlation: &CorrelationId) -> Result<Prepared, ApiError> {
@@ -147,9 +151,15 @@ fn prepare(head: &Head, intake: &Intake, correlation: &CorrelationId) -> Result<
         let message = format!("n for each prompt makes {choices} choices; at most {most} may wait");
         return Err(ApiError::Invalid(vec![Fault::new("n", format!("choices(1..={most})"), message)]));
     }
-    let mut echoes = Vec::new();
+    let mut openings = Vec::new();
     let mut requests = Vec::new();
     for prompt in &prompts {
+        let harmony = match head.dialect {
+            Dialect::Chat => Harmony::of(worker.text.as_ref(), &prompt.ids),
+            Dialect::Completions => None,
+        };
+        let echo = if parameters.echo { prompt.text.clone() } else { String::new() };
+        let opening = Opening { echo, harmony };
         for choice in 0..parameters.n {
             let mut request = parameters.request(worker, prompt.ids.clone(), choice);
             request.job_id = format!("{}-{}", head.id, requests.len());
@@ -157,8 +167,8 @@ fn prepare(head: &Head, intake: &Intake, correlation: &CorrelationId) -> Result<
             request.client = *client;
             let log = JobLog::new(state.clone(), worker.clone(), &request, &prompt.text);
             requests.push((request, log));
-            echoes.push(if parameters.echo { prompt.text.clone() } else { String::new() });
+            openings.push(opening.clone());
         }
     }
-    Ok((parameters, echoes, requests))
+    Ok((parameters, openings, requests))
 }

@@ -47,7 +47,7 @@ impl ChunkStream {
     fn frames(&mut self, i: usize, event: Event, receipt: Option<Receipt>) -> String {
         let choice = match event {
             Event::Started => self.choices[i].begin(i),
-            Event::Token { text, tokens, .. } => Some(self.choices[i].text(i, &text, &tokens)),
+            Event::Token { text, tokens, .. } => self.choices[i].text(i, text, &tokens),
             Event::End(completion) => {
                 self.usage.add(i, &completion);
                 Some(self.choices[i].end(i, &completion, receipt))

@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use runtime::ModelInfo;
+use runtime::chat_template::Chat;
 use runtime::device::Usage;
 use runtime::engine::{EngineHandle, Job, JobKey, JobQueue, Limits, Next, channel};
 use runtime::request::{Completion, Event, JobError, StopReason};
@@ -74,16 +75,21 @@ impl Text for Bytes {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    fn apply_chat_template(&self, messages: &Value, add_generation_prompt: bool) -> Result<String, String> {
-        let mut prompt = String::new();
-        for message in messages.as_array().unwrap() {
+    fn apply_chat_template(&self, chat: Chat<'_>) -> Result<String, String> {
+        let mut prompt = chat.tools.map_or_else(String::new, |tools| format!("tools: {tools}\n"));
+        for message in chat.messages.as_array().unwrap() {
             let (role, content) = (message["role"].as_str().unwrap(), message["content"].as_str().unwrap());
             if role == "tool" {
                 return Err("this template knows no tools".to_owned());
             }
+            for name in ["reasoning_content", "thinking", "reasoning"] {
+                if let Some(thoughts) = message[name].as_str() {
+                    prompt.push_str(&format!("{role} {name}: {thoughts}\n"));
+                }
+            }
             prompt.push_str(&format!("{role}: {content}\n"));
         }
-        if add_generation_prompt {
+        if chat.add_generation_prompt {
             prompt.push_str("assistant: ");
         }
         Ok(prompt)

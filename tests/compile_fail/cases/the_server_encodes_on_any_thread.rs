@@ -19,7 +19,7 @@ impl server::Text for Ids { // compiles
         String::new()
     }
 
-    fn apply_chat_template(&self, _: &serde_json::Value, _: bool) -> Result<String, String> {
+    fn apply_chat_template(&self, _: runtime::chat_template::Chat<'_>) -> Result<String, String> {
         Err(String::new())
     }
 }

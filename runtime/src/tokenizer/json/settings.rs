@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::document::AddedToken;
 use super::line;
 use crate::file;
+use crate::huggingface::strict;
 use crate::tokenizer::TokenizerError;
 
 const CONFIG: &str = "tokenizer_config.json";
@@ -30,7 +31,7 @@ impl Settings {
     /// Of the files `tokenizer_config.json`, `generation_config.json` and `config.json`; one that is missing says nothing.
     ///
     /// # Errors
-    /// A file that cannot be read, is no JSON, or has a field of the wrong type.
+    /// A file that cannot be read, is no JSON, has a name twice in an object, or has a field of the wrong type.
     pub fn read(folder: &Path) -> Result<Settings, TokenizerError> {
         let mut settings = match read(folder, CONFIG)? {
             Some(config) => Settings::of(&config)?,
@@ -92,7 +93,7 @@ fn wrong(file: &'static str, key: &str, wanted: &str) -> TokenizerError {
 fn read(folder: &Path, name: &'static str) -> Result<Option<Value>, TokenizerError> {
     let path = folder.join(name);
     match file::read(&path, file::MAX_SETTINGS) {
-        Ok(bytes) => serde_json::from_slice(&bytes)
+        Ok(bytes) => strict(&bytes)
             .map(Some)
             .map_err(|error| TokenizerError::Json { file: name, fault: line(&error) }),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
