@@ -91,7 +91,7 @@ fn mixture(tensor_core: bool) -> Vec<Row> {
     let mut rows = Vec::new();
     for (tokens, popular) in [(1, 4), (8, 16), (512, 16)] {
         let few = |tile: usize| if tokens == 1 { 1 } else { tile };
-        let ways = [("expert_matvec", Way::Chain(few(8))), ("expert_matmul", Way::TensorCore(32))];
+        let ways = [("expert_matvec", Way::Chain(few(8))), ("expert_matmul", Way::TensorCore(8))];
         for stored in [Stored::MXFP4, Stored::BF16] {
             for (family, way) in ways {
                 // Many tokens as f32 chains, and the tensor core's model on a CPU, take minutes.
@@ -100,7 +100,7 @@ fn mixture(tensor_core: bool) -> Vec<Row> {
                 {
                     continue;
                 }
-                let way = if tokens > 256 { Way::TensorCore(128) } else { way };
+                let way = if tokens > 256 { Way::TensorCore(64) } else { way };
                 let name = format!("{family}/{}", stored.lower());
                 rows.push(row(name, format!("gpt-oss m={tokens}"), move || {
                     Mixture::new(stored, way, shape, tokens, popular)

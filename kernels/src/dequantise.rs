@@ -32,13 +32,13 @@ fn geometry(a: &Dequantise) -> Geometry {
 #[inline(always)]
 fn dequantise<B: Block, F: Format, I: MmaInput>(block: &B, a: &Dequantise) {
     let first = block.x() * SPAN;
-    // A lane takes values i and i + 16 of a block, whose bytes are often the same.
-    block.each(SPAN.min(a.len as usize - first) / 2, |_, i| {
-        let (start, i) = (first + i / 16 * BLOCK, i % 16);
+    // A lane takes two neighbours, and the two that are 16 further, whose bytes are often the same.
+    block.each(SPAN.min(a.len as usize - first) / 4, |_, i| {
+        let (start, i) = (first + i / 8 * BLOCK, i % 8 * 2);
         let place = F::place(0, start / BLOCK);
-        let [one, two] = F::pair(&a.w, place, F::scale::<B>(&a.w, place), i);
-        a.y.set(start + i, I::bits(one));
-        a.y.set(start + i + 16, I::bits(two));
+        let [one, two] = F::values::<2>(&a.w, place, F::scale::<B>(&a.w, place), i).map(I::both);
+        a.y.set_pair(start + i, one);
+        a.y.set_pair(start + i + 16, two);
     });
 }
 

@@ -12,7 +12,7 @@ use cuda_std::{Block, Geometry, In, Out, kernel};
 use crate::experts::Tile;
 #[cfg(not(target_arch = "nvptx64"))]
 use crate::format::Stored;
-use crate::format::{Brain, F32, Format, Half, MXFP4, Q4_0, Q8_0};
+use crate::format::{Brain, F32, Format, Half, IQ4_NL, MXFP4, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
 use crate::matvec::{BLOCK_ROWS, GROUP, LANES, ROWS, chains};
 
 /// Arguments of every kernel here.
@@ -103,4 +103,8 @@ kernels! {
     Q8_0: Q8_0_1 = expert_matvec__q8_0_1, Q8_0_8 = expert_matvec__q8_0_8, Q8_0;
     Q4_0: Q4_0_1 = expert_matvec__q4_0_1, Q4_0_8 = expert_matvec__q4_0_8, Q4_0;
     MXFP4: MXFP4_1 = expert_matvec__mxfp4_1, MXFP4_8 = expert_matvec__mxfp4_8, MXFP4;
+    Q4_1: Q4_1_1 = expert_matvec__q4_1_1, Q4_1_8 = expert_matvec__q4_1_8, Q4_1;
+    Q5_0: Q5_0_1 = expert_matvec__q5_0_1, Q5_0_8 = expert_matvec__q5_0_8, Q5_0;
+    Q5_1: Q5_1_1 = expert_matvec__q5_1_1, Q5_1_8 = expert_matvec__q5_1_8, Q5_1;
+    IQ4_NL: IQ4_NL_1 = expert_matvec__iq4_nl_1, IQ4_NL_8 = expert_matvec__iq4_nl_8, IQ4_NL;
 }

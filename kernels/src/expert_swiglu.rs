@@ -1,7 +1,7 @@
 //! The clamped gated activation of gpt-oss: `y = g / (1 + e^(-alpha g)) (u + 1)` with `g = min(gate, limit)` and
 //! `u = min(max(up, -limit), limit)`, as rows for the next product, of pairs of a token and an expert.
 //!
-//! A block a pair. Bytes moved: `8 n` read (twice for the form f16, the second time from cache), 2 or `4 n` written a pair.
+//! A block a pair, or several. Bytes moved: `8 n` read (twice of the longest rows of the form f16), 2 or `4 n` written a pair.
 
 use cuda_std::math::exp;
 use cuda_std::{Block, Geometry, kernel};
@@ -29,17 +29,19 @@ pub struct ExpertSwiglu {
     pub pairs: u32,
 }
 
-fn geometry(a: &ExpertSwiglu) -> Geometry {
-    Geometry { grid: [a.pairs as usize, 1], scratch: 0 }
+fn geometry<F: Form>(a: &ExpertSwiglu) -> Geometry {
+    let n = a.n as usize;
+    Geometry { grid: [a.pairs as usize, F::parts(n)], scratch: F::scratch(n) }
 }
 
 #[inline(always)]
 fn swiglu<B: Block, F: Form>(block: &B, a: &ExpertSwiglu) {
-    let pair = block.x();
+    let (pair, n) = (block.x(), a.n as usize);
     // A NaN stays one.
     let below = |value: f32| if value > a.limit { a.limit } else { value };
-    F::write(block, &a.y, pair, a.n as usize, |i| {
-        let (gate, up) = (below(a.gate.get(pair, i)), below(a.up.get(pair, i)));
+    let read = |i: usize| (a.gate.get(pair, i), a.up.get(pair, i));
+    F::write(block, &a.y, (pair, n), F::part(block.y(), n), read, |(gate, up)| {
+        let (gate, up) = (below(gate), below(up));
         let up = if up < -a.limit { -a.limit } else { up };
         gate / (1.0 + exp(-a.alpha * gate)) * (up + 1.0)
     });
@@ -47,13 +49,13 @@ fn swiglu<B: Block, F: Form>(block: &B, a: &ExpertSwiglu) {
 
 kernel! {
     /// Rows in the form f32.
-    pub F32 = expert_swiglu__f32(ExpertSwiglu), lanes: 1024, geometry: geometry, body: swiglu::<_, Plain>
+    pub F32 = expert_swiglu__f32(ExpertSwiglu), lanes: 512, geometry: geometry::<Plain>, body: swiglu::<_, Plain>
 }
 kernel! {
     /// Rows in the form f16.
-    pub F16_ = expert_swiglu__f16(ExpertSwiglu), lanes: 1024, geometry: geometry, body: swiglu::<_, Scaled>
+    pub F16_ = expert_swiglu__f16(ExpertSwiglu), lanes: 512, geometry: geometry::<Scaled>, body: swiglu::<_, Scaled>
 }
 kernel! {
     /// Rows in the form bf16.
-    pub BF16 = expert_swiglu__bf16(ExpertSwiglu), lanes: 1024, geometry: geometry, body: swiglu::<_, Rounded>
+    pub BF16 = expert_swiglu__bf16(ExpertSwiglu), lanes: 512, geometry: geometry::<Rounded>, body: swiglu::<_, Rounded>
 }

@@ -19,13 +19,13 @@
 //! Four warps: each has a page of the chunk's keys, then four rows of the softmax, then every fourth octet of the
 //! output's elements. Bytes moved: `4 head_dim` for each token seen, tile and key head.
 
-use cuda_std::math::{exp, max, mul_add, sqrt};
+use cuda_std::math::{divide, exp, max, sqrt};
 use cuda_std::{Bf16, Block, F16, Geometry, In, MmaInput, Out, Scratch, Team, Warp, kernel, unrolled};
 
+pub use crate::chunks::CHUNK;
+use crate::chunks::{Asking, Merge};
 use crate::kv::{Cached, PAGE, first_seen};
 
-/// Tokens in a chunk.
-pub const CHUNK: usize = WARPS * PAGE;
 /// A head's elements at most; they are a multiple of 16.
 pub const MAX_HEAD_DIM: usize = PARTS * WARPS * 8;
 /// Rows of a tensor-core step.
@@ -113,15 +113,7 @@ fn chunk_geometry(a: &Flash) -> Geometry {
 
 /// What one block works on: 16 rows at most, of one tile and one key head.
 struct Tile<B: Block> {
-    /// The tile's first token, and its tokens.
-    first: usize,
-    count: usize,
-    /// The first of the block's rows among the tile's: token after token, a token's heads side by side.
-    row0: usize,
-    group: usize,
-    kv_head: usize,
-    /// Where the sequence's pages begin in the table.
-    table: usize,
+    rows: Asking,
     query: B::Scratch<u16>,
     scores: B::Scratch<f32>,
     weights: B::Scratch<u16>,
@@ -135,15 +127,9 @@ impl<B: Block> Tile<B> {
     #[inline(always)]
     fn new(block: &B, a: &Flash, index: usize) -> Self {
         let (head_dim, group) = (a.head_dim as usize, (a.heads / a.kv_heads) as usize);
-        let (tile, part) = (index / parts(group), index % parts(group));
-        let first = a.tiles.get(2 * tile) as usize;
+        let (tile, part) = divide(index, parts(group));
         let tile = Self {
-            first,
-            count: a.tiles.get(2 * tile + 1) as usize,
-            row0: part * ROWS,
-            group,
-            kv_head: block.y(),
-            table: a.sequences.get(first) as usize * a.table_width as usize,
+            rows: Asking::new(a, tile, part * ROWS, block.y()),
             query: block.scratch::<u16>(ROWS * query_stride(head_dim)),
             scores: block.scratch::<f32>(ROWS * SCORES),
             weights: block.scratch::<u16>(ROWS * WEIGHTS),
@@ -151,55 +137,12 @@ impl<B: Block> Tile<B> {
             totals: block.scratch::<f32>(ROWS),
         };
         block.each(ROWS * head_dim, |lane, i| {
-            let (row, d) = (i / head_dim, i % head_dim);
-            let bits = if tile.exists(row) { a.q.get(tile.output(a, row) * head_dim + d) } else { 0 };
+            let (row, d) = divide(i, head_dim);
+            let bits =
+                if tile.rows.exists(row) { a.q.get(tile.rows.output(a, row) * head_dim + d) } else { 0 };
             tile.query.set(lane, row * query_stride(head_dim) + d, bits);
         });
         tile
-    }
-
-    /// Whether there is such a row.
-    #[inline(always)]
-    fn exists(&self, row: usize) -> bool {
-        self.row0 + row < self.count * self.group
-    }
-
-    /// The row's token.
-    #[inline(always)]
-    fn token(&self, row: usize) -> usize {
-        self.first + (self.row0 + row) / self.group
-    }
-
-    /// The row's query head.
-    #[inline(always)]
-    fn head(&self, row: usize) -> usize {
-        self.kv_head * self.group + (self.row0 + row) % self.group
-    }
-
-    /// The row's index in `[tokens, heads]`.
-    #[inline(always)]
-    fn output(&self, a: &Flash, row: usize) -> usize {
-        self.token(row) * a.heads as usize + self.head(row)
-    }
-
-    /// Tokens that the tile's last token sees.
-    #[inline(always)]
-    fn seen(&self, a: &Flash) -> usize {
-        a.positions.get(self.first + self.count - 1) as usize + 1
-    }
-
-    /// The first position that the tile's first token sees.
-    #[inline(always)]
-    fn first_seen(&self, a: &Flash) -> usize {
-        first_seen(a.positions.get(self.first) as usize + 1, a.window as usize)
-    }
-
-    /// Where a page's part for this head begins, in keys and values alike.
-    #[inline(always)]
-    fn page(&self, a: &Flash, i: usize) -> usize {
-        (a.page_table.get(self.table + i) as usize * a.kv_heads as usize + self.kv_head)
-            * a.head_dim as usize
-            * PAGE
     }
 
     /// Scores and weights of the chunk from token `from` on; afterwards all lanes see `weights`, `tops` and `totals`.
@@ -207,14 +150,14 @@ impl<B: Block> Tile<B> {
     fn softmax<I: MmaInput + Cached>(&self, block: &B, a: &Flash, from: usize) {
         let head_dim = a.head_dim as usize;
         let scale = 1.0 / sqrt(head_dim as f32);
-        let len = CHUNK.min(self.seen(a) - from);
-        let skip = self.first_seen(a).saturating_sub(from);
+        let len = CHUNK.min(self.rows.seen(a) - from);
+        let skip = self.rows.first_seen(a).saturating_sub(from);
 
         // Scores: a page a warp.
         block.warps(|index, warp| {
             let mut scores = [warp.zero(); PAGE / 8];
             if index * PAGE < len && skip < (index + 1) * PAGE {
-                let keys = self.page(a, from / PAGE + index);
+                let keys = self.rows.page(a, from / PAGE + index);
                 for step in 0..head_dim / 16 {
                     let q = warp.load_a(&self.query, |row, octet| {
                         row * query_stride(head_dim) + step * 16 + octet * 8
@@ -229,8 +172,8 @@ impl<B: Block> Tile<B> {
             }
             let mut seen = warp.rows(0u32);
             warp.each_row(|_, row| {
-                if self.exists(row) {
-                    seen[row] = a.positions.get(self.token(row)) + 1;
+                if self.rows.exists(row) {
+                    seen[row] = a.positions.get(self.rows.token(row)) + 1;
                 }
             });
             let window = if a.window == 0 { u32::MAX } else { a.window };
@@ -283,13 +226,13 @@ impl<B: Block> Tile<B> {
         from: usize,
     ) -> [<B::Warp as Warp>::C; PARTS] {
         let head_dim = a.head_dim as usize;
-        let len = CHUNK.min(self.seen(a) - from);
-        let skip = self.first_seen(a).saturating_sub(from);
+        let len = CHUNK.min(self.rows.seen(a) - from);
+        let skip = self.rows.first_seen(a).saturating_sub(from);
         let mut sums = [warp.zero(); PARTS];
         // Steps past the end, or before the window, would add zeros.
         for step in skip / 16..len.div_ceil(16) {
             let first = step * 16;
-            let values = self.page(a, (from + first) / PAGE);
+            let values = self.rows.page(a, (from + first) / PAGE);
             let weights = warp.load_a(&self.weights, |row, octet| row * WEIGHTS + first + octet * 8);
             unrolled::<PARTS>(|part| {
                 let d = octet(index, part) * 8;
@@ -321,7 +264,7 @@ impl<B: Block> Tile<B> {
             let d = octet(index, part) * 8;
             if d < head_dim {
                 warp.each_c(&sums[part], |_, row, column, sum| {
-                    if self.exists(row) {
+                    if self.rows.exists(row) {
                         put(row, d + column, sum);
                     }
                 });
@@ -336,45 +279,6 @@ fn octet(index: usize, part: usize) -> usize {
     index + WARPS * part
 }
 
-/// How a chunk joins those before it.
-#[derive(Clone, Copy)]
-struct Merge {
-    top: f32,
-    total: f32,
-    /// What the sums before are multiplied by.
-    keep: f32,
-    /// What the chunk's sums are multiplied by; zero where the row sees nothing of the chunk.
-    add: f32,
-}
-
-impl Merge {
-    const NONE: Self = Self { top: f32::NEG_INFINITY, total: 0.0, keep: 1.0, add: 0.0 };
-
-    /// What stands before the first chunk.
-    #[inline(always)]
-    fn before(sinks: &In<f32>, head: usize) -> Self {
-        if sinks.is_empty() { Self::NONE } else { Self { top: sinks.get(head), total: 1.0, ..Self::NONE } }
-    }
-
-    /// A chunk with this greatest score and sum of weights comes.
-    #[inline(always)]
-    fn chunk(self, chunk_top: f32, chunk_total: f32) -> Self {
-        if chunk_top == f32::NEG_INFINITY {
-            return Self { keep: 1.0, add: 0.0, ..self };
-        }
-        let top = max(self.top, chunk_top);
-        let (keep, add) = (exp(self.top - top), exp(chunk_top - top));
-        Self { top, total: mul_add(chunk_total, add, self.total * keep), keep, add }
-    }
-
-    /// The sums with the chunk's. A chunk that counts nothing leaves even the sign of a zero: how many of them a row meets
-    /// depends on its tile.
-    #[inline(always)]
-    fn sum(self, sum: f32, chunk: f32) -> f32 {
-        if self.add == 0.0 { sum * self.keep } else { mul_add(chunk, self.add, sum * self.keep) }
-    }
-}
-
 #[inline(always)]
 fn whole<B: Block, I: MmaInput + Cached>(block: &B, a: &Flash) {
     let head_dim = a.head_dim as usize;
@@ -383,14 +287,14 @@ fn whole<B: Block, I: MmaInput + Cached>(block: &B, a: &Flash) {
     let mut state = block.per_warp::<_, WARPS>(|_, warp| {
         let mut merge = warp.rows(Merge::NONE);
         warp.each_row(|_, row| {
-            if tile.exists(row) {
-                merge[row] = Merge::before(&a.sinks, tile.head(row));
+            if tile.rows.exists(row) {
+                merge[row] = Merge::before(&a.sinks, tile.rows.head(row));
             }
         });
         ([warp.zero(); PARTS], merge)
     });
-    let seen = tile.seen(a);
-    let mut from = tile.first_seen(a) / CHUNK * CHUNK;
+    let seen = tile.rows.seen(a);
+    let mut from = tile.rows.first_seen(a) / CHUNK * CHUNK;
     while from < seen {
         tile.softmax::<I>(block, a, from);
         block.warps(|index, warp| {
@@ -409,7 +313,7 @@ fn whole<B: Block, I: MmaInput + Cached>(block: &B, a: &Flash) {
     block.warps(|index, warp| {
         let (sums, merge) = &state[index];
         tile.each_output(index, warp, head_dim, sums, |row, d, sum| {
-            a.out.set(tile.output(a, row) * head_dim + d, sum / merge[row].total);
+            a.out.set(tile.rows.output(a, row) * head_dim + d, sum / merge[row].total);
         });
     });
 }
@@ -417,17 +321,17 @@ fn whole<B: Block, I: MmaInput + Cached>(block: &B, a: &Flash) {
 #[inline(always)]
 fn chunk<B: Block, I: MmaInput + Cached>(block: &B, a: &Flash) {
     let (head_dim, chunks) = (a.head_dim as usize, a.chunks as usize);
-    let (index, chunk) = (block.x() / chunks, block.x() % chunks);
+    let (index, chunk) = divide(block.x(), chunks);
     let tile = Tile::<B>::new(block, a, index);
     let from = chunk * CHUNK;
-    if from >= tile.seen(a) || from + CHUNK <= tile.first_seen(a) {
+    if from >= tile.rows.seen(a) || from + CHUNK <= tile.rows.first_seen(a) {
         return;
     }
     block.barrier();
     tile.softmax::<I>(block, a, from);
-    let partial = |row: usize| tile.output(a, row) * chunks + chunk;
+    let partial = |row: usize| tile.rows.output(a, row) * chunks + chunk;
     block.each(ROWS, |lane, row| {
-        if tile.exists(row) {
+        if tile.rows.exists(row) {
             a.partial_tops.set(partial(row) * 2, tile.tops.get(lane, row));
             a.partial_tops.set(partial(row) * 2 + 1, tile.totals.get(lane, row));
         }

@@ -1,7 +1,7 @@
 //! The activation of GPT-2: `y = gelu(x)` (Hendrycks and Gimpel 2016, the form with a hyperbolic tangent), as rows for the
 //! next product.
 //!
-//! A block a row. Bytes moved: `4 n` read (twice for the form f16, the second time from cache), 2 or `4 n` written a row.
+//! A block a row, or several. Bytes moved: `4 n` read (twice of the longest rows of the form f16), 2 or `4 n` written a row.
 
 use cuda_std::math::gelu;
 use cuda_std::{Block, Geometry, kernel};
@@ -23,25 +23,27 @@ pub struct Gelu {
     pub rows: u32,
 }
 
-fn geometry(a: &Gelu) -> Geometry {
-    Geometry { grid: [a.rows as usize, 1], scratch: 0 }
+fn geometry<F: Form>(a: &Gelu) -> Geometry {
+    let n = a.n as usize;
+    Geometry { grid: [a.rows as usize, F::parts(n)], scratch: F::scratch(n) }
 }
 
 #[inline(always)]
 fn activate<B: Block, F: Form>(block: &B, a: &Gelu) {
-    let row = block.x();
-    F::write(block, &a.y, row, a.n as usize, |i| gelu(a.x.get(row, i)));
+    let (row, n) = (block.x(), a.n as usize);
+    let x = a.x.row(row);
+    F::write(block, &a.y, (row, n), F::part(block.y(), n), |i| x.read(i), |parts| gelu(x.value(parts)));
 }
 
 kernel! {
     /// Rows in the form f32.
-    pub F32 = gelu__f32(Gelu), lanes: 1024, geometry: geometry, body: activate::<_, Plain>
+    pub F32 = gelu__f32(Gelu), lanes: 512, geometry: geometry::<Plain>, body: activate::<_, Plain>
 }
 kernel! {
     /// Rows in the form f16.
-    pub F16_ = gelu__f16(Gelu), lanes: 1024, geometry: geometry, body: activate::<_, Scaled>
+    pub F16_ = gelu__f16(Gelu), lanes: 512, geometry: geometry::<Scaled>, body: activate::<_, Scaled>
 }
 kernel! {
     /// Rows in the form bf16.
-    pub BF16 = gelu__bf16(Gelu), lanes: 1024, geometry: geometry, body: activate::<_, Rounded>
+    pub BF16 = gelu__bf16(Gelu), lanes: 512, geometry: geometry::<Rounded>, body: activate::<_, Rounded>
 }

@@ -35,8 +35,8 @@ pub struct LayerNorm {
     pub rows: u32,
 }
 
-fn geometry(a: &LayerNorm) -> Geometry {
-    Geometry { grid: [a.rows as usize, 1], scratch: 0 }
+fn geometry<F: Form>(a: &LayerNorm) -> Geometry {
+    Geometry { grid: [a.rows as usize, 1], scratch: F::scratch(a.n as usize) }
 }
 
 #[inline(always)]
@@ -45,7 +45,9 @@ fn layer_norm<B: Block, F: Form>(block: &B, a: &LayerNorm) {
     let from = if a.from.is_empty() { row } else { a.from.get(row) as usize };
     // A lane reads here and below what it wrote itself.
     if !a.product.sums.is_empty() {
-        block.each(n, |_, i| a.x.set(from * n + i, a.x.get(from * n + i) + a.product.get(from, i)));
+        let product = a.product.row(from);
+        let read = |i: usize| (a.x.get(from * n + i), product.read(i));
+        block.each_read::<8, _>(n, read, |_, i, (x, parts)| a.x.set(from * n + i, x + product.value(parts)));
     }
     let x = |i: usize| a.x.get(from * n + i);
     let mut sums = block.per_lane(0.0f32);
@@ -54,18 +56,19 @@ fn layer_norm<B: Block, F: Form>(block: &B, a: &LayerNorm) {
     let mut squares = block.per_lane(0.0f32);
     block.each(n, |lane, i| squares[lane] = mul_add(x(i) - mean, x(i) - mean, squares[lane]));
     let scale = 1.0 / sqrt(block.sum(&squares) / n as f32 + a.epsilon);
-    F::write(block, &a.y, row, n, |i| mul_add((x(i) - mean) * scale, a.w.get(i), a.bias.get(i)));
+    let read = |i: usize| (x(i), a.w.get(i), a.bias.get(i));
+    F::write(block, &a.y, (row, n), (0, n), read, |(x, w, bias)| mul_add((x - mean) * scale, w, bias));
 }
 
 kernel! {
     /// See the module; rows in the form f32.
-    pub F32 = layer_norm__f32(LayerNorm), lanes: 512, geometry: geometry, body: layer_norm::<_, Plain>
+    pub F32 = layer_norm__f32(LayerNorm), lanes: 512, geometry: geometry::<Plain>, body: layer_norm::<_, Plain>
 }
 kernel! {
     /// See the module; rows in the form f16.
-    pub F16_ = layer_norm__f16(LayerNorm), lanes: 512, geometry: geometry, body: layer_norm::<_, Scaled>
+    pub F16_ = layer_norm__f16(LayerNorm), lanes: 512, geometry: geometry::<Scaled>, body: layer_norm::<_, Scaled>
 }
 kernel! {
     /// See the module; rows in the form bf16.
-    pub BF16 = layer_norm__bf16(LayerNorm), lanes: 512, geometry: geometry, body: layer_norm::<_, Rounded>
+    pub BF16 = layer_norm__bf16(LayerNorm), lanes: 512, geometry: geometry::<Rounded>, body: layer_norm::<_, Rounded>
 }

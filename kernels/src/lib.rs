@@ -8,6 +8,7 @@
 #![cfg_attr(target_arch = "nvptx64", feature(abi_ptx))]
 
 pub mod attention;
+pub(crate) mod chunks;
 pub mod compare;
 pub mod dequantise;
 pub mod draw;
@@ -28,10 +29,12 @@ pub mod matmul;
 pub mod matvec;
 pub mod norm;
 pub mod product;
+pub mod prompt;
 pub mod qmatmul;
 pub mod residual;
 pub mod rope;
 pub mod router;
 pub mod rows;
 pub mod sample;
+pub(crate) mod streamed;
 pub mod swiglu;

@@ -88,7 +88,7 @@ pub(crate) fn chains<B: Block, F: Format, const M: usize>(
         let scales: [F::Scale; ROWS] = from_fn(|r| F::scale::<B>(w, places[r]));
         group.lanes(|lane| {
             for r in 0..ROWS {
-                let [w0, w1] = F::pair(w, places[r], scales[r], lane);
+                let [[w0], [w1]] = F::values(w, places[r], scales[r], lane);
                 for t in 0..M {
                     let at = tokens[t] + b * BLOCK + lane;
                     let sum = mul_add(w0, x.get(at), sums[r][t][lane]);

@@ -32,8 +32,8 @@ pub struct RmsNorm {
     pub rows: u32,
 }
 
-fn geometry(a: &RmsNorm) -> Geometry {
-    Geometry { grid: [a.rows as usize, 1], scratch: 0 }
+fn geometry<F: Form>(a: &RmsNorm) -> Geometry {
+    Geometry { grid: [a.rows as usize, 1], scratch: F::scratch(a.n as usize) }
 }
 
 #[inline(always)]
@@ -42,24 +42,26 @@ fn rms_norm<B: Block, F: Form>(block: &B, a: &RmsNorm) {
     let from = if a.from.is_empty() { row } else { a.from.get(row) as usize };
     // A lane reads here and below what it wrote itself.
     if !a.product.sums.is_empty() {
-        block.each(n, |_, i| a.x.set(from * n + i, a.x.get(from * n + i) + a.product.get(from, i)));
+        let product = a.product.row(from);
+        let read = |i: usize| (a.x.get(from * n + i), product.read(i));
+        block.each_read::<8, _>(n, read, |_, i, (x, parts)| a.x.set(from * n + i, x + product.value(parts)));
     }
     let x = |i: usize| a.x.get(from * n + i);
     let mut squares = block.per_lane(0.0f32);
-    block.each(n, |lane, i| squares[lane] = mul_add(x(i), x(i), squares[lane]));
+    block.each_read::<8, _>(n, x, |lane, _, x| squares[lane] = mul_add(x, x, squares[lane]));
     let scale = 1.0 / sqrt(block.sum(&squares) / n as f32 + a.epsilon);
-    F::write(block, &a.y, row, n, |i| x(i) * scale * a.w.get(i));
+    F::write(block, &a.y, (row, n), (0, n), |i| (x(i), a.w.get(i)), |(x, w)| x * scale * w);
 }
 
 kernel! {
     /// See the module; rows in the form f32.
-    pub F32 = norm__rms_f32(RmsNorm), lanes: 512, geometry: geometry, body: rms_norm::<_, Plain>
+    pub F32 = norm__rms_f32(RmsNorm), lanes: 512, geometry: geometry::<Plain>, body: rms_norm::<_, Plain>
 }
 kernel! {
     /// See the module; rows in the form f16.
-    pub F16_ = norm__rms_f16(RmsNorm), lanes: 512, geometry: geometry, body: rms_norm::<_, Scaled>
+    pub F16_ = norm__rms_f16(RmsNorm), lanes: 512, geometry: geometry::<Scaled>, body: rms_norm::<_, Scaled>
 }
 kernel! {
     /// See the module; rows in the form bf16.
-    pub BF16 = norm__rms_bf16(RmsNorm), lanes: 512, geometry: geometry, body: rms_norm::<_, Rounded>
+    pub BF16 = norm__rms_bf16(RmsNorm), lanes: 512, geometry: geometry::<Rounded>, body: rms_norm::<_, Rounded>
 }

@@ -39,17 +39,49 @@ impl Rounding {
 }
 
 impl Product {
+    /// A row of the product.
+    #[inline(always)]
+    pub(crate) fn row(&self, row: usize) -> Line<'_> {
+        let factor = if self.factors.is_empty() { 1.0 } else { self.factors.get(row) };
+        Line { product: self, start: row * self.stride as usize + self.first as usize, factor }
+    }
+
     /// Value `i` of a row.
     #[inline(always)]
     pub(crate) fn get(&self, row: usize, i: usize) -> f32 {
-        let mut value = self.sums.get(row * self.stride as usize + self.first as usize + i);
-        if !self.factors.is_empty() {
-            value *= self.factors.get(row);
+        let row = self.row(row);
+        row.value(row.read(i))
+    }
+}
+
+/// A row of a product.
+pub(crate) struct Line<'a> {
+    product: &'a Product,
+    /// Its first sum.
+    start: usize,
+    factor: f32,
+}
+
+/// A sum and the bias that is added to it, as they are read; several are waited for at once, see
+/// [`each_read`](cuda_std::Team::each_read).
+pub(crate) type Parts = [f32; 2];
+
+impl Line<'_> {
+    /// What value `i` is made of.
+    #[inline(always)]
+    pub(crate) fn read(&self, i: usize) -> Parts {
+        let Product { sums, bias, .. } = self.product;
+        [sums.get(self.start + i), if bias.is_empty() { 0.0 } else { bias.get(i) }]
+    }
+
+    /// The value that is made of it.
+    #[inline(always)]
+    pub(crate) fn value(&self, [sum, bias]: Parts) -> f32 {
+        let mut value = sum * self.factor;
+        if !self.product.bias.is_empty() {
+            value += bias;
         }
-        if !self.bias.is_empty() {
-            value += self.bias.get(i);
-        }
-        self.rounding.of(value)
+        self.product.rounding.of(value)
     }
 }
 

@@ -9,13 +9,13 @@
 //! `x / sqrt(mean(x^2) + epsilon) w`, with weights that all heads share. A warp a head: lane `l` of 32 folds the squares of
 //! elements `l, l + 32, ...`, then [`Team::sum`](cuda_std::Team).
 //!
-//! A block a token. Bytes moved: 4 for each element of Q, K and V, and what is written of them.
+//! A block has eight heads of one token. Bytes moved: 4 for each element of Q, K and V, and what is written of them.
 
-use cuda_std::math::{mul_add, sqrt};
+use cuda_std::math::{divide, mul_add, sqrt};
 use cuda_std::{Bf16, Block, F16, Geometry, In, Out, Scratch, Team, kernel};
 
 use crate::kv::{Cached, Full, PAGE};
-use crate::product::Product;
+use crate::product::{Line, Product};
 
 /// Arguments of the kernels that norm no heads, and of the others beside the norms'. `S` is how elements of the cache are stored.
 #[derive(Clone, Copy)]
@@ -67,85 +67,129 @@ pub struct RopeNormed<S> {
 
 /// Lanes of a block.
 const LANES: usize = 512;
+/// Heads of a block.
+const HEADS: usize = LANES / WARP / 2;
+/// Elements that a lane waits for at once.
+const AHEAD: usize = 4;
 /// Lanes of a warp.
 const WARP: usize = 32;
 
 fn geometry<S>(a: &Rope<S>) -> Geometry {
-    Geometry { grid: [a.tokens as usize, 1], scratch: 0 }
+    let blocks = |heads: u32| (heads as usize).div_ceil(HEADS);
+    Geometry { grid: [a.tokens as usize, blocks(a.heads) + 2 * blocks(a.kv_heads)], scratch: 0 }
 }
 
 fn geometry_normed<S>(a: &RopeNormed<S>) -> Geometry {
-    let heads = (a.rope.heads + a.rope.kv_heads) as usize;
-    Geometry { grid: [a.rope.tokens as usize, 1], scratch: heads * size_of::<f32>() }
+    Geometry { scratch: HEADS * size_of::<f32>(), ..geometry(&a.rope) }
 }
 
-/// Of one token: `pair(i)` are the elements of a head that form pair `i`; `query(lane, head, d)` and `key` are the elements
-/// before they turn, as a lane sees them.
+/// The heads of a block, `first..end`.
+#[derive(Clone, Copy)]
+enum Part {
+    Query { first: usize, end: usize },
+    Key { first: usize, end: usize },
+    Value { first: usize, end: usize },
+}
+
+impl Part {
+    #[inline(always)]
+    fn of<S>(a: &Rope<S>, y: usize) -> Self {
+        let (heads, kv_heads) = (a.heads as usize, a.kv_heads as usize);
+        let (queries, keys) = (heads.div_ceil(HEADS), kv_heads.div_ceil(HEADS));
+        let range = |i: usize, heads: usize| (i * HEADS, heads.min((i + 1) * HEADS));
+        if y < queries {
+            let (first, end) = range(y, heads);
+            Self::Query { first, end }
+        } else if y < queries + keys {
+            let (first, end) = range(y - queries, kv_heads);
+            Self::Key { first, end }
+        } else {
+            let (first, end) = range(y - queries - keys, kv_heads);
+            Self::Value { first, end }
+        }
+    }
+}
+
+/// Of one token: `pair(i)` are the elements of a head that form pair `i`. What element `d` of a head is before it turns, a lane
+/// makes of the product's value: `query(lane, head, d, value)`, and `key`.
 #[inline(always)]
 fn rope<B: Block, C: Cached>(
     block: &B,
     a: &Rope<C::Stored>,
     pair: impl Fn(usize) -> (usize, usize),
-    query: impl Fn(usize, usize, usize) -> f32,
-    key: impl Fn(usize, usize, usize) -> f32,
+    query: impl Fn(usize, usize, usize, f32) -> f32,
+    key: impl Fn(usize, usize, usize, f32) -> f32,
 ) {
     let (heads, kv_heads, head_dim) = (a.heads as usize, a.kv_heads as usize, a.head_dim as usize);
     let token = block.x();
     let slot = a.slots.get(token) as usize;
     let (page, place) = (slot / PAGE, slot % PAGE);
     let in_page = |head: usize| (page * kv_heads + head) * head_dim * PAGE;
-
-    turn(block, a, heads, query, &pair, |head, d, value| {
-        a.queries.set((token * heads + head) * head_dim + d, C::store(value));
-    });
-    turn(block, a, kv_heads, key, &pair, |head, d, value| {
-        a.key_pages.set(in_page(head) + C::key(place, d, head_dim), C::store(value));
-    });
-    block.each(kv_heads * head_dim, |_, i| {
-        let (head, d) = (i / head_dim, i % head_dim);
-        a.value_pages.set(in_page(head) + C::value(place, d, head_dim), C::store(a.v.get(token, i)));
-    });
+    match Part::of(a, block.y()) {
+        Part::Query { first, end } => {
+            turn(block, a, (first, end), &a.q.row(token), query, &pair, |head, d, value| {
+                a.queries.set((token * heads + head) * head_dim + d, C::store(value));
+            });
+        }
+        Part::Key { first, end } => {
+            turn(block, a, (first, end), &a.k.row(token), key, &pair, |head, d, value| {
+                a.key_pages.set(in_page(head) + C::key(place, d, head_dim), C::store(value));
+            });
+        }
+        Part::Value { first, end } => {
+            let v = a.v.row(token);
+            let read = |i: usize| v.read(first * head_dim + i);
+            block.each_read::<AHEAD, _>((end - first) * head_dim, read, |_, i, parts| {
+                let (head, d) = divide(i, head_dim);
+                let at = in_page(first + head) + C::value(place, d, head_dim);
+                a.value_pages.set(at, C::store(v.value(parts)));
+            });
+        }
+    }
 }
 
-/// Turns the heads of the block's token; `put(head, d, value)` takes every element.
+/// Turns some heads of the block's token; `put(head, d, value)` takes every element.
 #[inline(always)]
 fn turn<B: Block, S>(
     block: &B,
     a: &Rope<S>,
-    heads: usize,
-    x: impl Fn(usize, usize, usize) -> f32,
+    (first_head, end): (usize, usize),
+    line: &Line,
+    x: impl Fn(usize, usize, usize, f32) -> f32,
     pair: impl Fn(usize) -> (usize, usize),
     put: impl Fn(usize, usize, f32),
 ) {
     let (head_dim, rotated) = (a.head_dim as usize, a.rotated as usize);
-    let half = rotated / 2;
+    let (half, heads) = (rotated / 2, end - first_head);
     let angles = a.positions.get(block.x()) as usize * rotated;
-    block.each(heads * half, |lane, i| {
-        let (head, i) = (i / half, i % half);
+    let place = |i: usize| {
+        let (head, i) = divide(i, half);
         let (first, second) = pair(i);
-        let (cos, sin) = (a.table.get(angles + 2 * i), a.table.get(angles + 2 * i + 1));
-        let (x, y) = (x(lane, head, first), x(lane, head, second));
+        (first_head + head, i, first, second)
+    };
+    let read = |i: usize| {
+        let (head, i, first, second) = place(i);
+        let angle = [a.table.get(angles + 2 * i), a.table.get(angles + 2 * i + 1)];
+        (line.read(head * head_dim + first), line.read(head * head_dim + second), angle)
+    };
+    block.each_read::<AHEAD, _>(heads * half, read, |lane, i, (one, two, [cos, sin])| {
+        let (head, _, first, second) = place(i);
+        let (x, y) = (x(lane, head, first, line.value(one)), x(lane, head, second, line.value(two)));
         put(head, first, mul_add(x, cos, -(y * sin)));
         put(head, second, mul_add(x, sin, y * cos));
     });
     let rest = head_dim - rotated;
     block.each(heads * rest, |lane, i| {
-        let (head, d) = (i / rest, rotated + i % rest);
-        put(head, d, x(lane, head, d));
+        let (head, d) = divide(i, rest);
+        let (head, d) = (first_head + head, rotated + d);
+        put(head, d, x(lane, head, d, line.value(line.read(head * head_dim + d))));
     });
 }
 
 /// The heads as their products are.
 #[inline(always)]
 fn plain<B: Block, C: Cached>(block: &B, a: &Rope<C::Stored>, pair: impl Fn(usize) -> (usize, usize)) {
-    let (token, head_dim) = (block.x(), a.head_dim as usize);
-    rope::<B, C>(
-        block,
-        a,
-        pair,
-        |_, head, d| a.q.get(token, head * head_dim + d),
-        |_, head, d| a.k.get(token, head * head_dim + d),
-    );
+    rope::<B, C>(block, a, pair, |_, _, _, x| x, |_, _, _, x| x);
 }
 
 #[inline(always)]
@@ -159,42 +203,59 @@ fn split_half<B: Block, C: Cached>(block: &B, a: &Rope<C::Stored>) {
     plain::<B, C>(block, a, |i| (i, i + half));
 }
 
-/// The norms of the heads.
+/// Of each of a block's heads, in scratch memory: one over the root of its mean square. A warp a head.
 #[inline(always)]
-fn normed_split_half<B: Block, C: Cached>(block: &B, a: &RopeNormed<C::Stored>) {
-    let RopeNormed { rope: a, q_norm, k_norm, epsilon } = a;
-    let (token, head_dim, half) = (block.x(), a.head_dim as usize, a.rotated as usize / 2);
-    let (heads, kv_heads) = (a.heads as usize, a.kv_heads as usize);
-    // Of each head of Q, then of K: one over the root of its mean square.
-    let scales = block.scratch::<f32>(heads + kv_heads);
+fn norms<B: Block>(
+    block: &B,
+    line: &Line,
+    (first, end): (usize, usize),
+    head_dim: usize,
+    epsilon: f32,
+    scales: &B::Scratch<f32>,
+) {
     block.warps(|index, warp| {
-        let mut head = index;
-        while head < heads + kv_heads {
+        let head = first + index;
+        if head < end {
             let mut squares = warp.per_lane(0.0f32);
-            warp.each(head_dim, |lane, d| {
-                let x = if head < heads {
-                    a.q.get(token, head * head_dim + d)
-                } else {
-                    a.k.get(token, (head - heads) * head_dim + d)
-                };
+            let read = |d: usize| line.read(head * head_dim + d);
+            warp.each_read::<AHEAD, _>(head_dim, read, |lane, _, parts| {
+                let x = line.value(parts);
                 squares[lane] = mul_add(x, x, squares[lane]);
             });
             let scale = 1.0 / sqrt(warp.sum(&squares) / head_dim as f32 + epsilon);
             warp.lanes(|lane| {
                 if lane == 0 {
-                    scales.set(index * WARP + lane, head, scale);
+                    scales.set(index * WARP + lane, index, scale);
                 }
             });
-            head += LANES / WARP;
         }
     });
+}
+
+/// The heads after their norms.
+#[inline(always)]
+fn normed_split_half<B: Block, C: Cached>(block: &B, a: &RopeNormed<C::Stored>) {
+    let RopeNormed { rope: a, q_norm, k_norm, epsilon } = a;
+    let (token, head_dim, half) = (block.x(), a.head_dim as usize, a.rotated as usize / 2);
+    let scales = block.scratch::<f32>(HEADS);
+    let first = match Part::of(a, block.y()) {
+        Part::Query { first, end } => {
+            norms(block, &a.q.row(token), (first, end), head_dim, *epsilon, &scales);
+            first
+        }
+        Part::Key { first, end } => {
+            norms(block, &a.k.row(token), (first, end), head_dim, *epsilon, &scales);
+            first
+        }
+        Part::Value { first, .. } => first,
+    };
     block.barrier();
     rope::<B, C>(
         block,
         a,
         |i| (i, i + half),
-        |lane, head, d| a.q.get(token, head * head_dim + d) * scales.get(lane, head) * q_norm.get(d),
-        |lane, head, d| a.k.get(token, head * head_dim + d) * scales.get(lane, heads + head) * k_norm.get(d),
+        |lane, head, d, x| x * scales.get(lane, head - first) * q_norm.get(d),
+        |lane, head, d, x| x * scales.get(lane, head - first) * k_norm.get(d),
     );
 }
 

@@ -1,6 +1,6 @@
 //! The gated activation: `y = silu(gate) up` (Shazeer 2020), as rows for the next product.
 //!
-//! A block a row. Bytes moved: `8 n` read (twice for the form f16, the second time from cache), 2 or `4 n` written a row.
+//! A block a row, or several. Bytes moved: `8 n` read (twice of the longest rows of the form f16), 2 or `4 n` written a row.
 
 use cuda_std::math::silu;
 use cuda_std::{Block, Geometry, kernel};
@@ -24,25 +24,30 @@ pub struct Swiglu {
     pub rows: u32,
 }
 
-fn geometry(a: &Swiglu) -> Geometry {
-    Geometry { grid: [a.rows as usize, 1], scratch: 0 }
+fn geometry<F: Form>(a: &Swiglu) -> Geometry {
+    let n = a.n as usize;
+    Geometry { grid: [a.rows as usize, F::parts(n)], scratch: F::scratch(n) }
 }
 
 #[inline(always)]
 fn swiglu<B: Block, F: Form>(block: &B, a: &Swiglu) {
-    let row = block.x();
-    F::write(block, &a.y, row, a.n as usize, |i| silu(a.gate.get(row, i)) * a.up.get(row, i));
+    let (row, n) = (block.x(), a.n as usize);
+    let (gate, up) = (a.gate.row(row), a.up.row(row));
+    let read = |i: usize| (gate.read(i), up.read(i));
+    F::write(block, &a.y, (row, n), F::part(block.y(), n), read, |parts| {
+        silu(gate.value(parts.0)) * up.value(parts.1)
+    });
 }
 
 kernel! {
     /// Rows in the form f32.
-    pub F32 = swiglu__f32(Swiglu), lanes: 1024, geometry: geometry, body: swiglu::<_, Plain>
+    pub F32 = swiglu__f32(Swiglu), lanes: 512, geometry: geometry::<Plain>, body: swiglu::<_, Plain>
 }
 kernel! {
     /// Rows in the form f16.
-    pub F16_ = swiglu__f16(Swiglu), lanes: 1024, geometry: geometry, body: swiglu::<_, Scaled>
+    pub F16_ = swiglu__f16(Swiglu), lanes: 512, geometry: geometry::<Scaled>, body: swiglu::<_, Scaled>
 }
 kernel! {
     /// Rows in the form bf16.
-    pub BF16 = swiglu__bf16(Swiglu), lanes: 1024, geometry: geometry, body: swiglu::<_, Rounded>
+    pub BF16 = swiglu__bf16(Swiglu), lanes: 512, geometry: geometry::<Rounded>, body: swiglu::<_, Rounded>
 }

@@ -3,6 +3,7 @@
 use cuda_std::In;
 use kernels::flash::CHUNK;
 use kernels::kv::PAGE;
+use kernels::{flash, prompt};
 
 use crate::device::{Buffer, Device, DeviceError, Purpose};
 
@@ -135,6 +136,8 @@ pub struct Shape {
     pub outputs: usize,
     /// Tiles of attention, see [`kernels::flash`].
     pub tiles: usize,
+    /// Tiles of prompts, see [`kernels::prompt`].
+    pub prompts: usize,
     /// Pages in a row of the page table, a whole number of attention's chunks.
     pub table_width: usize,
 }
@@ -151,7 +154,23 @@ impl Shape {
     }
 
     fn words(&self) -> usize {
-        4 * self.tokens + self.outputs + 2 * self.tiles + self.sequences * self.table_width
+        4 * self.tokens + self.outputs + 2 * (self.tiles + self.prompts) + self.sequences * self.table_width
+    }
+}
+
+/// Tokens that tiles of attention may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TileTokens {
+    /// See [`flash::tile_tokens`].
+    pub few: usize,
+    /// See [`prompt::tile_tokens`].
+    pub prompt: usize,
+}
+
+impl TileTokens {
+    /// Where so many query heads share a key head.
+    pub fn of(group: usize) -> Self {
+        Self { few: flash::tile_tokens(group), prompt: prompt::tile_tokens(group) }
     }
 }
 
@@ -161,8 +180,7 @@ const CHUNK_PAGES: usize = CHUNK / PAGE;
 /// A batch on the device, one piece of memory that one copy fills; overwritten by the next.
 pub struct BatchBuffers {
     limits: BatchLimits,
-    /// Tokens that a tile of attention may have.
-    tile_tokens: usize,
+    tile_tokens: TileTokens,
     /// Pages that belong to nobody follow these, for the tokens that fill up a shape.
     pages: usize,
     words: Buffer<u32>,
@@ -178,7 +196,7 @@ impl BatchBuffers {
     pub fn new(
         device: &Device,
         limits: BatchLimits,
-        tile_tokens: usize,
+        tile_tokens: TileTokens,
         pages: usize,
     ) -> Result<Self, DeviceError> {
         let largest = Shape {
@@ -186,6 +204,7 @@ impl BatchBuffers {
             sequences: limits.sequences.next_power_of_two(),
             outputs: limits.sequences.next_power_of_two(),
             tiles: limits.tokens.max(limits.sequences.next_power_of_two()),
+            prompts: limits.tokens,
             table_width: limits.context.div_ceil(CHUNK) * CHUNK_PAGES,
         };
         let words = device.alloc(Purpose::Inputs, largest.words())?;
@@ -208,20 +227,30 @@ impl BatchBuffers {
         if tokens == sequences && tokens == outputs {
             let count = tokens.next_power_of_two();
             let table_width = chunks.next_power_of_two().min(most) * CHUNK_PAGES;
-            return Shape { tokens: count, sequences: count, outputs: count, tiles: count, table_width };
+            return Shape {
+                tokens: count,
+                sequences: count,
+                outputs: count,
+                tiles: count,
+                prompts: 0,
+                table_width,
+            };
         }
-        let tiles = self.tiles(batch).count();
-        Shape { tokens, sequences, outputs, tiles, table_width: chunks * CHUNK_PAGES }
+        let [tiles, prompts] = [false, true].map(|prompt| self.tiles(batch, prompt).count());
+        Shape { tokens, sequences, outputs, tiles, prompts, table_width: chunks * CHUNK_PAGES }
     }
 
-    /// Neighbouring tokens of one sequence, cut into tiles: the first token and how many.
-    fn tiles<'a>(&self, batch: &'a Batch) -> impl Iterator<Item = [u32; 2]> + 'a {
-        let most = self.tile_tokens;
+    /// Neighbouring tokens of one sequence, cut into tiles: the first token and how many. Those of prompts, which are more than
+    /// one of the other tiles has; or the others.
+    fn tiles<'a>(&self, batch: &'a Batch, prompt: bool) -> impl Iterator<Item = [u32; 2]> + 'a {
+        let few = self.tile_tokens.few;
+        let most = if prompt { self.tile_tokens.prompt } else { few };
         let mut first = 0;
         batch.sequences.chunk_by(|a, b| a == b).flat_map(move |run| {
             let start = first;
             first += run.len();
-            (0..run.len()).step_by(most).map(move |i| [(start + i) as u32, most.min(run.len() - i) as u32])
+            let len = if prompt == (run.len() > few) { run.len() } else { 0 };
+            (0..len).step_by(most).map(move |i| [(start + i) as u32, most.min(len - i) as u32])
         })
     }
 
@@ -241,9 +270,10 @@ impl BatchBuffers {
         host.extend(batch.slots.iter().copied().chain(padding(tokens, shape.tokens).map(trash)));
         host.extend(batch.outputs.iter().copied().chain(padding(batch.outputs.len(), shape.outputs)));
         let before = host.len();
-        host.extend(self.tiles(batch).flatten());
+        host.extend(self.tiles(batch, false).flatten());
         let tiles = (host.len() - before) / 2;
         host.extend(padding(tiles, shape.tiles).flat_map(|i| [i, 1]));
+        host.extend(self.tiles(batch, true).flatten());
         for pages in batch.pages() {
             host.extend_from_slice(pages);
             host.resize(host.len() + shape.table_width - pages.len(), 0);
@@ -294,6 +324,11 @@ impl BatchBuffers {
         self.view(4 * self.shape.tokens + self.shape.outputs, 2 * self.shape.tiles)
     }
 
+    /// `[prompts, 2]`: see [`kernels::prompt`].
+    pub fn prompt_tiles(&self) -> In<u32> {
+        self.view(4 * self.shape.tokens + self.shape.outputs + 2 * self.shape.tiles, 2 * self.shape.prompts)
+    }
+
     /// `[sequences, table_width]`.
     pub fn page_table(&self) -> In<u32> {
         let len = self.shape.sequences * self.shape.table_width;
@@ -327,7 +362,8 @@ mod tests {
         assert_eq!(batch.outputs, [3]);
     }
 
-    fn buffers(tile_tokens: usize) -> BatchBuffers {
+    fn buffers(few: usize) -> BatchBuffers {
+        let tile_tokens = TileTokens { few, prompt: 4 * few };
         let limits = BatchLimits { tokens: 64, sequences: 6, context: 1000 };
         BatchBuffers::new(&Device::cpu(1), limits, tile_tokens, 40).expect("memory")
     }
@@ -342,7 +378,10 @@ mod tests {
         let device = Device::cpu(1);
         let mut buffers = buffers(5);
         let shape = buffers.shape(&batch);
-        assert_eq!(shape, Shape { tokens: 4, sequences: 4, outputs: 4, tiles: 4, table_width: 16 });
+        assert_eq!(
+            shape,
+            Shape { tokens: 4, sequences: 4, outputs: 4, tiles: 4, prompts: 0, table_width: 16 }
+        );
         buffers.load(&device, &batch, shape).expect("upload");
         let words = device.download(&buffers.words, 0, shape.words()).expect("download");
         assert_eq!(words[..4], [7, 7, 7, 0]);
@@ -361,9 +400,18 @@ mod tests {
         let mut batch = Batch::default();
         batch.push(Chunk { tokens: &[1; 7], start: 0, pages: &[0], wants_logits: true });
         batch.push(Chunk { tokens: &[1; 2], start: 9, pages: &[1], wants_logits: false });
-        let tiles: Vec<_> = buffers(5).tiles(&batch).collect();
-        assert_eq!(tiles, [[0, 5], [5, 2], [7, 2]]);
-        assert_eq!(buffers(5).shape(&batch).tiles, 3);
+        batch.push(Chunk { tokens: &[1; 24], start: 0, pages: &[2], wants_logits: false });
+        let mut buffers = buffers(5);
+        let tiles = |prompt| buffers.tiles(&batch, prompt).collect::<Vec<_>>();
+        assert_eq!(tiles(true), [[0, 7], [9, 20], [29, 4]]);
+        assert_eq!(tiles(false), [[7, 2]]);
+        let shape = buffers.shape(&batch);
+        assert_eq!((shape.tiles, shape.prompts), (1, 3));
+        let device = Device::cpu(1);
+        buffers.load(&device, &batch, shape).expect("upload");
+        let words = device.download(&buffers.words, 0, shape.words()).expect("download");
+        let at = 4 * shape.tokens + shape.outputs;
+        assert_eq!(words[at..at + 8], [7, 2, 0, 7, 9, 20, 29, 4]);
     }
 
     #[test]

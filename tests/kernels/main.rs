@@ -90,7 +90,7 @@ fn of_experts(stored: Stored) -> Vec<Trial> {
     let mut trials = Vec::new();
     for (family, tensor_core) in [("expert_matvec", false), ("expert_matmul", true)] {
         let there = if tensor_core {
-            kernels::expert_matmul::of(stored, 32).is_some()
+            kernels::expert_matmul::of(stored, 8).is_some()
         } else {
             kernels::expert_matvec::of(stored, 8).is_some()
         };
@@ -144,7 +144,7 @@ fn of_halves(float: Float) -> Vec<Trial> {
     let name = float.name();
     let mut trials = suite(&format!("matmul/{name}"), move |scale| cases::matmul::cases(float, scale));
     trials.extend(suite(&format!("rows/{name}"), move |_| cases::rows::cases(float)));
-    for (path_name, path) in [("whole", Path::Whole), ("chunk", Path::Chunks)] {
+    for (path_name, path) in [("whole", Path::Whole), ("chunk", Path::Chunks), ("prompt", Path::Prompt)] {
         trials.extend(suite(&format!("flash/{path_name}_{name}"), move |scale| {
             cases::flash::cases(float, path, scale)
         }));

@@ -1,5 +1,6 @@
 //! A row's bits do not depend on the rows beside it.
 
+use kernels::expert_matmul;
 use libtest_mimic::Failed;
 use runtime::device::Device;
 
@@ -129,11 +130,11 @@ pub(crate) fn of_expert_sum(device: &Device) -> Result<(), Failed> {
 /// kernel computes it that knows no experts.
 pub(crate) fn of_mixture(stored: Stored, tensor_core: bool, device: &Device) -> Result<(), Failed> {
     let ways = if tensor_core {
-        [Way::TensorCore(32), Way::TensorCore(128)]
+        &expert_matmul::TILES.map(Way::TensorCore)[..]
     } else {
-        [Way::Chain(1), Way::Chain(8)]
+        &[Way::Chain(1), Way::Chain(8)]
     };
-    for (way, share) in ways.into_iter().flat_map(|way| [(way, 4), (way, 1)]) {
+    for (way, share) in ways.iter().flat_map(|&way| [(way, 4), (way, 1)]) {
         let shape = Shape { n: 37, k: stored.row_length(288), experts: 8, used: 4, share };
         let among = Mixture::new(stored, way, shape, 41, 4);
         let all = run(&among, device, Entry::Device(device))?.swap_remove(0);

@@ -232,6 +232,16 @@ impl<V: Copy> Scratch<V> for CheckedCells<'_, V> {
         unsafe { self.state.base.get().add(self.at(i)).cast::<V>().read() }
     }
 
+    fn get_as<W: Copy>(&self, lane: usize, i: usize) -> W {
+        assert!(size_of::<V>() == 1, "cells are bytes");
+        for byte in i..i + size_of::<W>() {
+            self.state.read(lane, self.at(byte), byte);
+        }
+        assert!(self.at(i).is_multiple_of(align_of::<W>()), "misaligned read at byte {i}");
+        // SAFETY: bounds and alignment were checked, and that the cells were written.
+        unsafe { self.state.base.get().add(self.at(i)).cast::<W>().read() }
+    }
+
     fn set(&self, lane: usize, i: usize, value: V) {
         self.state.write(lane, self.at(i), i);
         // SAFETY: as above.

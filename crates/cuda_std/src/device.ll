@@ -58,6 +58,26 @@ define void @copies_wait_3() alwaysinline nounwind {
   ret void
 }
 
+declare i32 @llvm.nvvm.prmt(i32, i32, i32)
+define i32 @permute_bytes(i32 %low, i32 %high, i32 %selector) alwaysinline nounwind {
+  %r = call i32 @llvm.nvvm.prmt(i32 %low, i32 %high, i32 %selector)
+  ret i32 %r
+}
+
+declare <2 x half> @llvm.nvvm.ff2f16x2.rn(float, float)
+define i32 @pack_f16(float %low, float %high) alwaysinline nounwind {
+  %r = call <2 x half> @llvm.nvvm.ff2f16x2.rn(float %high, float %low)
+  %bits = bitcast <2 x half> %r to i32
+  ret i32 %bits
+}
+
+declare <2 x bfloat> @llvm.nvvm.ff2bf16x2.rn(float, float)
+define i32 @pack_bf16(float %low, float %high) alwaysinline nounwind {
+  %r = call <2 x bfloat> @llvm.nvvm.ff2bf16x2.rn(float %high, float %low)
+  %bits = bitcast <2 x bfloat> %r to i32
+  ret i32 %bits
+}
+
 declare {i32, i32, i32, i32} @llvm.nvvm.ldmatrix.sync.aligned.m8n8.x4.b16.p3(ptr addrspace(3)) convergent
 define void @load_matrix_4(ptr %out, ptr %row) alwaysinline convergent nounwind {
   %s = addrspacecast ptr %row to ptr addrspace(3)

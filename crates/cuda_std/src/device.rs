@@ -4,13 +4,14 @@ use core::cell::Cell;
 use core::ops::{Index, IndexMut};
 
 use crate::math;
-use crate::{Block, F16, Team};
+use crate::{Block, F16, Team, unrolled};
 
 mod intrinsics;
 mod shared;
 mod warp;
 
 use intrinsics::{block_barrier, block_x, block_y, shared_memory, shuffle_xor, thread_x, warp_barrier};
+pub(crate) use intrinsics::{pack_bf16, pack_f16, permute_bytes};
 pub use shared::Shared;
 
 /// A register of this thread; the lane in an index is this thread's and picks nothing.
@@ -151,6 +152,33 @@ impl<const LANES: usize> Team for DeviceBlock<LANES> {
         while i < n {
             f(lane, i);
             i += LANES;
+        }
+    }
+
+    #[inline(always)]
+    fn each_read<const M: usize, V: Copy>(
+        &self,
+        n: usize,
+        read: impl Fn(usize) -> V,
+        mut f: impl FnMut(usize, usize, V),
+    ) {
+        let lane = thread();
+        let mut first = lane;
+        while first < n {
+            let at = |j: usize| first + j * LANES;
+            // Past the end the first is read again.
+            let mut values = [read(first); M];
+            unrolled::<M>(|j| {
+                if j > 0 {
+                    values[j] = read(if at(j) < n { at(j) } else { first });
+                }
+            });
+            unrolled::<M>(|j| {
+                if at(j) < n {
+                    f(lane, at(j), values[j]);
+                }
+            });
+            first += M * LANES;
         }
     }
 
@@ -303,6 +331,33 @@ impl<const N: usize> Team for DeviceGroup<N> {
         while i < n {
             f(lane, i);
             i += N;
+        }
+    }
+
+    #[inline(always)]
+    fn each_read<const M: usize, V: Copy>(
+        &self,
+        n: usize,
+        read: impl Fn(usize) -> V,
+        mut f: impl FnMut(usize, usize, V),
+    ) {
+        let lane = thread() % N;
+        let mut first = lane;
+        while first < n {
+            let at = |j: usize| first + j * N;
+            // Past the end the first is read again.
+            let mut values = [read(first); M];
+            unrolled::<M>(|j| {
+                if j > 0 {
+                    values[j] = read(if at(j) < n { at(j) } else { first });
+                }
+            });
+            unrolled::<M>(|j| {
+                if at(j) < n {
+                    f(lane, at(j), values[j]);
+                }
+            });
+            first += M * N;
         }
     }
 

@@ -86,6 +86,18 @@ impl MmaInput for F16 {
     fn bits(value: f32) -> u16 {
         F16::from_f32(value).0
     }
+    #[cfg(target_arch = "nvptx64")]
+    #[inline(always)]
+    fn both([low, high]: [f32; 2]) -> [u16; 2] {
+        // SAFETY: no requirement.
+        let bits = unsafe { crate::device::pack_f16(low, high) };
+        [bits as u16, (bits >> 16) as u16]
+    }
+    #[cfg(not(target_arch = "nvptx64"))]
+    #[inline(always)]
+    fn both(values: [f32; 2]) -> [u16; 2] {
+        values.map(Self::bits)
+    }
 }
 
 impl MmaInput for Bf16 {
@@ -93,6 +105,18 @@ impl MmaInput for Bf16 {
     #[inline(always)]
     fn bits(value: f32) -> u16 {
         Bf16::from_f32(value).0
+    }
+    #[cfg(target_arch = "nvptx64")]
+    #[inline(always)]
+    fn both([low, high]: [f32; 2]) -> [u16; 2] {
+        // SAFETY: no requirement.
+        let bits = unsafe { crate::device::pack_bf16(low, high) };
+        [bits as u16, (bits >> 16) as u16]
+    }
+    #[cfg(not(target_arch = "nvptx64"))]
+    #[inline(always)]
+    fn both(values: [f32; 2]) -> [u16; 2] {
+        values.map(Self::bits)
     }
 }
 

@@ -163,6 +163,22 @@ impl<const N: usize, M: Memory> Team for HostTeam<N, M> {
     }
 
     #[inline(always)]
+    fn each_read<const AHEAD: usize, V: Copy>(
+        &self,
+        n: usize,
+        read: impl Fn(usize) -> V,
+        mut f: impl FnMut(usize, usize, V),
+    ) {
+        let mut base = 0;
+        while base < n {
+            for lane in 0..N.min(n - base) {
+                f(lane, base + lane, read(base + lane));
+            }
+            base += N;
+        }
+    }
+
+    #[inline(always)]
     fn barrier(&self) {
         self.memory.barrier(self.first, N);
     }
@@ -306,6 +322,13 @@ impl<V: Copy> Scratch<V> for PlainCells<'_, V> {
         debug_assert!(i < self.len, "scratch read at {i} of {}", self.len);
         // SAFETY: below `len`, which the kernel's own geometry sizes; debug builds check.
         unsafe { self.base.add(i).read() }
+    }
+
+    #[inline(always)]
+    fn get_as<W: Copy>(&self, _: usize, i: usize) -> W {
+        debug_assert!(i + size_of::<W>() <= self.len * size_of::<V>(), "scratch read at {i} of {}", self.len);
+        // SAFETY: as above, and the kernel keeps to the value's alignment; the checking team sees to that.
+        unsafe { self.base.add(i).cast::<W>().read() }
     }
 
     #[inline(always)]

@@ -30,6 +30,15 @@ pub trait Team {
     /// A phase over `0..n`: lane `l` runs `f(l, i)` for `i = l, l + LANES, l + 2 LANES, ...`, in that order.
     fn each(&self, n: usize, f: impl FnMut(usize, usize));
 
+    /// [`each`](Self::each) with values that are read first: lane `l` runs `f(l, i, read(i))`. Where `f` writes to memory, a lane
+    /// of the device waits once for `N` values, up to 16, and not for each; `read` may be asked for a value in vain.
+    fn each_read<const N: usize, V: Copy>(
+        &self,
+        n: usize,
+        read: impl Fn(usize) -> V,
+        f: impl FnMut(usize, usize, V),
+    );
+
     /// Lanes wait for each other; what they wrote to scratch memory before can be read by all after.
     fn barrier(&self);
 
@@ -91,6 +100,8 @@ pub trait Scratch<V: Copy>: Copy {
     fn get(&self, lane: usize, i: usize) -> V;
     /// `lane` writes cell `i`.
     fn set(&self, lane: usize, i: usize, value: V);
+    /// The value whose bytes begin at cell `i` of bytes, a multiple of the value's alignment, as `lane` sees it.
+    fn get_as<W: Copy>(&self, lane: usize, i: usize) -> W;
     /// `lane` begins to copy 16 bytes from `source[from..]` to cells `to..`; both addresses are multiples of 16
     /// bytes. Without `valid` nothing is read and the cells become zero. Complete after [`Warp::copies_wait`].
     fn copy_async(&self, lane: usize, to: usize, source: &crate::In<V>, from: usize, valid: bool);
@@ -128,12 +139,18 @@ pub trait Warp: Team {
     /// `8 octet ..`; a multiple of 8 cells.
     fn load_a<S: Scratch<u16>>(&self, scratch: &S, at: impl Fn(usize, usize) -> usize) -> Self::A;
 
+    /// [`load_a`](Self::load_a) of the first eight rows; the others are zeros.
+    fn load_upper_a<S: Scratch<u16>>(&self, scratch: &S, at: impl Fn(usize, usize) -> usize) -> Self::A;
+
     /// Loads B. `at(column, octet)` is the cell where eight values lie side by side: column `column` of B, rows
     /// `8 octet ..`; a multiple of 8 cells.
     fn load_b<S: Scratch<u16>>(&self, scratch: &S, at: impl Fn(usize, usize) -> usize) -> Self::B;
 
     /// Makes B: `f(column, row)`, where `row` is even, gives the elements `(row, column)` and `(row + 1, column)`.
     fn fill_b(&self, f: impl FnMut(usize, usize) -> [u16; 2]) -> Self::B;
+
+    /// Makes two B at once, of what lies side by side where their elements come from.
+    fn fill_two_b(&self, f: impl FnMut(usize, usize) -> [[u16; 2]; 2]) -> [Self::B; 2];
 
     /// One tensor-core step, `c += a b`: m16n8k16 with an f32 accumulator. What it computes to the bit is
     /// [`tensor_core`](crate::tensor_core)'s model.
@@ -145,6 +162,16 @@ pub trait Warp: Team {
 
     /// Replaces every element of C by `f(row, column, value, other's value)`.
     fn zip_c(&self, c: &mut Self::C, other: &Self::C, f: impl FnMut(usize, usize, f32, f32) -> f32);
+
+    /// Makes A of two C, the columns of one after those of the other, each element rounded to nearest even.
+    fn round_to_a<I: MmaInput>(&self, left: &Self::C, right: &Self::C) -> Self::A;
+
+    /// The greatest element of each row of all these C; as [`Team::max`].
+    fn max_rows<const N: usize>(&self, c: &[Self::C; N]) -> Self::Rows<f32>;
+
+    /// The sum of each row of all these C, side by side, none of whose elements is negative zero; `N` is a multiple of 4. The
+    /// order: column `i` of 32 takes columns `i + 32`, `i + 64`, ...; these 32 as in [`Team::sum`].
+    fn sum_rows<const N: usize>(&self, c: &[Self::C; N]) -> Self::Rows<f32>;
 
     /// Closes a group of asynchronous copies of every lane.
     fn copies_commit(&self);
@@ -160,6 +187,8 @@ pub trait MmaInput: Copy + 'static {
     const BF16: bool;
     /// Rounded to nearest, ties to even, as bits.
     fn bits(value: f32) -> u16;
+    /// [`bits`](Self::bits) of two values, in one instruction of the device.
+    fn both(values: [f32; 2]) -> [u16; 2];
 }
 
 /// `f(0)`, `f(1)`, up to `f(N - 1)`, for `N` up to 16. Written out on the device: a loop over an array of fragments that the
@@ -182,5 +211,20 @@ pub fn unrolled<const N: usize>(mut f: impl FnMut(usize)) {
             )*};
         }
         each!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
+    }
+}
+
+/// `f(0)`, `f(1)`, up to `f(n - 1)`; on the device `N` at a time are written out, see [`unrolled`].
+#[inline(always)]
+pub fn by<const N: usize>(n: usize, mut f: impl FnMut(usize)) {
+    let mut first = 0;
+    #[cfg(target_arch = "nvptx64")]
+    while first + N <= n {
+        unrolled::<N>(|i| f(first + i));
+        first += N;
+    }
+    while first < n {
+        f(first);
+        first += 1;
     }
 }

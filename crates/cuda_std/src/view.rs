@@ -124,18 +124,6 @@ impl In<u16> {
 }
 
 impl In<u8> {
-    /// The bytes at `i`, an even number, and `i + 1`, in one load.
-    #[inline(always)]
-    pub fn pair(&self, i: usize) -> [u8; 2] {
-        self.get_as::<u16>(i).to_le_bytes()
-    }
-
-    /// The four bytes from `i` on, a multiple of 4, in one load.
-    #[inline(always)]
-    pub fn quad(&self, i: usize) -> [u8; 4] {
-        self.get_as::<u32>(i).to_le_bytes()
-    }
-
     /// The value whose bytes begin at `i`, a multiple of the value's alignment. The view itself is aligned to 16.
     #[inline(always)]
     pub fn get_as<V: Copy>(&self, i: usize) -> V {
@@ -191,6 +179,17 @@ impl<V: Copy> Out<V> {
         debug_assert!(i < self.len(), "write at {i} of {}", self.len());
         // SAFETY: in range and this launch's alone, by the promise given to `new`.
         unsafe { self.pointer.add(i).write(value) }
+    }
+}
+
+impl Out<u16> {
+    /// Writes the values at `i`, an even number, and `i + 1`, in one store of 4 bytes. The view itself is aligned to 4.
+    #[inline(always)]
+    pub fn set_pair(&self, i: usize, [one, two]: [u16; 2]) {
+        debug_assert!(i + 2 <= self.len(), "pair at {i} of {}", self.len());
+        debug_assert!((self.pointer as usize + 2 * i).is_multiple_of(4), "misaligned pair at {i}");
+        // SAFETY: in range, aligned and this launch's alone, by the promise given to `new`.
+        unsafe { self.pointer.add(i).cast::<u32>().write(one as u32 | (two as u32) << 16) }
     }
 }
 

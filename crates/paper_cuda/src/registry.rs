@@ -4,8 +4,8 @@ use cuda_std::{Geometry, Kernel};
 use kernels::format::Stored;
 use kernels::{
     attention, compare, dequantise, draw, embed, expert_matmul, expert_matvec, expert_sum, expert_swiglu,
-    flash, gelu, layer_norm, logits, logprobs, matmul, matvec, norm, qmatmul, residual, rope, router, rows,
-    sample, swiglu,
+    flash, gelu, layer_norm, logits, logprobs, matmul, matvec, norm, prompt, qmatmul, residual, rope, router,
+    rows, sample, swiglu,
 };
 
 use crate::cpu::Cpu;
@@ -67,17 +67,20 @@ fn kernels() -> impl Iterator<Item = &'static dyn HostKernel> {
 
 /// The kernels for weights stored so.
 fn of_weights(stored: Stored) -> impl Iterator<Item = &'static dyn HostKernel> {
-    let all: [Option<&'static dyn HostKernel>; 10] = [
+    let all: [Option<&'static dyn HostKernel>; 13] = [
         Some(embed::of(stored)),
         Some(draw::of(stored)),
         Some(matvec::of(stored, 1)),
         Some(matvec::of(stored, 8)),
-        qmatmul::of(stored).map(|kernel| kernel as _),
+        qmatmul::of(stored, 8).map(|kernel| kernel as _),
+        qmatmul::of(stored, 32).map(|kernel| kernel as _),
+        qmatmul::of(stored, 64).map(|kernel| kernel as _),
         dequantise::of(stored).map(|kernel| kernel as _),
         expert_matvec::of(stored, 1).map(|kernel| kernel as _),
         expert_matvec::of(stored, 8).map(|kernel| kernel as _),
+        expert_matmul::of(stored, 8).map(|kernel| kernel as _),
         expert_matmul::of(stored, 32).map(|kernel| kernel as _),
-        expert_matmul::of(stored, 128).map(|kernel| kernel as _),
+        expert_matmul::of(stored, 64).map(|kernel| kernel as _),
     ];
     all.into_iter().flatten()
 }
@@ -109,6 +112,8 @@ static KERNELS: &[&dyn HostKernel] = &[
     &norm::BF16,
     &norm::F16_,
     &norm::F32,
+    &prompt::F16_,
+    &prompt::BF16,
     &residual::ADD,
     &rope::INTERLEAVED_BF16,
     &rope::INTERLEAVED_F16,

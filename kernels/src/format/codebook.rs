@@ -1,9 +1,11 @@
 //! Types whose 4 bits a value are an index into sixteen numbers: 16 bytes a block whose low halves are values 0 to 15 and
 //! whose high halves are 16 to 31.
 
-use cuda_std::{In, Team};
+use core::array::from_fn;
 
-use super::{BLOCK, Format, Place, SUPER_BLOCK};
+use cuda_std::Team;
+
+use super::{BLOCK, Bytes, Format, Place, SUPER_BLOCK};
 
 /// `d * number`, of [`uneven`] numbers: an f16 scale, then the block.
 pub struct IQ4_NL;
@@ -13,13 +15,13 @@ impl Format for IQ4_NL {
     type Scale = f32;
 
     #[inline(always)]
-    fn scale<T: Team>(w: &In<u8>, Place { at, .. }: Place) -> f32 {
+    fn scale<T: Team>(w: &impl Bytes, Place { at, .. }: Place) -> f32 {
         T::widen(w.get_as(at))
     }
 
     #[inline(always)]
-    fn pair(w: &In<u8>, Place { at, .. }: Place, d: f32, i: usize) -> [f32; 2] {
-        halves(w.get(at + 2 + i)).map(|q| d * uneven(q) as f32)
+    fn values<const N: usize>(w: &impl Bytes, Place { at, .. }: Place, d: f32, i: usize) -> [[f32; N]; 2] {
+        halves(w.some(at + 2 + i)).map(|half| half.map(|q| d * uneven(q) as f32))
     }
 }
 
@@ -33,15 +35,15 @@ impl Format for IQ4_XS {
     type Scale = f32;
 
     #[inline(always)]
-    fn scale<T: Team>(w: &In<u8>, Place { at, block }: Place) -> f32 {
+    fn scale<T: Team>(w: &impl Bytes, Place { at, block }: Place) -> f32 {
         let high = w.get_as::<u16>(at + 2) as u32 >> (2 * block) & 3;
         let low = w.get(at + 4 + block / 2) as u32 >> (block % 2 * 4) & 15;
         T::widen(w.get_as(at)) * ((low | high << 4) as i32 - 32) as f32
     }
 
     #[inline(always)]
-    fn pair(w: &In<u8>, Place { at, block }: Place, d: f32, i: usize) -> [f32; 2] {
-        halves(w.get(at + 8 + block * (BLOCK / 2) + i)).map(|q| d * uneven(q) as f32)
+    fn values<const N: usize>(w: &impl Bytes, Place { at, block }: Place, d: f32, i: usize) -> [[f32; N]; 2] {
+        halves(w.some(at + 8 + block * (BLOCK / 2) + i)).map(|half| half.map(|q| d * uneven(q) as f32))
     }
 }
 
@@ -54,21 +56,23 @@ impl Format for MXFP4 {
     type Scale = f32;
 
     #[inline(always)]
-    fn scale<T: Team>(w: &In<u8>, Place { at, .. }: Place) -> f32 {
+    fn scale<T: Team>(w: &impl Bytes, Place { at, .. }: Place) -> f32 {
         let e = w.get(at) as u32;
         // The two least are subnormal.
         f32::from_bits(if e < 2 { 1 << (21 + e) } else { (e - 1) << 23 })
     }
 
     #[inline(always)]
-    fn pair(w: &In<u8>, Place { at, .. }: Place, d: f32, i: usize) -> [f32; 2] {
-        halves(w.get(at + 1 + i)).map(|q| d * doubled_e2m1(q) as f32)
+    fn values<const N: usize>(w: &impl Bytes, Place { at, .. }: Place, d: f32, i: usize) -> [[f32; N]; 2] {
+        // Blocks begin anywhere.
+        let bytes = from_fn(|j| w.get(at + 1 + i + j));
+        halves(bytes).map(|half| half.map(|q| d * doubled_e2m1(q) as f32))
     }
 }
 
 #[inline(always)]
-fn halves(byte: u8) -> [u32; 2] {
-    [byte as u32 & 15, byte as u32 >> 4]
+fn halves<const N: usize>(bytes: [u8; N]) -> [[u32; N]; 2] {
+    [bytes.map(|byte| byte as u32 & 15), bytes.map(|byte| byte as u32 >> 4)]
 }
 
 /// -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113: denser near zero, as weights are.

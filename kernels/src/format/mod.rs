@@ -6,6 +6,7 @@
 //!
 //! Values are computed in f32, each product and each sum rounded by itself, in the order that the type's formula says.
 
+mod bytes;
 #[allow(non_camel_case_types, reason = "GGUF's own names")]
 mod codebook;
 mod plain;
@@ -15,8 +16,9 @@ mod stored;
 #[allow(non_camel_case_types, reason = "GGUF's own names")]
 mod super_block;
 
-use cuda_std::{In, Team};
+use cuda_std::Team;
 
+pub use bytes::{Bytes, Staged};
 pub use codebook::{IQ4_NL, IQ4_XS, MXFP4};
 pub use plain::{Brain, F32, Half};
 pub use single::{Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
@@ -50,15 +52,16 @@ pub trait Format {
     type Scale: Copy;
 
     /// Reads what the values of a block share.
-    fn scale<T: Team>(w: &In<u8>, place: Place) -> Self::Scale;
+    fn scale<T: Team>(w: &impl Bytes, place: Place) -> Self::Scale;
 
-    /// Values `i` and `i + 16` of a block, for `i` below 16.
-    fn pair(w: &In<u8>, place: Place, scale: Self::Scale, i: usize) -> [f32; 2];
+    /// Of a block, the `N` values from `i` on and those from `i + 16` on; `N` is 1, or 2 where `i` is even, and `i + N` is at
+    /// most 16.
+    fn values<const N: usize>(w: &impl Bytes, place: Place, scale: Self::Scale, i: usize) -> [[f32; N]; 2];
 
     /// Value `i` of a block.
     #[inline(always)]
-    fn value<T: Team>(w: &In<u8>, place: Place, i: usize) -> f32 {
-        Self::pair(w, place, Self::scale::<T>(w, place), i % 16)[i / 16]
+    fn value<T: Team>(w: &impl Bytes, place: Place, i: usize) -> f32 {
+        Self::values::<1>(w, place, Self::scale::<T>(w, place), i % 16)[i / 16][0]
     }
 
     /// Block `block` of the row whose first byte is `row`.

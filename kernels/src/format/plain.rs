@@ -1,8 +1,10 @@
 //! Types whose values stand alone.
 
-use cuda_std::{Bf16, F16, In, Team};
+use core::array::from_fn;
 
-use super::{BLOCK, Format, Place};
+use cuda_std::{Bf16, F16, Team};
+
+use super::{BLOCK, Bytes, Format, Place};
 
 macro_rules! plain {
     ($(#[$doc:meta])* $name:ident, $bytes:literal, $bits:ty, $value:expr) => {
@@ -15,16 +17,16 @@ macro_rules! plain {
             type Scale = ();
 
             #[inline(always)]
-            fn scale<T: Team>(_: &In<u8>, _: Place) {}
+            fn scale<T: Team>(_: &impl Bytes, _: Place) {}
 
             #[inline(always)]
-            fn pair(w: &In<u8>, Place { at, .. }: Place, _: (), i: usize) -> [f32; 2] {
+            fn values<const N: usize>(w: &impl Bytes, Place { at, .. }: Place, _: (), i: usize) -> [[f32; N]; 2] {
                 let value = $value;
-                [value(w.get_as::<$bits>(at + $bytes * i)), value(w.get_as::<$bits>(at + $bytes * (i + 16)))]
+                [0, 16].map(|half| from_fn(|j| value(w.get_as::<$bits>(at + $bytes * (half + i + j)))))
             }
 
             #[inline(always)]
-            fn value<T: Team>(w: &In<u8>, Place { at, .. }: Place, i: usize) -> f32 {
+            fn value<T: Team>(w: &impl Bytes, Place { at, .. }: Place, i: usize) -> f32 {
                 let value = $value;
                 value(w.get_as::<$bits>(at + $bytes * i))
             }

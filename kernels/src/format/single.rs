@@ -1,8 +1,11 @@
 //! Types whose blocks are stored by themselves: a scale `d`, for some a minimum `m`, and 4, 5 or 8 bits a value.
 
-use cuda_std::{In, Team};
+use core::array::from_fn;
 
-use super::{BLOCK, Format, Place};
+use cuda_std::Team;
+use cuda_std::math::{integers, mul_add};
+
+use super::{BLOCK, Bytes, Format, Place};
 
 /// `d * q`: an f16 scale, 32 signed bytes.
 pub struct Q8_0;
@@ -12,14 +15,13 @@ impl Format for Q8_0 {
     type Scale = f32;
 
     #[inline(always)]
-    fn scale<T: Team>(w: &In<u8>, Place { at, .. }: Place) -> f32 {
+    fn scale<T: Team>(w: &impl Bytes, Place { at, .. }: Place) -> f32 {
         T::widen(w.get_as(at))
     }
 
     #[inline(always)]
-    fn pair(w: &In<u8>, Place { at, .. }: Place, d: f32, i: usize) -> [f32; 2] {
-        let value = |i: usize| w.get(at + 2 + i) as i8 as i32 as f32 * d;
-        [value(i), value(i + 16)]
+    fn values<const N: usize>(w: &impl Bytes, Place { at, .. }: Place, d: f32, i: usize) -> [[f32; N]; 2] {
+        [0, 16].map(|half| integers(w.some(at + 2 + half + i).map(|q: u8| q ^ 0x80), 128).map(|q| q * d))
     }
 }
 
@@ -31,14 +33,13 @@ impl Format for Q4_0 {
     type Scale = f32;
 
     #[inline(always)]
-    fn scale<T: Team>(w: &In<u8>, Place { at, .. }: Place) -> f32 {
+    fn scale<T: Team>(w: &impl Bytes, Place { at, .. }: Place) -> f32 {
         T::widen(w.get_as(at))
     }
 
     #[inline(always)]
-    fn pair(w: &In<u8>, Place { at, .. }: Place, d: f32, i: usize) -> [f32; 2] {
-        let q = w.get(at + 2 + i) as i32;
-        [((q & 15) - 8) as f32 * d, ((q >> 4) - 8) as f32 * d]
+    fn values<const N: usize>(w: &impl Bytes, Place { at, .. }: Place, d: f32, i: usize) -> [[f32; N]; 2] {
+        halves(w.some(at + 2 + i)).map(|half| integers(half, 8).map(|q| q * d))
     }
 }
 
@@ -50,14 +51,18 @@ impl Format for Q4_1 {
     type Scale = (f32, f32);
 
     #[inline(always)]
-    fn scale<T: Team>(w: &In<u8>, Place { at, .. }: Place) -> (f32, f32) {
+    fn scale<T: Team>(w: &impl Bytes, Place { at, .. }: Place) -> (f32, f32) {
         (T::widen(w.get_as(at)), T::widen(w.get_as(at + 2)))
     }
 
     #[inline(always)]
-    fn pair(w: &In<u8>, Place { at, .. }: Place, (d, m): (f32, f32), i: usize) -> [f32; 2] {
-        let q = w.get(at + 4 + i) as i32;
-        [(q & 15) as f32 * d + m, (q >> 4) as f32 * d + m]
+    fn values<const N: usize>(
+        w: &impl Bytes,
+        Place { at, .. }: Place,
+        (d, m): (f32, f32),
+        i: usize,
+    ) -> [[f32; N]; 2] {
+        halves(w.some(at + 4 + i)).map(|half| integers(half, 0).map(|q| mul_add(q, d, m)))
     }
 }
 
@@ -70,13 +75,18 @@ impl Format for Q5_0 {
     type Scale = (f32, u32);
 
     #[inline(always)]
-    fn scale<T: Team>(w: &In<u8>, Place { at, .. }: Place) -> (f32, u32) {
+    fn scale<T: Team>(w: &impl Bytes, Place { at, .. }: Place) -> (f32, u32) {
         (T::widen(w.get_as(at)), fifth_bits(w, at + 2))
     }
 
     #[inline(always)]
-    fn pair(w: &In<u8>, Place { at, .. }: Place, (d, fifth): (f32, u32), i: usize) -> [f32; 2] {
-        five_bits(w.get(at + 6 + i), fifth, i).map(|q| (q - 16) as f32 * d)
+    fn values<const N: usize>(
+        w: &impl Bytes,
+        Place { at, .. }: Place,
+        (d, fifth): (f32, u32),
+        i: usize,
+    ) -> [[f32; N]; 2] {
+        five_bits(w.some(at + 6 + i), fifth, i).map(|half| integers(half, 16).map(|q| q * d))
     }
 }
 
@@ -89,25 +99,36 @@ impl Format for Q5_1 {
     type Scale = (f32, f32, u32);
 
     #[inline(always)]
-    fn scale<T: Team>(w: &In<u8>, Place { at, .. }: Place) -> (f32, f32, u32) {
+    fn scale<T: Team>(w: &impl Bytes, Place { at, .. }: Place) -> (f32, f32, u32) {
         (T::widen(w.get_as(at)), T::widen(w.get_as(at + 2)), fifth_bits(w, at + 4))
     }
 
     #[inline(always)]
-    fn pair(w: &In<u8>, Place { at, .. }: Place, (d, m, fifth): (f32, f32, u32), i: usize) -> [f32; 2] {
-        five_bits(w.get(at + 8 + i), fifth, i).map(|q| q as f32 * d + m)
+    fn values<const N: usize>(
+        w: &impl Bytes,
+        Place { at, .. }: Place,
+        (d, m, fifth): (f32, f32, u32),
+        i: usize,
+    ) -> [[f32; N]; 2] {
+        five_bits(w.some(at + 8 + i), fifth, i).map(|half| integers(half, 0).map(|q| mul_add(q, d, m)))
     }
 }
 
 /// Four bytes at an even place.
 #[inline(always)]
-fn fifth_bits(w: &In<u8>, at: usize) -> u32 {
+fn fifth_bits(w: &impl Bytes, at: usize) -> u32 {
     w.get_as::<u16>(at) as u32 | (w.get_as::<u16>(at + 2) as u32) << 16
 }
 
-/// Quants `i` and `i + 16`.
+/// The low halves of bytes, and the high ones.
 #[inline(always)]
-fn five_bits(q: u8, fifth: u32, i: usize) -> [i32; 2] {
-    let (q, fifth) = (q as u32, fifth >> i);
-    [((q & 15) | (fifth & 1) << 4) as i32, (q >> 4 | (fifth >> 16 & 1) << 4) as i32]
+fn halves<const N: usize>(bytes: [u8; N]) -> [[u8; N]; 2] {
+    [bytes.map(|byte| byte & 15), bytes.map(|byte| byte >> 4)]
+}
+
+/// Quants from `i` and from `i + 16` on.
+#[inline(always)]
+fn five_bits<const N: usize>(bytes: [u8; N], fifth: u32, i: usize) -> [[u8; N]; 2] {
+    let four = halves(bytes);
+    [0, 1].map(|half| from_fn(|j| four[half][j] | ((fifth >> (16 * half + i + j) & 1) << 4) as u8))
 }

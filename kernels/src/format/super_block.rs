@@ -1,11 +1,15 @@
 //! Super-blocks of 256 values, which share an f16 scale `d`, for some an f16 factor of minima `d'` too. Parts of 16 or 32
 //! values have scales `s` and minima `m` of a few bits.
 //!
-//! Where two, four or eight blocks share bytes, block `b`'s bits are the lower ones, the lower its number.
+//! Where two, four or eight blocks share bytes, block `b`'s bits are the lower ones, the lower its number. Where a value is
+//! a product less a minimum, the product is exact, so that one rounding is all there is.
 
-use cuda_std::{In, Team};
+use core::array::from_fn;
 
-use super::{BLOCK, Format, Place, SUPER_BLOCK};
+use cuda_std::Team;
+use cuda_std::math::{integers, mul_add};
+
+use super::{BLOCK, Bytes, Format, Place, SUPER_BLOCK};
 
 /// What the first and the last 16 values of a block share.
 type Halves<V> = [V; 2];
@@ -21,16 +25,17 @@ impl Format for Q2_K {
     type Scale = Halves<(f32, f32)>;
 
     #[inline(always)]
-    fn scale<T: Team>(w: &In<u8>, Place { at, block }: Place) -> Self::Scale {
+    fn scale<T: Team>(w: &impl Bytes, Place { at, block }: Place) -> Self::Scale {
         let (d, d_min) = (T::widen(w.get_as(at + 80)), T::widen(w.get_as(at + 82)));
-        w.pair(at + 2 * block).map(|byte| (d * (byte & 15) as f32, d_min * (byte >> 4) as f32))
+        let parts = w.some::<2>(at + 2 * block);
+        let (s, m) = (integers(parts.map(|byte| byte & 15), 0), integers(parts.map(|byte| byte >> 4), 0));
+        [0, 1].map(|half| (d * s[half], d_min * m[half]))
     }
 
     #[inline(always)]
-    fn pair(w: &In<u8>, place: Place, scales: Self::Scale, i: usize) -> [f32; 2] {
+    fn values<const N: usize>(w: &impl Bytes, place: Place, scales: Self::Scale, i: usize) -> [[f32; N]; 2] {
         let q = two_bits(w, Place { at: place.at + 16, ..place }, i);
-        let value = |half: usize| scales[half].0 * q[half] as f32 - scales[half].1;
-        [value(0), value(1)]
+        [0, 1].map(|half| integers(q[half], 0).map(|q| mul_add(scales[half].0, q, -scales[half].1)))
     }
 }
 
@@ -44,21 +49,21 @@ impl Format for Q3_K {
     type Scale = Halves<f32>;
 
     #[inline(always)]
-    fn scale<T: Team>(w: &In<u8>, Place { at, block }: Place) -> Self::Scale {
+    fn scale<T: Team>(w: &impl Bytes, Place { at, block }: Place) -> Self::Scale {
         let d = T::widen(w.get_as(at + 108));
         // Part `p` has four bits in byte `p mod 8`, above those of part `p - 8`, and two in byte `8 + p mod 4`.
-        let low = w.pair(at + 96 + 2 * block % 8).map(|byte| byte as u32 >> (block / 4 * 4) & 15);
-        let high = w.pair(at + 104 + 2 * block % 4).map(|byte| byte as u32 >> (block / 2 * 2) & 3);
-        let scale = |half: usize| d * ((low[half] | high[half] << 4) as i32 - 32) as f32;
-        [scale(0), scale(1)]
+        let low = w.some::<2>(at + 96 + 2 * block % 8).map(|byte| byte >> (block / 4 * 4) & 15);
+        let high = w.some::<2>(at + 104 + 2 * block % 4).map(|byte| byte >> (block / 2 * 2) & 3);
+        integers([0, 1].map(|half| low[half] | high[half] << 4), 32).map(|s| d * s)
     }
 
     #[inline(always)]
-    fn pair(w: &In<u8>, place: Place, scales: Self::Scale, i: usize) -> [f32; 2] {
-        let q = two_bits(w, Place { at: place.at + 32, ..place }, i);
-        let third = |half: usize| (w.get(place.at + 16 * half + i) as u32 >> place.block & 1) << 2;
-        let value = |half: usize| scales[half] * ((q[half] | third(half)) as i32 - 4) as f32;
-        [value(0), value(1)]
+    fn values<const N: usize>(w: &impl Bytes, place: Place, scales: Self::Scale, i: usize) -> [[f32; N]; 2] {
+        let q: [[_; N]; 2] = two_bits(w, Place { at: place.at + 32, ..place }, i);
+        [0, 1].map(|half| {
+            let third = w.some::<N>(place.at + 16 * half + i).map(|byte| (byte >> place.block & 1) << 2);
+            integers(from_fn(|j| q[half][j] | third[j]), 4).map(|q| scales[half] * q)
+        })
     }
 }
 
@@ -73,13 +78,14 @@ impl Format for Q4_K {
     type Scale = (f32, f32);
 
     #[inline(always)]
-    fn scale<T: Team>(w: &In<u8>, place: Place) -> (f32, f32) {
+    fn scale<T: Team>(w: &impl Bytes, place: Place) -> (f32, f32) {
         scale_and_minimum::<T>(w, place)
     }
 
     #[inline(always)]
-    fn pair(w: &In<u8>, place: Place, (d, m): (f32, f32), i: usize) -> [f32; 2] {
-        four_bits(w, Place { at: place.at + 16, ..place }, i).map(|q| d * q as f32 - m)
+    fn values<const N: usize>(w: &impl Bytes, place: Place, (d, m): (f32, f32), i: usize) -> [[f32; N]; 2] {
+        four_bits(w, Place { at: place.at + 16, ..place }, i)
+            .map(|half| integers(half, 0).map(|q| mul_add(d, q, -m)))
     }
 }
 
@@ -94,16 +100,17 @@ impl Format for Q5_K {
     type Scale = (f32, f32);
 
     #[inline(always)]
-    fn scale<T: Team>(w: &In<u8>, place: Place) -> (f32, f32) {
+    fn scale<T: Team>(w: &impl Bytes, place: Place) -> (f32, f32) {
         scale_and_minimum::<T>(w, place)
     }
 
     #[inline(always)]
-    fn pair(w: &In<u8>, place: Place, (d, m): (f32, f32), i: usize) -> [f32; 2] {
-        let q = four_bits(w, Place { at: place.at + 48, ..place }, i);
-        let fifth = |half: usize| (w.get(place.at + 16 + 16 * half + i) as u32 >> place.block & 1) << 4;
-        let value = |half: usize| d * (q[half] | fifth(half)) as f32 - m;
-        [value(0), value(1)]
+    fn values<const N: usize>(w: &impl Bytes, place: Place, (d, m): (f32, f32), i: usize) -> [[f32; N]; 2] {
+        let q: [[_; N]; 2] = four_bits(w, Place { at: place.at + 48, ..place }, i);
+        [0, 1].map(|half| {
+            let fifth = w.some::<N>(place.at + 16 + 16 * half + i).map(|byte| (byte >> place.block & 1) << 4);
+            integers(from_fn(|j| q[half][j] | fifth[j]), 0).map(|q| mul_add(d, q, -m))
+        })
     }
 }
 
@@ -117,51 +124,51 @@ impl Format for Q6_K {
     type Scale = Halves<f32>;
 
     #[inline(always)]
-    fn scale<T: Team>(w: &In<u8>, Place { at, block }: Place) -> Self::Scale {
+    fn scale<T: Team>(w: &impl Bytes, Place { at, block }: Place) -> Self::Scale {
         let d = T::widen(w.get_as(at + 208));
-        w.pair(at + 192 + 2 * block).map(|s| d * (s as i8) as f32)
+        integers(w.some::<2>(at + 192 + 2 * block).map(|s| s ^ 0x80), 128).map(|s| d * s)
     }
 
     #[inline(always)]
-    fn pair(w: &In<u8>, place: Place, scales: Self::Scale, i: usize) -> [f32; 2] {
+    fn values<const N: usize>(w: &impl Bytes, place: Place, scales: Self::Scale, i: usize) -> [[f32; N]; 2] {
         let Place { at, block } = place;
         // Of four blocks the first two have the low halves of 64 bytes, the others the high ones.
         let (low, shift) = (at + block / 4 * 64 + block % 2 * BLOCK + i, block / 2 % 2 * 4);
-        let high = two_bits(w, Place { at: at + 128, block }, i);
-        let value = |half: usize| {
-            let q = w.get(low + 16 * half) as u32 >> shift & 15 | high[half] << 4;
-            scales[half] * (q as i32 - 32) as f32
-        };
-        [value(0), value(1)]
+        let high: [[_; N]; 2] = two_bits(w, Place { at: at + 128, block }, i);
+        [0, 1].map(|half| {
+            let low = w.some::<N>(low + 16 * half).map(|byte| byte >> shift & 15);
+            integers(from_fn(|j| low[j] | high[half][j] << 4), 32).map(|q| scales[half] * q)
+        })
     }
 }
 
-/// Bits `i` and `i + 16` of two, four blocks sharing 32 bytes.
+/// Bits from `i` and from `i + 16` on, two a value, four blocks sharing 32 bytes.
 #[inline(always)]
-fn two_bits(w: &In<u8>, Place { at, block }: Place, i: usize) -> [u32; 2] {
+fn two_bits<const N: usize>(w: &impl Bytes, Place { at, block }: Place, i: usize) -> [[u8; N]; 2] {
     let (first, shift) = (at + block / 4 * BLOCK + i, block % 4 * 2);
-    [w.get(first) as u32 >> shift & 3, w.get(first + 16) as u32 >> shift & 3]
+    [0, 16].map(|half| w.some(first + half).map(|byte: u8| byte >> shift & 3))
 }
 
-/// Quants `i` and `i + 16` of four bits, two blocks sharing 32 bytes.
+/// Quants from `i` and from `i + 16` on, four bits each, two blocks sharing 32 bytes.
 #[inline(always)]
-fn four_bits(w: &In<u8>, Place { at, block }: Place, i: usize) -> [u32; 2] {
+fn four_bits<const N: usize>(w: &impl Bytes, Place { at, block }: Place, i: usize) -> [[u8; N]; 2] {
     let (first, shift) = (at + block / 2 * BLOCK + i, block % 2 * 4);
-    [w.get(first) as u32 >> shift & 15, w.get(first + 16) as u32 >> shift & 15]
+    [0, 16].map(|half| w.some(first + half).map(|byte: u8| byte >> shift & 15))
 }
 
 /// `d s` and `d' m` of Q4_K and Q5_K.
 #[inline(always)]
-fn scale_and_minimum<T: Team>(w: &In<u8>, Place { at, block }: Place) -> (f32, f32) {
+fn scale_and_minimum<T: Team>(w: &impl Bytes, Place { at, block }: Place) -> (f32, f32) {
     let (d, d_min) = (T::widen(w.get_as(at)), T::widen(w.get_as(at + 2)));
     // The first four parts have their scales in the low six bits of bytes 0 to 3, their minima in those of 4 to 7. The last
     // four have four bits of each in bytes 8 to 11, and the two bits that the others left free.
-    let byte = |third: usize| w.get(at + 4 + 4 * third + block % 4) as u32;
+    let byte = |third: usize| w.get(at + 4 + 4 * third + block % 4);
     let (scales, minima, rest) = (byte(0), byte(1), byte(2));
-    let (s, m) = if block < 4 {
-        (scales & 63, minima & 63)
+    let both = if block < 4 {
+        [scales & 63, minima & 63]
     } else {
-        (rest & 15 | scales >> 6 << 4, rest >> 4 | minima >> 6 << 4)
+        [rest & 15 | scales >> 6 << 4, rest >> 4 | minima >> 6 << 4]
     };
-    (d * s as f32, d_min * m as f32)
+    let [s, m] = integers(both, 0);
+    (d * s, d_min * m)
 }

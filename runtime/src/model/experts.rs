@@ -27,7 +27,7 @@ pub(super) fn check(gguf: &Gguf, numerics: Numerics) -> Result<(), ModelError> {
         let form = numerics.form(stored);
         let runs = match form {
             Form::F32 => kernels::expert_matvec::of(stored, 8).is_some(),
-            _ => kernels::expert_matmul::of(stored, 32).is_some(),
+            _ => kernels::expert_matmul::of(stored, 8).is_some(),
         };
         if !runs {
             return wrong(format!("type {} is not supported in experts", stored.name()));

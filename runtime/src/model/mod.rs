@@ -23,10 +23,10 @@ pub mod weights;
 
 use std::collections::HashMap;
 
-use kernels::flash::{MAX_HEAD_DIM, tile_tokens};
+use kernels::flash::MAX_HEAD_DIM;
 use kernels::kv::PAGE;
 
-use crate::batch::{Batch, BatchBuffers, BatchLimits, Shape};
+use crate::batch::{Batch, BatchBuffers, BatchLimits, Shape, TileTokens};
 use crate::device::{Buffer, Device, DeviceError, Graph};
 use crate::gguf::Gguf;
 use crate::numerics::{Form, Numerics};
@@ -108,7 +108,7 @@ impl Model {
         let products = Products::new(device, linears.chain([(&transformer.output, limits.sequences)]))?;
         let rope = rope_table::load(device, gguf, &config, limits.context)?;
         let heads = config.heads;
-        let batch = BatchBuffers::new(device, limits, tile_tokens(heads.query / heads.kv), plan.pages)?;
+        let batch = BatchBuffers::new(device, limits, TileTokens::of(heads.query / heads.kv), plan.pages)?;
         let activations = Activations::new(device, &config, &transformer, limits)?;
         let cache = Cache::new(device, form, heads, config.blocks, limits, plan.pages)?;
         let (numerics, graphs) = (plan.numerics, HashMap::new());

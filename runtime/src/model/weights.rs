@@ -10,7 +10,7 @@ pub use kernels::format::Stored;
 
 /// A weight matrix: `rows` output features of `columns` input features.
 pub struct Matrix {
-    /// The rows, stored one after the other.
+    /// The rows, stored one after the other; and what fills the last 16 bytes up.
     pub bytes: Buffer<u8>,
     /// How a row is stored.
     pub stored: Stored,
@@ -153,8 +153,9 @@ impl<'a> Loader<'a> {
     /// Matrices of one stored type, one after the other.
     fn join(&mut self, parts: &[Part<'a>], columns: usize) -> Result<Matrix, ModelError> {
         let rows = parts.iter().map(|part| part.rows).sum();
-        let total = parts.iter().map(|part| part.tensor.bytes.len()).sum();
-        let mut bytes = self.device.alloc_unset::<u8>(Purpose::Weights, total)?;
+        let total: usize = parts.iter().map(|part| part.tensor.bytes.len()).sum();
+        // Kernels copy 16 bytes at once.
+        let mut bytes = self.device.alloc_unset::<u8>(Purpose::Weights, total.next_multiple_of(16))?;
         let mut at = 0;
         for part in parts {
             self.put(&mut bytes, at, part.tensor)?;

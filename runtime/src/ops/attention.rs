@@ -2,7 +2,7 @@
 
 use cuda_std::In;
 use kernels::flash::Flash;
-use kernels::{attention, flash};
+use kernels::{attention, flash, prompt};
 
 use super::Done;
 use crate::batch::BatchBuffers;
@@ -106,7 +106,8 @@ fn attention_f32(
     }
 }
 
-/// A few long sequences are cut into chunks, a block each; otherwise a block walks a tile's past. The bits are the same.
+/// A few long sequences are cut into chunks, a block each; otherwise a block walks a tile's past, with more rows where there
+/// are prompts. The bits are the same.
 fn attention_half(
     device: &Device,
     heads: Heads,
@@ -148,7 +149,14 @@ fn attention_half(
         };
         let bf16 = *form == Form::Bf16;
         if !split {
-            return device.launch(if bf16 { &flash::WHOLE_BF16 } else { &flash::WHOLE_F16 }, &args);
+            if shape.tiles > 0 {
+                device.launch(if bf16 { &flash::WHOLE_BF16 } else { &flash::WHOLE_F16 }, &args)?;
+            }
+            if shape.prompts > 0 {
+                let args = Flash { tiles: batch.prompt_tiles(), count: shape.prompts as u32, ..args };
+                device.launch(if bf16 { &prompt::BF16 } else { &prompt::F16_ }, &args)?;
+            }
+            return Ok(());
         }
         device.launch(if bf16 { &flash::CHUNK_BF16 } else { &flash::CHUNK_F16 }, &args)?;
         let args = flash::Partials {

@@ -54,7 +54,7 @@ fn multiply_one(
             return device.launch(kernel, &matvec::MatVec { w: stored(), x, y, k, n, m });
         }
         let x = x.bits().view(0, inputs);
-        if let Some(kernel) = qmatmul::of(w.stored) {
+        if let Some(kernel) = qmatmul::of(w.stored, tokens) {
             return device.launch(kernel, &qmatmul::QMatMul { w: stored(), x, y, k, n, m });
         }
         let kernel = if form == Form::Bf16 { &matmul::BF16 } else { &matmul::F16_ };

@@ -4,8 +4,9 @@
 mod oracle;
 
 use cuda_std::Kernel;
-use kernels::flash::{self, CHUNK, tile_tokens};
+use kernels::flash::{self, CHUNK};
 use kernels::kv::PAGE;
+use kernels::prompt;
 
 use super::attention::first_visible;
 use super::float::Float;
@@ -26,6 +27,7 @@ pub(crate) struct Heads {
 pub(crate) enum Path {
     Whole,
     Chunks,
+    Prompt,
 }
 
 /// Neighbouring tokens of one sequence that ask.
@@ -123,7 +125,7 @@ impl Flash {
         for run in &self.runs {
             let end = first + run.count;
             while first < end {
-                let most = tile_tokens(self.heads.group).min(end - first);
+                let most = self.tile_tokens().min(end - first);
                 let count = count(&mut random, most);
                 self.tiles.push([first, count]);
                 first += count;
@@ -133,10 +135,21 @@ impl Flash {
         self
     }
 
+    /// Tokens in a tile at most.
+    fn tile_tokens(&self) -> usize {
+        let group = self.heads.group;
+        if self.path == Path::Prompt { prompt::tile_tokens(group) } else { flash::tile_tokens(group) }
+    }
+
     /// The same on another path.
     pub(crate) fn through(mut self, path: Path) -> Self {
         self.path = path;
         self
+    }
+
+    /// The same for prompts, in the tiles of that path, as full as they can be.
+    pub(crate) fn as_prompt(self) -> Self {
+        self.through(Path::Prompt).cut(|_, most| most)
     }
 
     /// One token, with no other in the launch.
@@ -186,6 +199,8 @@ impl Flash {
             (Path::Whole, _) => &flash::WHOLE_BF16,
             (Path::Chunks, Float::F16) => &flash::CHUNK_F16,
             (Path::Chunks, _) => &flash::CHUNK_BF16,
+            (Path::Prompt, Float::F16) => &prompt::F16_,
+            (Path::Prompt, _) => &prompt::BF16,
         }
     }
 }
@@ -237,8 +252,18 @@ pub(crate) fn cases(float: Float, path: Path, scale: Scale) -> Vec<Box<dyn Case>
         }
         cases.push(Flash::new(float, heads(2, 4, 64), &[Run::last(257, 2)], 1.0).with_sinks(1000.0));
         cases.push(Flash::new(float, heads(2, 4, 64), &[Run::last(257, 2)], 1000.0).with_sinks(1.0));
+        if path == Path::Prompt {
+            let runs = [Run::last(290, 290), Run { length: 700, first: 300, count: 140 }];
+            let case = Flash::new(float, heads(2, 4, 128), &runs, 1.0);
+            cases.extend([case.clone().within(77).with_sinks(1.0), case]);
+        }
         let ragged: Vec<Flash> = cases.iter().map(|case| case.clone().cut(ragged)).collect();
         cases.extend(ragged);
+    }
+    if path == Path::Prompt {
+        let large: Vec<Flash> = cases.iter().map(|case| case.clone().as_prompt()).collect();
+        let ragged = large.iter().map(|case| case.clone().cut(ragged));
+        cases = ragged.chain(large.iter().cloned()).collect();
     }
     cases.into_iter().map(|case| Box::new(case.through(path)) as _).collect()
 }
@@ -306,7 +331,7 @@ impl Case for Flash {
             window: self.window as u32,
         };
         match self.path {
-            Path::Whole => args.out = stage.output(self.q.len()),
+            Path::Whole | Path::Prompt => args.out = stage.output(self.q.len()),
             // Chunks that a tile does not reach stay as they are.
             Path::Chunks => {
                 args.partial = stage.in_out(&vec![f32::NAN; self.q.len() * chunks]);

@@ -16,7 +16,7 @@ use super::{Case, Expect, Launch, Scale, Stage, matmul, matvec};
 pub(crate) enum Way {
     /// f32 chains: 1 or 8.
     Chain(usize),
-    /// The tensor core: 32 or 128.
+    /// The tensor core: one of [`expert_matmul::TILES`].
     TensorCore(usize),
 }
 
@@ -118,9 +118,9 @@ impl Mixture {
 
 pub(crate) fn cases(stored: Stored, tensor_core: bool, scale: Scale) -> Vec<Box<dyn Case>> {
     let ways = if tensor_core {
-        [Way::TensorCore(32), Way::TensorCore(128)]
+        &expert_matmul::TILES.map(Way::TensorCore)[..]
     } else {
-        [Way::Chain(1), Way::Chain(8)]
+        &[Way::Chain(1), Way::Chain(8)]
     };
     // n, k, experts, used, tokens, popular
     let mut shapes =
@@ -135,7 +135,8 @@ pub(crate) fn cases(stored: Stored, tensor_core: bool, scale: Scale) -> Vec<Box<
         let k = if i % 2 == 1 && !tensor_core { k - 5 } else { k };
         for share in [used, 1] {
             let shape = Shape { n, k: stored.row_length(k), experts, used, share };
-            cases.extend(ways.map(|way| Box::new(Mixture::new(stored, way, shape, tokens, popular)) as _));
+            let case = |&way: &Way| Box::new(Mixture::new(stored, way, shape, tokens, popular)) as _;
+            cases.extend(ways.iter().map(case));
         }
     }
     cases
@@ -176,7 +177,10 @@ impl Case for Mixture {
             }
             Way::TensorCore(tile) => {
                 let x: Vec<u16> = self.x.iter().map(|&x| self.input().bits(x)).collect();
-                let (w, x) = (stage.input(w), stage.input(&x));
+                // What fills the last 16 bytes up is of no weight.
+                let mut w = w.to_vec();
+                w.resize(w.len().next_multiple_of(16), 0xff);
+                let (w, x) = (stage.input(&w), stage.input(&x));
                 let (sorted, tiles) = (stage.input(&sorted), stage.input(&tiles));
                 let args = ExpertMatMul { w, x, y, sorted, tiles, k, n, share, count };
                 let kernel =

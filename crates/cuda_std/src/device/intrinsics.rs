@@ -11,6 +11,9 @@ unsafe extern "C" {
     pub(crate) fn copies_wait_1();
     pub(crate) fn copies_wait_2();
     pub(crate) fn copies_wait_3();
+    pub(crate) fn permute_bytes(low: u32, high: u32, selector: u32) -> u32;
+    pub(crate) fn pack_f16(low: f32, high: f32) -> u32;
+    pub(crate) fn pack_bf16(low: f32, high: f32) -> u32;
     pub(crate) fn load_matrix_4(out: *mut [u32; 4], row: *const u8);
     pub(crate) fn load_matrix_2(out: *mut [u32; 2], row: *const u8);
     pub(crate) fn mma_bf16(c: *mut [f32; 4], a0: u32, a1: u32, a2: u32, a3: u32, b0: u32, b1: u32);

@@ -30,6 +30,12 @@ impl<V: Copy> Scratch<V> for Shared<V> {
     }
 
     #[inline(always)]
+    fn get_as<W: Copy>(&self, _: usize, i: usize) -> W {
+        // SAFETY: as above, and aligned.
+        unsafe { self.0.add(i).cast::<W>().read() }
+    }
+
+    #[inline(always)]
     fn set(&self, _: usize, i: usize, value: V) {
         // SAFETY: as above.
         unsafe { self.0.add(i).write(value) }

@@ -6,8 +6,9 @@ use super::intrinsics::{
     copies_commit, copies_wait_0, copies_wait_1, copies_wait_2, copies_wait_3, load_matrix_2, load_matrix_4,
     mma_bf16, mma_f16, warp_barrier,
 };
-use super::{DeviceGroup, thread};
-use crate::{MmaInput, Scratch, Warp};
+use super::{DeviceGroup, exchange_f32, thread};
+use crate::math::max;
+use crate::{MmaInput, Scratch, Warp, unrolled};
 
 /// The values of the two rows of C that this lane holds elements of.
 #[derive(Clone, Copy)]
@@ -78,6 +79,12 @@ impl Warp for DeviceGroup<32> {
     }
 
     #[inline(always)]
+    fn load_upper_a<S: Scratch<u16>>(&self, scratch: &S, at: impl Fn(usize, usize) -> usize) -> [u32; 4] {
+        let [left, right] = self.load_b(scratch, at);
+        [left, 0, right, 0]
+    }
+
+    #[inline(always)]
     fn load_b<S: Scratch<u16>>(&self, scratch: &S, at: impl Fn(usize, usize) -> usize) -> [u32; 2] {
         let lane = thread() % 32;
         let column = scratch.address(at(lane % 8, lane / 8 % 2));
@@ -91,6 +98,13 @@ impl Warp for DeviceGroup<32> {
     fn fill_b(&self, mut f: impl FnMut(usize, usize) -> [u16; 2]) -> [u32; 2] {
         let (column, row) = place();
         [packed(f(column, row)), packed(f(column, row + 8))]
+    }
+
+    #[inline(always)]
+    fn fill_two_b(&self, mut f: impl FnMut(usize, usize) -> [[u16; 2]; 2]) -> [[u32; 2]; 2] {
+        let (column, row) = place();
+        let (upper, lower) = (f(column, row), f(column, row + 8));
+        [[packed(upper[0]), packed(lower[0])], [packed(upper[1]), packed(lower[1])]]
     }
 
     #[inline(always)]
@@ -122,6 +136,49 @@ impl Warp for DeviceGroup<32> {
         c[1] = f(row, column + 1, c[1], other[1]);
         c[2] = f(row + 8, column, c[2], other[2]);
         c[3] = f(row + 8, column + 1, c[3], other[3]);
+    }
+
+    #[inline(always)]
+    fn round_to_a<I: MmaInput>(&self, left: &[f32; 4], right: &[f32; 4]) -> [u32; 4] {
+        [[left[0], left[1]], [left[2], left[3]], [right[0], right[1]], [right[2], right[3]]]
+            .map(|pair| packed(I::both(pair)))
+    }
+
+    #[inline(always)]
+    fn max_rows<const N: usize>(&self, c: &[[f32; 4]; N]) -> TwoRows<f32> {
+        let mut greatest = [f32::NEG_INFINITY; 2];
+        unrolled::<N>(|i| {
+            for half in 0..2 {
+                greatest[half] = max(greatest[half], max(c[i][2 * half], c[i][2 * half + 1]));
+            }
+        });
+        // The four lanes that share the rows.
+        TwoRows(greatest.map(|value| {
+            let value = max(value, exchange_f32(value, u32::MAX, 2));
+            max(value, exchange_f32(value, u32::MAX, 1))
+        }))
+    }
+
+    #[inline(always)]
+    fn sum_rows<const N: usize>(&self, c: &[[f32; 4]; N]) -> TwoRows<f32> {
+        const { assert!(N.is_multiple_of(4)) };
+        let mut totals = [0.0; 2];
+        for half in 0..2 {
+            // This lane's eight of the 32: columns `8 i + 2 (l % 4)` and `+ 1`.
+            let mut sums = [[0.0f32; 2]; 4];
+            unrolled::<N>(|i| {
+                for j in 0..2 {
+                    sums[i % 4][j] += c[i][2 * half + j];
+                }
+            });
+            let [even, odd] = [0, 1].map(|j| {
+                let sum = (sums[0][j] + sums[2][j]) + (sums[1][j] + sums[3][j]);
+                let sum = sum + exchange_f32(sum, u32::MAX, 2);
+                sum + exchange_f32(sum, u32::MAX, 1)
+            });
+            totals[half] = even + odd;
+        }
+        TwoRows(totals)
     }
 
     #[inline(always)]

@@ -1,6 +1,9 @@
 //! The tensor core and asynchronous copies on the host.
 
+#![allow(clippy::needless_range_loop, reason = "several arrays are walked at once")]
+
 use super::{HostTeam, Lanes, Memory, WHOLE_WARP};
+use crate::math::max;
 use crate::tensor_core::simd::{self, A, B, C};
 use crate::{MmaInput, Scratch, Warp};
 
@@ -52,6 +55,15 @@ impl<M: Memory> Warp for HostTeam<32, M> {
     }
 
     #[inline(always)]
+    fn load_upper_a<S: Scratch<u16>>(&self, scratch: &S, at: impl Fn(usize, usize) -> usize) -> A {
+        let mut rows = [[0; 16]; 16];
+        for (row, values) in rows[..8].iter_mut().enumerate() {
+            *values = self.line(scratch, |octet| at(row, octet));
+        }
+        A::from_rows(&rows)
+    }
+
+    #[inline(always)]
     fn load_b<S: Scratch<u16>>(&self, scratch: &S, at: impl Fn(usize, usize) -> usize) -> B {
         let mut b = [[0; 16]; 8];
         for (column, values) in b.iter_mut().enumerate() {
@@ -69,6 +81,20 @@ impl<M: Memory> Warp for HostTeam<32, M> {
             }
         }
         B(b)
+    }
+
+    #[inline(always)]
+    fn fill_two_b(&self, mut f: impl FnMut(usize, usize) -> [[u16; 2]; 2]) -> [B; 2] {
+        let mut both = [[[0; 16]; 8]; 2];
+        for column in 0..8 {
+            for row in (0..16).step_by(2) {
+                let values = f(column, row);
+                for i in 0..2 {
+                    [both[i][column][row], both[i][column][row + 1]] = values[i];
+                }
+            }
+        }
+        both.map(B)
     }
 
     #[inline(always)]
@@ -92,6 +118,48 @@ impl<M: Memory> Warp for HostTeam<32, M> {
                 *value = f(row, column, *value, other);
             }
         }
+    }
+
+    #[inline(always)]
+    fn round_to_a<I: MmaInput>(&self, left: &C, right: &C) -> A {
+        let mut rows = [[0; 16]; 16];
+        for (row, values) in rows.iter_mut().enumerate() {
+            for column in 0..8 {
+                values[column] = I::bits(left.0[column][row]);
+                values[column + 8] = I::bits(right.0[column][row]);
+            }
+        }
+        A::from_rows(&rows)
+    }
+
+    #[inline(always)]
+    fn max_rows<const N: usize>(&self, c: &[C; N]) -> Lanes<f32, 16> {
+        let mut greatest = [f32::NEG_INFINITY; 16];
+        for column in c.iter().flat_map(|c| &c.0) {
+            for row in 0..16 {
+                greatest[row] = max(greatest[row], column[row]);
+            }
+        }
+        Lanes(greatest)
+    }
+
+    #[inline(always)]
+    fn sum_rows<const N: usize>(&self, c: &[C; N]) -> Lanes<f32, 16> {
+        const { assert!(N.is_multiple_of(4)) };
+        let mut sums = [[0.0f32; 16]; 32];
+        for (i, column) in c.iter().flat_map(|c| &c.0).enumerate() {
+            for row in 0..16 {
+                sums[i % 32][row] += column[row];
+            }
+        }
+        for step in [16, 8, 4, 2, 1] {
+            for i in 0..step {
+                for row in 0..16 {
+                    sums[i][row] += sums[i + step][row];
+                }
+            }
+        }
+        Lanes(sums[0])
     }
 
     #[inline(always)]

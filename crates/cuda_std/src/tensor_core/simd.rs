@@ -1,4 +1,4 @@
-//! The step of [`super::step`] again, sixteen rows at a time.
+//! The step of [`super::step`] again, sixteen rows or eight columns at a time.
 //!
 //! Why 32 bits suffice: a factor's significand is below 2 and a product's below 4, so that an aligned product has at most
 //! 27 bits and eight of them 30. The sixteen are summed in two halves, which become f64, exactly, to be added, cut off
@@ -47,24 +47,24 @@ impl A {
 /// A zero's exponent: the sum of two of them still fits.
 const ZERO: i16 = super::ZERO as i16;
 
-/// The parts of sixteen 16-bit factors.
+/// The parts of `N` 16-bit factors.
 #[derive(Clone, Copy)]
-struct Factors {
+struct Factors<const N: usize> {
     /// Magnitudes, with 13 bits behind the point, or 12.
-    significand: Rows<i16>,
+    significand: [i16; N],
     /// As in [`Number`].
-    exponent: Rows<i16>,
+    exponent: [i16; N],
     /// All ones where negative.
-    negative: Rows<i16>,
+    negative: [i16; N],
 }
 
 /// The parts of `bits`, significands with `point` bits behind the point; and whether all are finite.
 #[inline(always)]
-fn unpack<I: MmaInput>(bits: &Rows<u16>, point: i32) -> (Factors, bool) {
+fn unpack<I: MmaInput, const N: usize>(bits: &[u16; N], point: i32) -> (Factors<N>, bool) {
     let (fraction, bias) = format::<I>();
-    let mut parts = Factors { significand: [0; 16], exponent: [0; 16], negative: [0; 16] };
+    let mut parts = Factors { significand: [0; N], exponent: [0; N], negative: [0; N] };
     let mut greatest = 0;
-    for i in 0..16 {
+    for i in 0..N {
         let field = (bits[i] & 0x7fff) >> fraction;
         let low = bits[i] & ((1 << fraction) - 1);
         let hidden = if field > 0 { 1 << fraction } else { 0 };
@@ -77,47 +77,107 @@ fn unpack<I: MmaInput>(bits: &Rows<u16>, point: i32) -> (Factors, bool) {
     (parts, greatest < 2 * bias as u16 + 1)
 }
 
-/// `c += a b` in the bits of [`super::step`].
+/// [`unpack`] of sixteen times `N` factors.
 #[inline(always)]
-pub(crate) fn step<I: MmaInput>(a: &A, b: &B, c: &mut C) {
-    let (first, mut finite) = unpack::<I>(&a.0[0], 13);
-    let mut rows = [first; 16];
+fn unpack_all<I: MmaInput, const N: usize>(bits: &[[u16; N]; 16]) -> ([Factors<N>; 16], bool) {
+    let (first, mut finite) = unpack::<I, N>(&bits[0], 13);
+    let mut all = [first; 16];
     for k in 1..16 {
-        let (parts, numbers) = unpack::<I>(&a.0[k], 13);
-        rows[k] = parts;
+        let (parts, numbers) = unpack::<I, N>(&bits[k], 13);
+        all[k] = parts;
         finite &= numbers;
     }
-    for (column, out) in b.0.iter().zip(&mut c.0) {
-        let (parts, numbers) = unpack::<I>(column, FRACTION - 13);
-        let zero = column.iter().fold(0, |all, bits| all | bits) & 0x7fff == 0;
-        if zero {
-            // Seven columns of eight when one sequence is decoded. Whatever it meets, a zero adds nothing.
-            for c in out.iter_mut() {
-                *c = if c.is_finite() { *c + 0.0 } else { f32::NAN };
-            }
-        } else {
-            let sums = if finite & numbers { add_column(&rows, &parts, out) } else { None };
-            match sums {
-                Some(sums) => *out = sums,
-                None => add_column_slowly::<I>(&a.0, column, out),
-            }
+    (all, finite)
+}
+
+/// `c += a b` in the bits of [`super::step`].
+///
+/// Whatever it meets, a zero adds nothing: rows and columns of zeros are not walked along. When one sequence is decoded, all
+/// rows but one are zeros, or all columns but one.
+#[inline(always)]
+pub(crate) fn step<I: MmaInput>(a: &A, b: &B, c: &mut C) {
+    let mut rows = [0; 16];
+    for k in 0..16 {
+        for row in 0..16 {
+            rows[row] |= a.0[k][row] & 0x7fff;
+        }
+    }
+    let columns = b.0.map(|column| column.iter().fold(0, |all, bits| all | bits) & 0x7fff);
+    let there = |bits: &[u16]| bits.iter().filter(|&&bits| bits != 0).count();
+    if there(&rows) < there(&columns) {
+        by_rows::<I>(a, b, c, &rows);
+    } else {
+        by_columns::<I>(a, b, c, &columns);
+    }
+}
+
+/// Sixteen rows at a time, for each column that is not all zeros.
+#[inline(always)]
+fn by_columns<I: MmaInput>(a: &A, b: &B, c: &mut C, there: &[u16; 8]) {
+    let (rows, finite) = unpack_all::<I, 16>(&a.0);
+    for column in 0..8 {
+        let out = &mut c.0[column];
+        if there[column] == 0 {
+            *out = unchanged(out);
+            continue;
+        }
+        let (parts, numbers) = unpack::<I, 16>(&b.0[column], FRACTION - 13);
+        let sums = if finite & numbers { add(&rows, &parts, out) } else { None };
+        match sums {
+            Some(sums) => *out = sums,
+            None => add_slowly::<I, 16>(&a.0, &b.0[column], out),
         }
     }
 }
 
-/// `c + a b` of one column; none if a result is not covered.
+/// Eight columns at a time, for each row that is not all zeros.
 #[inline(always)]
-fn add_column(a: &[Factors; 16], b: &Factors, c: &Rows<f32>) -> Option<Rows<f32>> {
-    let mut c_significand = [0; 16];
-    let mut top = [0; 16];
-    let mut greatest = 0;
+fn by_rows<I: MmaInput>(a: &A, b: &B, c: &mut C, there: &Rows<u16>) {
+    let mut columns = [[0; 8]; 16];
+    for k in 0..16 {
+        for column in 0..8 {
+            columns[k][column] = b.0[column][k];
+        }
+    }
+    let (parts, finite) = unpack_all::<I, 8>(&columns);
     for row in 0..16 {
-        let bits = c[row].to_bits();
+        let mut out = c.0.map(|column| column[row]);
+        if there[row] == 0 {
+            out = unchanged(&out);
+        } else {
+            let values = a.0.map(|column| column[row]);
+            let (factors, numbers) = unpack::<I, 16>(&values, FRACTION - 13);
+            let sums = if finite & numbers { add(&parts, &factors, &out) } else { None };
+            match sums {
+                Some(sums) => out = sums,
+                None => add_slowly::<I, 8>(&columns, &values, &mut out),
+            }
+        }
+        for column in 0..8 {
+            c.0[column][row] = out[column];
+        }
+    }
+}
+
+/// Sums to which zeros are added.
+#[inline(always)]
+fn unchanged<const N: usize>(c: &[f32; N]) -> [f32; N] {
+    c.map(|c| if c.is_finite() { c + 0.0 } else { f32::NAN })
+}
+
+/// `c[i] + sum over k of a[k][i] b[k]`; none if a result is not covered.
+#[inline(always)]
+fn add<const N: usize>(a: &[Factors<N>; 16], b: &Factors<16>, c: &[f32; N]) -> Option<[f32; N]> {
+    let mut c_significand = [0; N];
+    let mut top = [0; N];
+    let mut greatest = 0;
+    for i in 0..N {
+        let bits = c[i].to_bits();
         let field = (bits >> 23) & 0xff;
         let magnitude = (bits & 0x007f_ffff) | if field > 0 { 1 << 23 } else { 0 };
         let exponent = ((if field > 0 { field } else { 1 }) as i16).wrapping_sub(127);
-        c_significand[row] = (magnitude << (FRACTION - 23)) as i32;
-        top[row] = if magnitude == 0 { ZERO } else { exponent };
+        c_significand[i] = (magnitude << (FRACTION - 23)) as i32;
+        top[i] = if magnitude == 0 { ZERO } else { exponent };
         greatest = if field > greatest { field } else { greatest };
     }
     if greatest == 255 {
@@ -125,40 +185,40 @@ fn add_column(a: &[Factors; 16], b: &Factors, c: &Rows<f32>) -> Option<Rows<f32>
     }
     let c_exponent = top;
     for k in 0..16 {
-        for row in 0..16 {
-            let exponent = a[k].exponent[row].wrapping_add(b.exponent[k]);
-            top[row] = if exponent > top[row] { exponent } else { top[row] };
+        for i in 0..N {
+            let exponent = a[k].exponent[i].wrapping_add(b.exponent[k]);
+            top[i] = if exponent > top[i] { exponent } else { top[i] };
         }
     }
-    let mut halves = [[0; 16]; 2];
-    for row in 0..16 {
-        let sign = c[row].to_bits() as i32 >> 31;
-        let shift = top[row].wrapping_sub(c_exponent[row]).min(31);
-        halves[1][row] = (c_significand[row].wrapping_shr(shift as u32) ^ sign).wrapping_sub(sign);
+    let mut halves = [[0; N]; 2];
+    for i in 0..N {
+        let sign = c[i].to_bits() as i32 >> 31;
+        let shift = top[i].wrapping_sub(c_exponent[i]).min(31);
+        halves[1][i] = (c_significand[i].wrapping_shr(shift as u32) ^ sign).wrapping_sub(sign);
     }
     for (half, sums) in halves.iter_mut().enumerate() {
         for k in half * 8..half * 8 + 8 {
-            for row in 0..16 {
-                let product = (a[k].significand[row] as i32).wrapping_mul(b.significand[k] as i32);
-                let exponent = a[k].exponent[row].wrapping_add(b.exponent[k]);
-                let shift = top[row].wrapping_sub(exponent).min(31);
-                let sign = (a[k].negative[row] ^ b.negative[k]) as i32;
+            for i in 0..N {
+                let product = (a[k].significand[i] as i32).wrapping_mul(b.significand[k] as i32);
+                let exponent = a[k].exponent[i].wrapping_add(b.exponent[k]);
+                let shift = top[i].wrapping_sub(exponent).min(31);
+                let sign = (a[k].negative[i] ^ b.negative[k]) as i32;
                 let moved = (product.wrapping_shr(shift as u32) ^ sign).wrapping_sub(sign);
-                sums[row] = sums[row].wrapping_add(moved);
+                sums[i] = sums[i].wrapping_add(moved);
             }
         }
     }
-    let mut out = [0.0; 16];
+    let mut out = [0.0; N];
     let mut covered = true;
-    for row in 0..16 {
-        let total = halves[0][row] as f64 + halves[1][row] as f64;
+    for i in 0..N {
+        let total = halves[0][i] as f64 + halves[1][i] as f64;
         let kept = f64::from_bits(total.to_bits() & !((1 << 29) - 1));
         // A sum of nothing but zeros is zero whatever it is scaled by.
-        let exponent = if top[row] < -300 { -300 } else { top[row] };
+        let exponent = if top[i] < -300 { -300 } else { top[i] };
         let value =
             kept * f64::from_bits(((exponent as i64).wrapping_add(1023 - FRACTION as i64) as u64) << 52);
         covered &= value.abs() >= f32::MIN_POSITIVE as f64 || value == 0.0;
-        out[row] = value as f32;
+        out[i] = value as f32;
     }
     covered.then_some(out)
 }
@@ -166,20 +226,21 @@ fn add_column(a: &[Factors; 16], b: &Factors, c: &Rows<f32>) -> Option<Rows<f32>
 /// The same, number by number.
 #[cold]
 #[inline(never)]
-fn add_column_slowly<I: MmaInput>(a: &[Rows<u16>; 16], column: &[u16; 16], c: &mut Rows<f32>) {
-    let column = column.map(Number::of::<I>);
-    for (row, c) in c.iter_mut().enumerate() {
-        let a: [Number; 16] = core::array::from_fn(|k| Number::of::<I>(a[k][row]));
-        *c = fused_sum(&a, &column, *c, product_fraction::<I>(), FRACTION);
+fn add_slowly<I: MmaInput, const N: usize>(a: &[[u16; N]; 16], b: &[u16; 16], c: &mut [f32; N]) {
+    let b = b.map(Number::of::<I>);
+    for (i, c) in c.iter_mut().enumerate() {
+        let a: [Number; 16] = core::array::from_fn(|k| Number::of::<I>(a[k][i]));
+        *c = fused_sum(&a, &b, *c, product_fraction::<I>(), FRACTION);
     }
 }
 
 /// Whether no column of this step takes the slow path.
 #[cfg(test)]
 pub(super) fn covers<I: MmaInput>(a: &A, b: &B, c: &C) -> bool {
-    let rows = a.0.map(|bits| unpack::<I>(&bits, 13));
-    let columns = b.0.map(|bits| unpack::<I>(&bits, FRACTION - 13));
-    let finite = rows.iter().chain(&columns).all(|(_, finite)| *finite);
-    let parts = rows.map(|(parts, _)| parts);
-    finite && columns.iter().zip(&c.0).all(|((column, _), c)| add_column(&parts, column, c).is_some())
+    let (rows, finite) = unpack_all::<I, 16>(&a.0);
+    let covers = |(column, c): (&[u16; 16], &Rows<f32>)| {
+        let (parts, numbers) = unpack::<I, 16>(column, FRACTION - 13);
+        numbers && add(&rows, &parts, c).is_some()
+    };
+    finite && b.0.iter().zip(&c.0).all(covers)
 }

@@ -151,6 +151,8 @@ fn random_step<I: MmaInput>(kind: Kind, sums: Kind, cancelling: bool, seed: u64)
     }
     let live = 1 + random.below(8) as usize;
     b[live..].iter_mut().for_each(|column| column.fill((random.below(2) as u16) << 15));
+    let live = if seed & 2 == 0 { 16 } else { 1 + random.below(8) as usize };
+    a[live..].iter_mut().for_each(|row| row.fill((random.below(2) as u16) << 15));
     let (low, high) = match sums {
         Kind::Narrow => (124, 132),
         Kind::Wide => (87, 167),
@@ -204,6 +206,20 @@ fn a_column_of_zeros_leaves_finite_sums_and_drops_the_sign_of_zero() {
     let mut want = c;
     step::<Bf16>(&a, &b, &mut want);
     assert!(same_bits(&want, &[[0.0, 0.0, 1.5, -f32::from_bits(1), f32::MAX, f32::NAN, f32::NAN, -2.0]; 16]));
+    assert!(same_bits(&want, &by_simd::<Bf16>(&a, &b, &c)));
+}
+
+#[test]
+fn a_row_of_zeros_does_so_too() {
+    let (mut a, b) = ([[0x8000; 16]; 16], [[0x7f80; 16]; 8]);
+    a[3][5] = Bf16::from_f32(1.0).0;
+    let c = [[0.0, -0.0, 1.5, -f32::from_bits(1), f32::MAX, f32::INFINITY, f32::NAN, -2.0]; 16];
+    let mut want = c;
+    step::<Bf16>(&a, &b, &mut want);
+    assert!(
+        want[3].iter().all(|sum| sum.is_nan())
+            && want[4][..5] == [0.0, 0.0, 1.5, -f32::from_bits(1), f32::MAX]
+    );
     assert!(same_bits(&want, &by_simd::<Bf16>(&a, &b, &c)));
 }
 

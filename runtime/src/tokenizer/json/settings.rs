@@ -93,9 +93,9 @@ fn wrong(file: &'static str, key: &str, wanted: &str) -> TokenizerError {
 fn read(folder: &Path, name: &'static str) -> Result<Option<Value>, TokenizerError> {
     let path = folder.join(name);
     match file::read(&path, file::MAX_SETTINGS) {
-        Ok(bytes) => strict(&bytes)
-            .map(Some)
-            .map_err(|error| TokenizerError::Json { file: name, fault: line(&error) }),
+        Ok(bytes) => {
+            strict(&bytes).map(Some).map_err(|error| TokenizerError::Json { file: name, fault: line(&error) })
+        }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(TokenizerError::File { path, error }),
     }
