@@ -31,7 +31,7 @@ pub struct ExpertSwiglu {
 
 fn geometry<F: Form>(a: &ExpertSwiglu) -> Geometry {
     let n = a.n as usize;
-    Geometry { grid: [a.pairs as usize, F::parts(n)], scratch: F::scratch(n) }
+    Geometry { grid: [a.pairs as usize, F::parts(a.pairs as usize, n)], scratch: F::scratch(n) }
 }
 
 #[inline(always)]
@@ -40,7 +40,7 @@ fn swiglu<B: Block, F: Form>(block: &B, a: &ExpertSwiglu) {
     // A NaN stays one.
     let below = |value: f32| if value > a.limit { a.limit } else { value };
     let read = |i: usize| (a.gate.get(pair, i), a.up.get(pair, i));
-    F::write(block, &a.y, (pair, n), F::part(block.y(), n), read, |(gate, up)| {
+    F::write(block, &a.y, (pair, n), F::part(block.y(), a.pairs as usize, n), read, |(gate, up)| {
         let (gate, up) = (below(gate), below(up));
         let up = if up < -a.limit { -a.limit } else { up };
         gate / (1.0 + exp(-a.alpha * gate)) * (up + 1.0)

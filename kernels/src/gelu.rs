@@ -25,14 +25,21 @@ pub struct Gelu {
 
 fn geometry<F: Form>(a: &Gelu) -> Geometry {
     let n = a.n as usize;
-    Geometry { grid: [a.rows as usize, F::parts(n)], scratch: F::scratch(n) }
+    Geometry { grid: [a.rows as usize, F::parts(a.rows as usize, n)], scratch: F::scratch(n) }
 }
 
 #[inline(always)]
 fn activate<B: Block, F: Form>(block: &B, a: &Gelu) {
     let (row, n) = (block.x(), a.n as usize);
     let x = a.x.row(row);
-    F::write(block, &a.y, (row, n), F::part(block.y(), n), |i| x.read(i), |parts| gelu(x.value(parts)));
+    F::write(
+        block,
+        &a.y,
+        (row, n),
+        F::part(block.y(), a.rows as usize, n),
+        |i| x.read(i),
+        |parts| gelu(x.value(parts)),
+    );
 }
 
 kernel! {

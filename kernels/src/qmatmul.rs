@@ -83,66 +83,53 @@ kernels! {
     Q8_0, F16 {
         Q8_0_T8 = qmatmul__q8_0_8, 8;
         Q8_0_T32 = qmatmul__q8_0_32, 32;
-        Q8_0_T64 = qmatmul__q8_0_64, 64;
     }
     Q4_0, F16 {
         Q4_0_T8 = qmatmul__q4_0_8, 8;
         Q4_0_T32 = qmatmul__q4_0_32, 32;
-        Q4_0_T64 = qmatmul__q4_0_64, 64;
     }
     Q4_1, F16 {
         Q4_1_T8 = qmatmul__q4_1_8, 8;
         Q4_1_T32 = qmatmul__q4_1_32, 32;
-        Q4_1_T64 = qmatmul__q4_1_64, 64;
     }
     Q5_0, F16 {
         Q5_0_T8 = qmatmul__q5_0_8, 8;
         Q5_0_T32 = qmatmul__q5_0_32, 32;
-        Q5_0_T64 = qmatmul__q5_0_64, 64;
     }
     Q5_1, F16 {
         Q5_1_T8 = qmatmul__q5_1_8, 8;
         Q5_1_T32 = qmatmul__q5_1_32, 32;
-        Q5_1_T64 = qmatmul__q5_1_64, 64;
     }
     Q2_K, F16 {
         Q2_K_T8 = qmatmul__q2_k_8, 8;
         Q2_K_T32 = qmatmul__q2_k_32, 32;
-        Q2_K_T64 = qmatmul__q2_k_64, 64;
     }
     Q3_K, F16 {
         Q3_K_T8 = qmatmul__q3_k_8, 8;
         Q3_K_T32 = qmatmul__q3_k_32, 32;
-        Q3_K_T64 = qmatmul__q3_k_64, 64;
     }
     Q4_K, F16 {
         Q4_K_T8 = qmatmul__q4_k_8, 8;
         Q4_K_T32 = qmatmul__q4_k_32, 32;
-        Q4_K_T64 = qmatmul__q4_k_64, 64;
     }
     Q5_K, F16 {
         Q5_K_T8 = qmatmul__q5_k_8, 8;
         Q5_K_T32 = qmatmul__q5_k_32, 32;
-        Q5_K_T64 = qmatmul__q5_k_64, 64;
     }
     Q6_K, F16 {
         Q6_K_T8 = qmatmul__q6_k_8, 8;
         Q6_K_T32 = qmatmul__q6_k_32, 32;
-        Q6_K_T64 = qmatmul__q6_k_64, 64;
     }
     IQ4_NL, F16 {
         IQ4_NL_T8 = qmatmul__iq4_nl_8, 8;
         IQ4_NL_T32 = qmatmul__iq4_nl_32, 32;
-        IQ4_NL_T64 = qmatmul__iq4_nl_64, 64;
     }
     IQ4_XS, F16 {
         IQ4_XS_T8 = qmatmul__iq4_xs_8, 8;
         IQ4_XS_T32 = qmatmul__iq4_xs_32, 32;
-        IQ4_XS_T64 = qmatmul__iq4_xs_64, 64;
     }
     MXFP4, Bf16 {
         MXFP4_T8 = qmatmul__mxfp4_8, 8;
         MXFP4_T32 = qmatmul__mxfp4_32, 32;
-        MXFP4_T64 = qmatmul__mxfp4_64, 64;
     }
 }

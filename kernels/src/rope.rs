@@ -69,8 +69,8 @@ pub struct RopeNormed<S> {
 const LANES: usize = 512;
 /// Heads of a block.
 const HEADS: usize = LANES / WARP / 2;
-/// Elements that a lane waits for at once.
-const AHEAD: usize = 4;
+/// Elements that a lane waits for at once: of a block's heads of 128 it has two, or one pair.
+const AHEAD: usize = 2;
 /// Lanes of a warp.
 const WARP: usize = 32;
 
@@ -172,7 +172,7 @@ fn turn<B: Block, S>(
         let angle = [a.table.get(angles + 2 * i), a.table.get(angles + 2 * i + 1)];
         (line.read(head * head_dim + first), line.read(head * head_dim + second), angle)
     };
-    block.each_read::<AHEAD, _>(heads * half, read, |lane, i, (one, two, [cos, sin])| {
+    block.each_read::<1, _>(heads * half, read, |lane, i, (one, two, [cos, sin])| {
         let (head, _, first, second) = place(i);
         let (x, y) = (x(lane, head, first, line.value(one)), x(lane, head, second, line.value(two)));
         put(head, first, mul_add(x, cos, -(y * sin)));

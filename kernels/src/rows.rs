@@ -26,7 +26,9 @@ pub struct Rows {
 const MOST_HELD: usize = 32 << 10;
 
 /// Elements of a row that a block writes where several share it.
-const PART: usize = 2048;
+const PART: usize = 4096;
+/// Rows that are fewer leave a GPU idle.
+const FEW: usize = 64;
 
 /// Elements that a lane waits for at once.
 const AHEAD: usize = 8;
@@ -39,15 +41,16 @@ pub trait Form {
         0
     }
 
-    /// Blocks that may share a row of `n` elements, for [`part`](Self::part).
-    fn parts(n: usize) -> usize {
-        n.div_ceil(PART)
+    /// Blocks that share a row of `n` elements, for [`part`](Self::part): several where there are few rows.
+    #[inline(always)]
+    fn parts(rows: usize, n: usize) -> usize {
+        if rows < FEW { n.div_ceil(PART) } else { 1 }
     }
 
     /// Elements `first..end` of a row of `n`: those of a block that is the row's `index`-th.
     #[inline(always)]
-    fn part(index: usize, n: usize) -> (usize, usize) {
-        (index * PART, n.min((index + 1) * PART))
+    fn part(index: usize, rows: usize, n: usize) -> (usize, usize) {
+        if Self::parts(rows, n) == 1 { (0, n) } else { (index * PART, n.min((index + 1) * PART)) }
     }
 
     /// Writes elements `first..end` of row `row` of `n` elements, each `value(read(i))`; both may be asked several times. All of a
@@ -104,13 +107,9 @@ impl Form for Rounded {
 }
 
 impl Form for Scaled {
-    fn parts(_: usize) -> usize {
-        1
-    }
-
     #[inline(always)]
-    fn part(_: usize, n: usize) -> (usize, usize) {
-        (0, n)
+    fn parts(_: usize, _: usize) -> usize {
+        1
     }
 
     fn scratch(n: usize) -> usize {

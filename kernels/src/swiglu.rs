@@ -26,7 +26,7 @@ pub struct Swiglu {
 
 fn geometry<F: Form>(a: &Swiglu) -> Geometry {
     let n = a.n as usize;
-    Geometry { grid: [a.rows as usize, F::parts(n)], scratch: F::scratch(n) }
+    Geometry { grid: [a.rows as usize, F::parts(a.rows as usize, n)], scratch: F::scratch(n) }
 }
 
 #[inline(always)]
@@ -34,7 +34,7 @@ fn swiglu<B: Block, F: Form>(block: &B, a: &Swiglu) {
     let (row, n) = (block.x(), a.n as usize);
     let (gate, up) = (a.gate.row(row), a.up.row(row));
     let read = |i: usize| (gate.read(i), up.read(i));
-    F::write(block, &a.y, (row, n), F::part(block.y(), n), read, |parts| {
+    F::write(block, &a.y, (row, n), F::part(block.y(), a.rows as usize, n), read, |parts| {
         silu(gate.value(parts.0)) * up.value(parts.1)
     });
 }
