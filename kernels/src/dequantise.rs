@@ -36,9 +36,9 @@ fn dequantise<B: Block, F: Format, I: MmaInput>(block: &B, a: &Dequantise) {
     block.each(SPAN.min(a.len as usize - first) / 4, |_, i| {
         let (start, i) = (first + i / 8 * BLOCK, i % 8 * 2);
         let place = F::place(0, start / BLOCK);
-        let [one, two] = F::values::<2>(&a.w, place, F::scale::<B>(&a.w, place), i).map(I::both);
-        a.y.set_pair(start + i, one);
-        a.y.set_pair(start + i + 16, two);
+        let [one, two] = F::values::<2>(&a.w, place, F::scale::<B>(&a.w, place), i);
+        a.y.set_pair(start + i, I::both(one));
+        a.y.set_pair(start + i + 16, I::both(two));
     });
 }
 

@@ -135,12 +135,18 @@ pub(crate) fn multiply<B: Block, F: Format, I: MmaInput, const TOKENS: usize>(
         free = stage;
         block.warps(|index, warp| {
             let multiply_block = |b: usize| {
-                let w = warp.fill_two_b(|row, column| {
-                    let bytes = Staged { bytes: weights, lane: index * 32 + row * 4 + column % 8 / 2 };
-                    let row = index * ROWS + row;
-                    let first = (stage * WARPS * ROWS + row) * stride + begin(row, slice) % 16;
-                    let place = F::place(first, b);
-                    F::values::<2>(&bytes, place, F::scale::<B>(&bytes, place), column).map(I::both)
+                let bytes = |row: usize, column: usize| Staged {
+                    bytes: weights,
+                    lane: index * 32 + row * 4 + column % 8 / 2,
+                };
+                let prepare = |row: usize| {
+                    let at = index * ROWS + row;
+                    let place = F::place((stage * WARPS * ROWS + at) * stride + begin(at, slice) % 16, b);
+                    (place, F::scale::<B>(&bytes(row, 0), place))
+                };
+                let w = warp.fill_two_b(prepare, |(place, scale), row, column| {
+                    let [first, second] = F::values::<2>(&bytes(row, column), place, scale, column);
+                    [I::both(first), I::both(second)]
                 });
                 for (half, w) in w.iter().enumerate() {
                     let column = b * BLOCK + half * 16;

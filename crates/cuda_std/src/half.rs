@@ -95,8 +95,8 @@ impl MmaInput for F16 {
     }
     #[cfg(not(target_arch = "nvptx64"))]
     #[inline(always)]
-    fn both(values: [f32; 2]) -> [u16; 2] {
-        values.map(Self::bits)
+    fn both([low, high]: [f32; 2]) -> [u16; 2] {
+        [Self::bits(low), Self::bits(high)]
     }
 }
 
@@ -115,8 +115,8 @@ impl MmaInput for Bf16 {
     }
     #[cfg(not(target_arch = "nvptx64"))]
     #[inline(always)]
-    fn both(values: [f32; 2]) -> [u16; 2] {
-        values.map(Self::bits)
+    fn both([low, high]: [f32; 2]) -> [u16; 2] {
+        [Self::bits(low), Self::bits(high)]
     }
 }
 

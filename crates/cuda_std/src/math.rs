@@ -129,9 +129,15 @@ pub fn integers<const N: usize>(bytes: [u8; N], minus: u32) -> [f32; N] {
             floats[0] = f32::from_bits(crate::device::permute_bytes(both, BITS, 0x7440));
             floats[N - 1] = f32::from_bits(crate::device::permute_bytes(both, BITS, 0x7441));
         }
-        return floats.map(|float| float - (POWER + minus) as f32);
+        floats[0] -= (POWER + minus) as f32;
+        floats[N - 1] -= (POWER + minus) as f32;
+        return floats;
     }
-    bytes.map(|q| f32::from_bits(BITS | q as u32) - (POWER + minus) as f32)
+    let mut floats = [0.0; N];
+    for (float, &q) in floats.iter_mut().zip(&bytes) {
+        *float = f32::from_bits(BITS | q as u32) - (POWER + minus) as f32;
+    }
+    floats
 }
 
 /// `a / b` and `a % b` of numbers below 2^32, `b` not zero. A GPU divides 32 bits by a few instructions, and 64 by a hundred.

@@ -149,8 +149,13 @@ pub trait Warp: Team {
     /// Makes B: `f(column, row)`, where `row` is even, gives the elements `(row, column)` and `(row + 1, column)`.
     fn fill_b(&self, f: impl FnMut(usize, usize) -> [u16; 2]) -> Self::B;
 
-    /// Makes two B at once, of what lies side by side where their elements come from.
-    fn fill_two_b(&self, f: impl FnMut(usize, usize) -> [[u16; 2]; 2]) -> [Self::B; 2];
+    /// Makes two B at once, of what lies side by side where their elements come from: `f(prepared, column, row)` as in
+    /// [`fill_b`](Self::fill_b), with what `prepare(column)` made of the column.
+    fn fill_two_b<S: Copy>(
+        &self,
+        prepare: impl Fn(usize) -> S,
+        f: impl Fn(S, usize, usize) -> [[u16; 2]; 2],
+    ) -> [Self::B; 2];
 
     /// One tensor-core step, `c += a b`: m16n8k16 with an f32 accumulator. What it computes to the bit is
     /// [`tensor_core`](crate::tensor_core)'s model.

@@ -1,11 +1,9 @@
 //! Types whose 4 bits a value are an index into sixteen numbers: 16 bytes a block whose low halves are values 0 to 15 and
 //! whose high halves are 16 to 31.
 
-use core::array::from_fn;
-
 use cuda_std::Team;
 
-use super::{BLOCK, Bytes, Format, Place, SUPER_BLOCK};
+use super::{BLOCK, Bytes, Format, Place, SUPER_BLOCK, each, numbers};
 
 /// `d * number`, of [`uneven`] numbers: an f16 scale, then the block.
 pub struct IQ4_NL;
@@ -21,7 +19,7 @@ impl Format for IQ4_NL {
 
     #[inline(always)]
     fn values<const N: usize>(w: &impl Bytes, Place { at, .. }: Place, d: f32, i: usize) -> [[f32; N]; 2] {
-        halves(w.some(at + 2 + i)).map(|half| half.map(|q| d * uneven(q) as f32))
+        each(halves(w.some(at + 2 + i)), |half| each(half, |q| d * uneven(q) as f32))
     }
 }
 
@@ -43,7 +41,7 @@ impl Format for IQ4_XS {
 
     #[inline(always)]
     fn values<const N: usize>(w: &impl Bytes, Place { at, block }: Place, d: f32, i: usize) -> [[f32; N]; 2] {
-        halves(w.some(at + 8 + block * (BLOCK / 2) + i)).map(|half| half.map(|q| d * uneven(q) as f32))
+        each(halves(w.some(at + 8 + block * (BLOCK / 2) + i)), |half| each(half, |q| d * uneven(q) as f32))
     }
 }
 
@@ -65,14 +63,14 @@ impl Format for MXFP4 {
     #[inline(always)]
     fn values<const N: usize>(w: &impl Bytes, Place { at, .. }: Place, d: f32, i: usize) -> [[f32; N]; 2] {
         // Blocks begin anywhere.
-        let bytes = from_fn(|j| w.get(at + 1 + i + j));
-        halves(bytes).map(|half| half.map(|q| d * doubled_e2m1(q) as f32))
+        let bytes = each(numbers(), |j| w.get(at + 1 + i + j));
+        each(halves(bytes), |half| each(half, |q| d * doubled_e2m1(q) as f32))
     }
 }
 
 #[inline(always)]
 fn halves<const N: usize>(bytes: [u8; N]) -> [[u32; N]; 2] {
-    [bytes.map(|byte| byte as u32 & 15), bytes.map(|byte| byte as u32 >> 4)]
+    [each(bytes, |byte| byte as u32 & 15), each(bytes, |byte| byte as u32 >> 4)]
 }
 
 /// -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113: denser near zero, as weights are.

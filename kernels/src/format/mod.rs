@@ -40,6 +40,25 @@ pub struct Place {
     pub block: usize,
 }
 
+/// `f` of each of one or two values. The library's own `map` is not inlined into the SIMD versions of the host.
+#[inline(always)]
+fn each<A: Copy, V: Copy, const N: usize>(values: [A; N], f: impl Fn(A) -> V) -> [V; N] {
+    const { assert!(N == 1 || N == 2) };
+    let mut out = [f(values[0]); N];
+    if N == 2 {
+        out[N - 1] = f(values[N - 1]);
+    }
+    out
+}
+
+/// 0, or 0 and 1.
+#[inline(always)]
+fn numbers<const N: usize>() -> [usize; N] {
+    let mut numbers = [0; N];
+    numbers[N - 1] = N - 1;
+    numbers
+}
+
 /// A stored type of weights.
 pub trait Format {
     /// Bytes of a block or, if there are such, of a super-block.

@@ -1,10 +1,8 @@
 //! Types whose values stand alone.
 
-use core::array::from_fn;
-
 use cuda_std::{Bf16, F16, Team};
 
-use super::{BLOCK, Bytes, Format, Place};
+use super::{BLOCK, Bytes, Format, Place, each, numbers};
 
 macro_rules! plain {
     ($(#[$doc:meta])* $name:ident, $bytes:literal, $bits:ty, $value:expr) => {
@@ -22,7 +20,7 @@ macro_rules! plain {
             #[inline(always)]
             fn values<const N: usize>(w: &impl Bytes, Place { at, .. }: Place, _: (), i: usize) -> [[f32; N]; 2] {
                 let value = $value;
-                [0, 16].map(|half| from_fn(|j| value(w.get_as::<$bits>(at + $bytes * (half + i + j)))))
+                each([0, 16], |half| each(numbers(), |j| value(w.get_as::<$bits>(at + $bytes * (half + i + j)))))
             }
 
             #[inline(always)]

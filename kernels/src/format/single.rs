@@ -1,11 +1,9 @@
 //! Types whose blocks are stored by themselves: a scale `d`, for some a minimum `m`, and 4, 5 or 8 bits a value.
 
-use core::array::from_fn;
-
 use cuda_std::Team;
 use cuda_std::math::{integers, mul_add};
 
-use super::{BLOCK, Bytes, Format, Place};
+use super::{BLOCK, Bytes, Format, Place, each, numbers};
 
 /// `d * q`: an f16 scale, 32 signed bytes.
 pub struct Q8_0;
@@ -21,7 +19,9 @@ impl Format for Q8_0 {
 
     #[inline(always)]
     fn values<const N: usize>(w: &impl Bytes, Place { at, .. }: Place, d: f32, i: usize) -> [[f32; N]; 2] {
-        [0, 16].map(|half| integers(w.some(at + 2 + half + i).map(|q: u8| q ^ 0x80), 128).map(|q| q * d))
+        each([0, 16], |half| {
+            each(integers(each(w.some(at + 2 + half + i), |q: u8| q ^ 0x80), 128), |q| q * d)
+        })
     }
 }
 
@@ -39,7 +39,7 @@ impl Format for Q4_0 {
 
     #[inline(always)]
     fn values<const N: usize>(w: &impl Bytes, Place { at, .. }: Place, d: f32, i: usize) -> [[f32; N]; 2] {
-        halves(w.some(at + 2 + i)).map(|half| integers(half, 8).map(|q| q * d))
+        each(halves(w.some(at + 2 + i)), |half| each(integers(half, 8), |q| q * d))
     }
 }
 
@@ -62,7 +62,7 @@ impl Format for Q4_1 {
         (d, m): (f32, f32),
         i: usize,
     ) -> [[f32; N]; 2] {
-        halves(w.some(at + 4 + i)).map(|half| integers(half, 0).map(|q| mul_add(q, d, m)))
+        each(halves(w.some(at + 4 + i)), |half| each(integers(half, 0), |q| mul_add(q, d, m)))
     }
 }
 
@@ -86,7 +86,7 @@ impl Format for Q5_0 {
         (d, fifth): (f32, u32),
         i: usize,
     ) -> [[f32; N]; 2] {
-        five_bits(w.some(at + 6 + i), fifth, i).map(|half| integers(half, 16).map(|q| q * d))
+        each(five_bits(w.some(at + 6 + i), fifth, i), |half| each(integers(half, 16), |q| q * d))
     }
 }
 
@@ -110,7 +110,7 @@ impl Format for Q5_1 {
         (d, m, fifth): (f32, f32, u32),
         i: usize,
     ) -> [[f32; N]; 2] {
-        five_bits(w.some(at + 8 + i), fifth, i).map(|half| integers(half, 0).map(|q| mul_add(q, d, m)))
+        each(five_bits(w.some(at + 8 + i), fifth, i), |half| each(integers(half, 0), |q| mul_add(q, d, m)))
     }
 }
 
@@ -123,12 +123,12 @@ fn fifth_bits(w: &impl Bytes, at: usize) -> u32 {
 /// The low halves of bytes, and the high ones.
 #[inline(always)]
 fn halves<const N: usize>(bytes: [u8; N]) -> [[u8; N]; 2] {
-    [bytes.map(|byte| byte & 15), bytes.map(|byte| byte >> 4)]
+    [each(bytes, |byte| byte & 15), each(bytes, |byte| byte >> 4)]
 }
 
 /// Quants from `i` and from `i + 16` on.
 #[inline(always)]
 fn five_bits<const N: usize>(bytes: [u8; N], fifth: u32, i: usize) -> [[u8; N]; 2] {
     let four = halves(bytes);
-    [0, 1].map(|half| from_fn(|j| four[half][j] | ((fifth >> (16 * half + i + j) & 1) << 4) as u8))
+    each([0, 1], |half| each(numbers(), |j| four[half][j] | ((fifth >> (16 * half + i + j) & 1) << 4) as u8))
 }

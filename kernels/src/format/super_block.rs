@@ -4,12 +4,10 @@
 //! Where two, four or eight blocks share bytes, block `b`'s bits are the lower ones, the lower its number. Where a value is
 //! a product less a minimum, the product is exact, so that one rounding is all there is.
 
-use core::array::from_fn;
-
 use cuda_std::Team;
 use cuda_std::math::{integers, mul_add};
 
-use super::{BLOCK, Bytes, Format, Place, SUPER_BLOCK};
+use super::{BLOCK, Bytes, Format, Place, SUPER_BLOCK, each, numbers};
 
 /// What the first and the last 16 values of a block share.
 type Halves<V> = [V; 2];
@@ -28,14 +26,14 @@ impl Format for Q2_K {
     fn scale<T: Team>(w: &impl Bytes, Place { at, block }: Place) -> Self::Scale {
         let (d, d_min) = (T::widen(w.get_as(at + 80)), T::widen(w.get_as(at + 82)));
         let parts = w.some::<2>(at + 2 * block);
-        let (s, m) = (integers(parts.map(|byte| byte & 15), 0), integers(parts.map(|byte| byte >> 4), 0));
-        [0, 1].map(|half| (d * s[half], d_min * m[half]))
+        let (s, m) = (integers(each(parts, |byte| byte & 15), 0), integers(each(parts, |byte| byte >> 4), 0));
+        each([0, 1], |half| (d * s[half], d_min * m[half]))
     }
 
     #[inline(always)]
     fn values<const N: usize>(w: &impl Bytes, place: Place, scales: Self::Scale, i: usize) -> [[f32; N]; 2] {
         let q = two_bits(w, Place { at: place.at + 16, ..place }, i);
-        [0, 1].map(|half| integers(q[half], 0).map(|q| mul_add(scales[half].0, q, -scales[half].1)))
+        each([0, 1], |half| each(integers(q[half], 0), |q| mul_add(scales[half].0, q, -scales[half].1)))
     }
 }
 
@@ -52,17 +50,17 @@ impl Format for Q3_K {
     fn scale<T: Team>(w: &impl Bytes, Place { at, block }: Place) -> Self::Scale {
         let d = T::widen(w.get_as(at + 108));
         // Part `p` has four bits in byte `p mod 8`, above those of part `p - 8`, and two in byte `8 + p mod 4`.
-        let low = w.some::<2>(at + 96 + 2 * block % 8).map(|byte| byte >> (block / 4 * 4) & 15);
-        let high = w.some::<2>(at + 104 + 2 * block % 4).map(|byte| byte >> (block / 2 * 2) & 3);
-        integers([0, 1].map(|half| low[half] | high[half] << 4), 32).map(|s| d * s)
+        let low = each(w.some::<2>(at + 96 + 2 * block % 8), |byte| byte >> (block / 4 * 4) & 15);
+        let high = each(w.some::<2>(at + 104 + 2 * block % 4), |byte| byte >> (block / 2 * 2) & 3);
+        each(integers(each([0, 1], |half| low[half] | high[half] << 4), 32), |s| d * s)
     }
 
     #[inline(always)]
     fn values<const N: usize>(w: &impl Bytes, place: Place, scales: Self::Scale, i: usize) -> [[f32; N]; 2] {
         let q: [[_; N]; 2] = two_bits(w, Place { at: place.at + 32, ..place }, i);
-        [0, 1].map(|half| {
-            let third = w.some::<N>(place.at + 16 * half + i).map(|byte| (byte >> place.block & 1) << 2);
-            integers(from_fn(|j| q[half][j] | third[j]), 4).map(|q| scales[half] * q)
+        each([0, 1], |half| {
+            let third = each(w.some::<N>(place.at + 16 * half + i), |byte| (byte >> place.block & 1) << 2);
+            each(integers(each(numbers::<N>(), |j| q[half][j] | third[j]), 4), |q| scales[half] * q)
         })
     }
 }
@@ -84,8 +82,8 @@ impl Format for Q4_K {
 
     #[inline(always)]
     fn values<const N: usize>(w: &impl Bytes, place: Place, (d, m): (f32, f32), i: usize) -> [[f32; N]; 2] {
-        four_bits(w, Place { at: place.at + 16, ..place }, i)
-            .map(|half| integers(half, 0).map(|q| mul_add(d, q, -m)))
+        let q = four_bits(w, Place { at: place.at + 16, ..place }, i);
+        each(q, |half| each(integers(half, 0), |q| mul_add(d, q, -m)))
     }
 }
 
@@ -107,9 +105,10 @@ impl Format for Q5_K {
     #[inline(always)]
     fn values<const N: usize>(w: &impl Bytes, place: Place, (d, m): (f32, f32), i: usize) -> [[f32; N]; 2] {
         let q: [[_; N]; 2] = four_bits(w, Place { at: place.at + 48, ..place }, i);
-        [0, 1].map(|half| {
-            let fifth = w.some::<N>(place.at + 16 + 16 * half + i).map(|byte| (byte >> place.block & 1) << 4);
-            integers(from_fn(|j| q[half][j] | fifth[j]), 0).map(|q| mul_add(d, q, -m))
+        each([0, 1], |half| {
+            let fifth =
+                each(w.some::<N>(place.at + 16 + 16 * half + i), |byte| (byte >> place.block & 1) << 4);
+            each(integers(each(numbers::<N>(), |j| q[half][j] | fifth[j]), 0), |q| mul_add(d, q, -m))
         })
     }
 }
@@ -126,7 +125,7 @@ impl Format for Q6_K {
     #[inline(always)]
     fn scale<T: Team>(w: &impl Bytes, Place { at, block }: Place) -> Self::Scale {
         let d = T::widen(w.get_as(at + 208));
-        integers(w.some::<2>(at + 192 + 2 * block).map(|s| s ^ 0x80), 128).map(|s| d * s)
+        each(integers(each(w.some::<2>(at + 192 + 2 * block), |s| s ^ 0x80), 128), |s| d * s)
     }
 
     #[inline(always)]
@@ -135,9 +134,9 @@ impl Format for Q6_K {
         // Of four blocks the first two have the low halves of 64 bytes, the others the high ones.
         let (low, shift) = (at + block / 4 * 64 + block % 2 * BLOCK + i, block / 2 % 2 * 4);
         let high: [[_; N]; 2] = two_bits(w, Place { at: at + 128, block }, i);
-        [0, 1].map(|half| {
-            let low = w.some::<N>(low + 16 * half).map(|byte| byte >> shift & 15);
-            integers(from_fn(|j| low[j] | high[half][j] << 4), 32).map(|q| scales[half] * q)
+        each([0, 1], |half| {
+            let low = each(w.some::<N>(low + 16 * half), |byte| byte >> shift & 15);
+            each(integers(each(numbers::<N>(), |j| low[j] | high[half][j] << 4), 32), |q| scales[half] * q)
         })
     }
 }
@@ -146,14 +145,14 @@ impl Format for Q6_K {
 #[inline(always)]
 fn two_bits<const N: usize>(w: &impl Bytes, Place { at, block }: Place, i: usize) -> [[u8; N]; 2] {
     let (first, shift) = (at + block / 4 * BLOCK + i, block % 4 * 2);
-    [0, 16].map(|half| w.some(first + half).map(|byte: u8| byte >> shift & 3))
+    each([0, 16], |half| each(w.some(first + half), |byte: u8| byte >> shift & 3))
 }
 
 /// Quants from `i` and from `i + 16` on, four bits each, two blocks sharing 32 bytes.
 #[inline(always)]
 fn four_bits<const N: usize>(w: &impl Bytes, Place { at, block }: Place, i: usize) -> [[u8; N]; 2] {
     let (first, shift) = (at + block / 2 * BLOCK + i, block % 2 * 4);
-    [0, 16].map(|half| w.some(first + half).map(|byte: u8| byte >> shift & 15))
+    each([0, 16], |half| each(w.some(first + half), |byte: u8| byte >> shift & 15))
 }
 
 /// `d s` and `d' m` of Q4_K and Q5_K.

@@ -101,9 +101,14 @@ impl Warp for DeviceGroup<32> {
     }
 
     #[inline(always)]
-    fn fill_two_b(&self, mut f: impl FnMut(usize, usize) -> [[u16; 2]; 2]) -> [[u32; 2]; 2] {
+    fn fill_two_b<S: Copy>(
+        &self,
+        prepare: impl Fn(usize) -> S,
+        f: impl Fn(S, usize, usize) -> [[u16; 2]; 2],
+    ) -> [[u32; 2]; 2] {
         let (column, row) = place();
-        let (upper, lower) = (f(column, row), f(column, row + 8));
+        let prepared = prepare(column);
+        let (upper, lower) = (f(prepared, column, row), f(prepared, column, row + 8));
         [[packed(upper[0]), packed(lower[0])], [packed(upper[1]), packed(lower[1])]]
     }
 

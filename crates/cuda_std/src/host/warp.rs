@@ -84,17 +84,21 @@ impl<M: Memory> Warp for HostTeam<32, M> {
     }
 
     #[inline(always)]
-    fn fill_two_b(&self, mut f: impl FnMut(usize, usize) -> [[u16; 2]; 2]) -> [B; 2] {
-        let mut both = [[[0; 16]; 8]; 2];
+    fn fill_two_b<S: Copy>(
+        &self,
+        prepare: impl Fn(usize) -> S,
+        f: impl Fn(S, usize, usize) -> [[u16; 2]; 2],
+    ) -> [B; 2] {
+        let (mut first, mut second) = ([[0; 16]; 8], [[0; 16]; 8]);
         for column in 0..8 {
+            let prepared = prepare(column);
             for row in (0..16).step_by(2) {
-                let values = f(column, row);
-                for i in 0..2 {
-                    [both[i][column][row], both[i][column][row + 1]] = values[i];
-                }
+                let values = f(prepared, column, row);
+                [first[column][row], first[column][row + 1]] = values[0];
+                [second[column][row], second[column][row + 1]] = values[1];
             }
         }
-        both.map(B)
+        [B(first), B(second)]
     }
 
     #[inline(always)]

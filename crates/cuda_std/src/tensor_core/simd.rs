@@ -47,24 +47,24 @@ impl A {
 /// A zero's exponent: the sum of two of them still fits.
 const ZERO: i16 = super::ZERO as i16;
 
-/// The parts of `N` 16-bit factors.
+/// The parts of sixteen 16-bit factors.
 #[derive(Clone, Copy)]
-struct Factors<const N: usize> {
+struct Factors {
     /// Magnitudes, with 13 bits behind the point, or 12.
-    significand: [i16; N],
+    significand: Rows<i16>,
     /// As in [`Number`].
-    exponent: [i16; N],
+    exponent: Rows<i16>,
     /// All ones where negative.
-    negative: [i16; N],
+    negative: Rows<i16>,
 }
 
 /// The parts of `bits`, significands with `point` bits behind the point; and whether all are finite.
 #[inline(always)]
-fn unpack<I: MmaInput, const N: usize>(bits: &[u16; N], point: i32) -> (Factors<N>, bool) {
+fn unpack<I: MmaInput>(bits: &Rows<u16>, point: i32) -> (Factors, bool) {
     let (fraction, bias) = format::<I>();
-    let mut parts = Factors { significand: [0; N], exponent: [0; N], negative: [0; N] };
+    let mut parts = Factors { significand: [0; 16], exponent: [0; 16], negative: [0; 16] };
     let mut greatest = 0;
-    for i in 0..N {
+    for i in 0..16 {
         let field = (bits[i] & 0x7fff) >> fraction;
         let low = bits[i] & ((1 << fraction) - 1);
         let hidden = if field > 0 { 1 << fraction } else { 0 };
@@ -77,13 +77,13 @@ fn unpack<I: MmaInput, const N: usize>(bits: &[u16; N], point: i32) -> (Factors<
     (parts, greatest < 2 * bias as u16 + 1)
 }
 
-/// [`unpack`] of sixteen times `N` factors.
+/// [`unpack`] of sixteen times sixteen factors.
 #[inline(always)]
-fn unpack_all<I: MmaInput, const N: usize>(bits: &[[u16; N]; 16]) -> ([Factors<N>; 16], bool) {
-    let (first, mut finite) = unpack::<I, N>(&bits[0], 13);
+fn unpack_all<I: MmaInput>(bits: &[Rows<u16>; 16]) -> ([Factors; 16], bool) {
+    let (first, mut finite) = unpack::<I>(&bits[0], 13);
     let mut all = [first; 16];
     for k in 1..16 {
-        let (parts, numbers) = unpack::<I, N>(&bits[k], 13);
+        let (parts, numbers) = unpack::<I>(&bits[k], 13);
         all[k] = parts;
         finite &= numbers;
     }
@@ -114,44 +114,53 @@ pub(crate) fn step<I: MmaInput>(a: &A, b: &B, c: &mut C) {
 /// Sixteen rows at a time, for each column that is not all zeros.
 #[inline(always)]
 fn by_columns<I: MmaInput>(a: &A, b: &B, c: &mut C, there: &[u16; 8]) {
-    let (rows, finite) = unpack_all::<I, 16>(&a.0);
+    let (rows, finite) = unpack_all::<I>(&a.0);
     for column in 0..8 {
         let out = &mut c.0[column];
         if there[column] == 0 {
             *out = unchanged(out);
             continue;
         }
-        let (parts, numbers) = unpack::<I, 16>(&b.0[column], FRACTION - 13);
+        let (parts, numbers) = unpack::<I>(&b.0[column], FRACTION - 13);
         let sums = if finite & numbers { add(&rows, &parts, out) } else { None };
         match sums {
             Some(sums) => *out = sums,
-            None => add_slowly::<I, 16>(&a.0, &b.0[column], out),
+            None => add_slowly::<I>(&a.0, &b.0[column], out),
         }
     }
 }
 
-/// Eight columns at a time, for each row that is not all zeros.
+/// The eight columns at a time, for each row that is not all zeros: as rows of which eight more are zeros, since loops over
+/// eight are written out before anything becomes SIMD.
 #[inline(always)]
 fn by_rows<I: MmaInput>(a: &A, b: &B, c: &mut C, there: &Rows<u16>) {
-    let mut columns = [[0; 8]; 16];
-    for k in 0..16 {
-        for column in 0..8 {
+    let mut columns = [[0; 16]; 16];
+    for column in 0..8 {
+        for k in 0..16 {
             columns[k][column] = b.0[column][k];
         }
     }
-    let (parts, finite) = unpack_all::<I, 8>(&columns);
+    let (parts, finite) = unpack_all::<I>(&columns);
+    for column in 0..8 {
+        let zeros_added = unchanged(&c.0[column]);
+        for row in 0..16 {
+            c.0[column][row] = if there[row] == 0 { zeros_added[row] } else { c.0[column][row] };
+        }
+    }
     for row in 0..16 {
-        let mut out = c.0.map(|column| column[row]);
         if there[row] == 0 {
-            out = unchanged(&out);
-        } else {
-            let values = a.0.map(|column| column[row]);
-            let (factors, numbers) = unpack::<I, 16>(&values, FRACTION - 13);
-            let sums = if finite & numbers { add(&parts, &factors, &out) } else { None };
-            match sums {
-                Some(sums) => out = sums,
-                None => add_slowly::<I, 8>(&columns, &values, &mut out),
-            }
+            continue;
+        }
+        let mut out = [0.0; 16];
+        for column in 0..8 {
+            out[column] = c.0[column][row];
+        }
+        let values = a.0.map(|column| column[row]);
+        let (factors, numbers) = unpack::<I>(&values, FRACTION - 13);
+        let sums = if finite & numbers { add(&parts, &factors, &out) } else { None };
+        match sums {
+            Some(sums) => out = sums,
+            None => add_slowly::<I>(&columns, &values, &mut out),
         }
         for column in 0..8 {
             c.0[column][row] = out[column];
@@ -161,17 +170,17 @@ fn by_rows<I: MmaInput>(a: &A, b: &B, c: &mut C, there: &Rows<u16>) {
 
 /// Sums to which zeros are added.
 #[inline(always)]
-fn unchanged<const N: usize>(c: &[f32; N]) -> [f32; N] {
+fn unchanged(c: &Rows<f32>) -> Rows<f32> {
     c.map(|c| if c.is_finite() { c + 0.0 } else { f32::NAN })
 }
 
 /// `c[i] + sum over k of a[k][i] b[k]`; none if a result is not covered.
 #[inline(always)]
-fn add<const N: usize>(a: &[Factors<N>; 16], b: &Factors<16>, c: &[f32; N]) -> Option<[f32; N]> {
-    let mut c_significand = [0; N];
-    let mut top = [0; N];
+fn add(a: &[Factors; 16], b: &Factors, c: &Rows<f32>) -> Option<Rows<f32>> {
+    let mut c_significand = [0; 16];
+    let mut top = [0; 16];
     let mut greatest = 0;
-    for i in 0..N {
+    for i in 0..16 {
         let bits = c[i].to_bits();
         let field = (bits >> 23) & 0xff;
         let magnitude = (bits & 0x007f_ffff) | if field > 0 { 1 << 23 } else { 0 };
@@ -185,20 +194,20 @@ fn add<const N: usize>(a: &[Factors<N>; 16], b: &Factors<16>, c: &[f32; N]) -> O
     }
     let c_exponent = top;
     for k in 0..16 {
-        for i in 0..N {
+        for i in 0..16 {
             let exponent = a[k].exponent[i].wrapping_add(b.exponent[k]);
             top[i] = if exponent > top[i] { exponent } else { top[i] };
         }
     }
-    let mut halves = [[0; N]; 2];
-    for i in 0..N {
+    let mut halves = [[0; 16]; 2];
+    for i in 0..16 {
         let sign = c[i].to_bits() as i32 >> 31;
         let shift = top[i].wrapping_sub(c_exponent[i]).min(31);
         halves[1][i] = (c_significand[i].wrapping_shr(shift as u32) ^ sign).wrapping_sub(sign);
     }
     for (half, sums) in halves.iter_mut().enumerate() {
         for k in half * 8..half * 8 + 8 {
-            for i in 0..N {
+            for i in 0..16 {
                 let product = (a[k].significand[i] as i32).wrapping_mul(b.significand[k] as i32);
                 let exponent = a[k].exponent[i].wrapping_add(b.exponent[k]);
                 let shift = top[i].wrapping_sub(exponent).min(31);
@@ -208,9 +217,9 @@ fn add<const N: usize>(a: &[Factors<N>; 16], b: &Factors<16>, c: &[f32; N]) -> O
             }
         }
     }
-    let mut out = [0.0; N];
+    let mut out = [0.0; 16];
     let mut covered = true;
-    for i in 0..N {
+    for i in 0..16 {
         let total = halves[0][i] as f64 + halves[1][i] as f64;
         let kept = f64::from_bits(total.to_bits() & !((1 << 29) - 1));
         // A sum of nothing but zeros is zero whatever it is scaled by.
@@ -226,7 +235,7 @@ fn add<const N: usize>(a: &[Factors<N>; 16], b: &Factors<16>, c: &[f32; N]) -> O
 /// The same, number by number.
 #[cold]
 #[inline(never)]
-fn add_slowly<I: MmaInput, const N: usize>(a: &[[u16; N]; 16], b: &[u16; 16], c: &mut [f32; N]) {
+fn add_slowly<I: MmaInput>(a: &[Rows<u16>; 16], b: &[u16; 16], c: &mut Rows<f32>) {
     let b = b.map(Number::of::<I>);
     for (i, c) in c.iter_mut().enumerate() {
         let a: [Number; 16] = core::array::from_fn(|k| Number::of::<I>(a[k][i]));
@@ -237,9 +246,9 @@ fn add_slowly<I: MmaInput, const N: usize>(a: &[[u16; N]; 16], b: &[u16; 16], c:
 /// Whether no column of this step takes the slow path.
 #[cfg(test)]
 pub(super) fn covers<I: MmaInput>(a: &A, b: &B, c: &C) -> bool {
-    let (rows, finite) = unpack_all::<I, 16>(&a.0);
+    let (rows, finite) = unpack_all::<I>(&a.0);
     let covers = |(column, c): (&[u16; 16], &Rows<f32>)| {
-        let (parts, numbers) = unpack::<I, 16>(column, FRACTION - 13);
+        let (parts, numbers) = unpack::<I>(column, FRACTION - 13);
         numbers && add(&rows, &parts, c).is_some()
     };
     finite && b.0.iter().zip(&c.0).all(covers)
