@@ -51,7 +51,7 @@ impl<M: Memory> Warp for HostTeam<32, M> {
         for (row, values) in rows.iter_mut().enumerate() {
             *values = self.line(scratch, |octet| at(row, octet));
         }
-        A::from_rows(&rows)
+        A(rows)
     }
 
     #[inline(always)]
@@ -60,7 +60,7 @@ impl<M: Memory> Warp for HostTeam<32, M> {
         for (row, values) in rows[..8].iter_mut().enumerate() {
             *values = self.line(scratch, |octet| at(row, octet));
         }
-        A::from_rows(&rows)
+        A(rows)
     }
 
     #[inline(always)]
@@ -133,7 +133,7 @@ impl<M: Memory> Warp for HostTeam<32, M> {
                 values[column + 8] = I::bits(right.0[column][row]);
             }
         }
-        A::from_rows(&rows)
+        A(rows)
     }
 
     #[inline(always)]

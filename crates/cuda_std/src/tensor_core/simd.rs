@@ -15,10 +15,10 @@ use crate::MmaInput;
 /// One value a row of A and C.
 type Rows<V> = [V; 16];
 
-/// A by columns: `[k][row]`.
+/// A by rows: `[row][k]`.
 #[derive(Clone, Copy, PartialEq, Debug)]
 #[repr(align(64))]
-pub struct A([Rows<u16>; 16]);
+pub struct A(pub(crate) [[u16; 16]; 16]);
 
 /// B by columns: `[column][k]`.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -31,16 +31,16 @@ pub struct B(pub(crate) [[u16; 16]; 8]);
 pub struct C(pub(crate) [Rows<f32>; 8]);
 
 impl A {
-    /// Of the rows of A.
+    /// By columns: `[k][row]`.
     #[inline(always)]
-    pub(crate) fn from_rows(rows: &[[u16; 16]; 16]) -> Self {
+    fn columns(&self) -> [Rows<u16>; 16] {
         let mut columns = [[0; 16]; 16];
         for k in 0..16 {
             for row in 0..16 {
-                columns[k][row] = rows[row][k];
+                columns[k][row] = self.0[row][k];
             }
         }
-        Self(columns)
+        columns
     }
 }
 
@@ -96,13 +96,13 @@ fn unpack_all<I: MmaInput>(bits: &[Rows<u16>; 16]) -> ([Factors; 16], bool) {
 /// rows but one are zeros, or all columns but one.
 #[inline(always)]
 pub(crate) fn step<I: MmaInput>(a: &A, b: &B, c: &mut C) {
-    let mut rows = [0; 16];
-    for k in 0..16 {
-        for row in 0..16 {
-            rows[row] |= a.0[k][row] & 0x7fff;
-        }
+    let (mut rows, mut columns) = ([0; 16], [0; 8]);
+    for row in 0..16 {
+        rows[row] = a.0[row].iter().fold(0, |all, bits| all | bits) & 0x7fff;
     }
-    let columns = b.0.map(|column| column.iter().fold(0, |all, bits| all | bits) & 0x7fff);
+    for column in 0..8 {
+        columns[column] = b.0[column].iter().fold(0, |all, bits| all | bits) & 0x7fff;
+    }
     let there = |bits: &[u16]| bits.iter().filter(|&&bits| bits != 0).count();
     if there(&rows) < there(&columns) {
         by_rows::<I>(a, b, c, &rows);
@@ -114,7 +114,8 @@ pub(crate) fn step<I: MmaInput>(a: &A, b: &B, c: &mut C) {
 /// Sixteen rows at a time, for each column that is not all zeros.
 #[inline(always)]
 fn by_columns<I: MmaInput>(a: &A, b: &B, c: &mut C, there: &[u16; 8]) {
-    let (rows, finite) = unpack_all::<I>(&a.0);
+    let by_columns = a.columns();
+    let (rows, finite) = unpack_all::<I>(&by_columns);
     for column in 0..8 {
         let out = &mut c.0[column];
         if there[column] == 0 {
@@ -125,7 +126,7 @@ fn by_columns<I: MmaInput>(a: &A, b: &B, c: &mut C, there: &[u16; 8]) {
         let sums = if finite & numbers { add(&rows, &parts, out) } else { None };
         match sums {
             Some(sums) => *out = sums,
-            None => add_slowly::<I>(&a.0, &b.0[column], out),
+            None => add_slowly::<I>(&by_columns, &b.0[column], out),
         }
     }
 }
@@ -155,7 +156,7 @@ fn by_rows<I: MmaInput>(a: &A, b: &B, c: &mut C, there: &Rows<u16>) {
         for column in 0..8 {
             out[column] = c.0[column][row];
         }
-        let values = a.0.map(|column| column[row]);
+        let values = a.0[row];
         let (factors, numbers) = unpack::<I>(&values, FRACTION - 13);
         let sums = if finite & numbers { add(&parts, &factors, &out) } else { None };
         match sums {
@@ -246,7 +247,7 @@ fn add_slowly<I: MmaInput>(a: &[Rows<u16>; 16], b: &[u16; 16], c: &mut Rows<f32>
 /// Whether no column of this step takes the slow path.
 #[cfg(test)]
 pub(super) fn covers<I: MmaInput>(a: &A, b: &B, c: &C) -> bool {
-    let (rows, finite) = unpack_all::<I>(&a.0);
+    let (rows, finite) = unpack_all::<I>(&a.columns());
     let covers = |(column, c): (&[u16; 16], &Rows<f32>)| {
         let (parts, numbers) = unpack::<I>(column, FRACTION - 13);
         numbers && add(&rows, &parts, c).is_some()
