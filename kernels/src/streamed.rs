@@ -41,9 +41,8 @@ const MOST_UNITS: usize = 36;
 const fn units<F: Format>() -> usize {
     let bytes = SLICE / F::VALUES * F::BYTES;
     // A row begins at a multiple of the greatest power of two that divides a block.
-    let step = 1 << F::BYTES.trailing_zeros();
-    let first = if step < 16 { 16 - step } else { 0 };
-    (first + bytes).div_ceil(16) | 1
+    let step = 1usize << F::BYTES.trailing_zeros();
+    (16usize.saturating_sub(step) + bytes).div_ceil(16) | 1
 }
 
 /// Cells of `x` in scratch memory: of every stage, and a row of zeros.
