@@ -83,7 +83,7 @@ pub(crate) fn a_tile_does_not_matter(float: Float, device: &Device) -> Result<()
         let same = |what: &str, got: &[u8], want: &[u8]| {
             same_bits(got, want).map_err(|error| format!("{}, {what}: {error}", case.label()))
         };
-        let prompt = case.clone().as_prompt();
+        let prompt = case.clone().for_prompts();
         same("as a prompt", &outputs(&prompt, device)?[0], &full)?;
         same("as a prompt in tiles of any size", &outputs(&prompt.cut(flash::ragged), device)?[0], &full)?;
         same("tiles of any size", &outputs(&case.clone().cut(flash::ragged), device)?[0], &full)?;

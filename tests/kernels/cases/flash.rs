@@ -148,7 +148,7 @@ impl Flash {
     }
 
     /// The same for prompts, in the tiles of that path, as full as they can be.
-    pub(crate) fn as_prompt(self) -> Self {
+    pub(crate) fn for_prompts(self) -> Self {
         self.through(Path::Prompt).cut(|_, most| most)
     }
 
@@ -261,7 +261,7 @@ pub(crate) fn cases(float: Float, path: Path, scale: Scale) -> Vec<Box<dyn Case>
         cases.extend(ragged);
     }
     if path == Path::Prompt {
-        let large: Vec<Flash> = cases.iter().map(|case| case.clone().as_prompt()).collect();
+        let large: Vec<Flash> = cases.iter().map(|case| case.clone().for_prompts()).collect();
         let ragged = large.iter().map(|case| case.clone().cut(ragged));
         cases = ragged.chain(large.iter().cloned()).collect();
     }
