@@ -260,7 +260,7 @@ def errors():
     expect(openai.BadRequestError, lambda: chat(extra_body={"colour": "red"}), status_code=400, param="colour")
     expect(openai.BadRequestError, lambda: chat(messages=[]), param="messages")
     tool = {"type": "function", "function": {"name": "f", "parameters": {}}}
-    expect(openai.BadRequestError, lambda: chat(tools=[tool]), param="tools")
+    expect(openai.BadRequestError, lambda: chat(tools=[tool], tool_choice="required"), param="tool_choice")
     expect(openai.NotFoundError, lambda: chat(model="gpt-other"), status_code=404, param="model")
     expect(openai.NotFoundError, lambda: complete(model="gpt-other", stream=True), code="model_not_found")
     expect(openai.BadRequestError, lambda: complete(prompt=[1] * 8192), code="context_length_exceeded")
