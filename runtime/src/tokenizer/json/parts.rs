@@ -13,6 +13,9 @@ use crate::tokenizer::vocab::{SPACE, Spelling};
 /// GPT-2's words, which `ByteLevel` has built in.
 const WORDS: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 
+/// What `Punctuation` finds: the library's table is of Unicode 8, where two characters had another category.
+const PUNCTUATION: &str = r"[[\p{P}&&\p{age:8.0}]\x{166D}\x{111C9}!-/:-@\[-`{-~]";
+
 /// Expressions of several published tokenizers that are written with possessive quantifiers, and the same without.
 const REWRITTEN: [(&str, &str); 2] = [
     (
@@ -90,7 +93,7 @@ impl Splitting {
                 self.steps.push(split(r"\p{N}", behaviour, false)?);
             }
             PreTokenizer::Punctuation { behavior } => {
-                self.steps.push(split(r"[\p{P}!-/:-@\[-`{-~]", behavior, false)?);
+                self.steps.push(split(PUNCTUATION, behavior, false)?);
             }
             PreTokenizer::WhitespaceSplit {} => self.steps.push(split(r"\s", Behaviour::Removed, false)?),
             PreTokenizer::Metaspace(Metaspace {
