@@ -97,6 +97,12 @@ pub enum Form {
 }
 
 impl Form {
+    /// The form of all of these where they have one; else f32, of which the others are made.
+    pub fn of_all(mut forms: impl Iterator<Item = Self>) -> Self {
+        let first = forms.next().unwrap_or(Self::F32);
+        if forms.all(|form| form == first) { first } else { Self::F32 }
+    }
+
     /// Values that take part in the next product are rounded so.
     pub fn rounding(self) -> Rounding {
         match self {

@@ -43,8 +43,8 @@ impl Products {
         }
         let mut largest = 0;
         for (linear, rows) in linears {
-            for matrix in linear.matrices() {
-                let Some(input) = input(linear.form()) else { continue };
+            for (matrix, form) in linear.matrices() {
+                let Some(input) = input(form) else { continue };
                 let (len, quantised) = (matrix.rows * matrix.columns, matrix.stored.is_quantised());
                 if rows <= few(matrix.stored) || (quantised && 2 * len > MAX_DEQUANTISED) {
                     continue;

@@ -47,7 +47,9 @@ impl Activations {
         let experts: Vec<_> = transformer.blocks.iter().flat_map(|block| block.experts()).collect();
         let forms = |input| {
             let of_experts = experts.iter().filter(move |experts| experts.0 == input);
-            of(input).map(|linear| linear.form()).chain(of_experts.map(|experts| experts.1.form()))
+            of(input)
+                .flat_map(|linear| linear.matrices().map(|(_, form)| form))
+                .chain(of_experts.map(|experts| experts.1.form()))
         };
         let rows = |width: usize, forms: Vec<Form>| Rows::new(device, tokens, width, &forms);
         let alloc = |len: usize| device.alloc(Purpose::Activations, len);

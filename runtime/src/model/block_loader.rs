@@ -7,7 +7,7 @@ use crate::model::experts::Experts;
 use crate::model::linear::Linear;
 use crate::model::norm::{HeadNorms, Norm, Scale};
 use crate::model::weights::Loader;
-use crate::numerics::{Form, Numerics};
+use crate::numerics::Numerics;
 
 /// Loads what the file calls `blk.{block}.{part}`.
 pub(super) struct BlockLoader<'a, 'f> {
@@ -65,23 +65,6 @@ impl BlockLoader<'_, '_> {
     /// The matrices of some experts, see [`Experts::load`]: their number, and each one's rows and columns.
     pub(super) fn experts(&mut self, part: &str, sizes: [usize; 3]) -> Result<Experts, ModelError> {
         Experts::load(self.load, self.numerics, &self.name(part), sizes)
-    }
-
-    /// That experts' matrices, by their names, all take rows in 16 bits or none: they are grouped once for all.
-    pub(super) fn expect_one_form(&self, experts: &[(&str, &Experts)]) -> Result<(), ModelError> {
-        let plain = |experts: &Experts| experts.form() == Form::F32;
-        match experts.iter().find(|(_, other)| plain(other) != plain(experts[0].1)) {
-            None => Ok(()),
-            Some((part, other)) => {
-                let problem = format!(
-                    "{} beside {} of {}; try --numerics f32",
-                    other.matrix().stored.name(),
-                    experts[0].1.matrix().stored.name(),
-                    experts[0].0
-                );
-                Err(self.load.wrong(&format!("{}.weight", self.name(part)), problem))
-            }
-        }
     }
 
     /// A vector of `len` values.

@@ -49,7 +49,7 @@ pub(super) fn load(load: &mut BlockLoader<'_, '_>) -> Result<Box<dyn Block>, Mod
     let (count, inner) = (mixture.experts, mixture.feed_forward);
     let [q, k, v] = load.config.heads.rows();
     load.expect_biases(&BIASED)?;
-    let block = GptOss {
+    Ok(Box::new(GptOss {
         qkv: load.linear(&["attn_q", "attn_k", "attn_v"], &[q, k, v], hidden)?,
         sinks: load.vector("attn_sinks", q / load.config.heads.dim)?,
         attention_output: load.linear(&["attn_output"], &[hidden], q)?,
@@ -59,13 +59,7 @@ pub(super) fn load(load: &mut BlockLoader<'_, '_>) -> Result<Box<dyn Block>, Mod
         down: load.experts("ffn_down_exps", [count, hidden, inner])?,
         attention_norm: load.rms_norm("attn_norm")?,
         feed_forward_norm: load.rms_norm("post_attention_norm")?,
-    };
-    load.expect_one_form(&[
-        ("ffn_gate_exps", &block.gate),
-        ("ffn_up_exps", &block.up),
-        ("ffn_down_exps", &block.down),
-    ])?;
-    Ok(Box::new(block))
+    }))
 }
 
 impl Block for GptOss {
@@ -97,7 +91,7 @@ impl Block for GptOss {
         let added = step.multiply(&self.attention_output, attended, narrow)?;
 
         // Feed-forward: the weighted sum of down(activation(gate(x), up(x))) of the chosen experts.
-        step.norm_and_route(added, &self.feed_forward_norm, &self.router, self.gate.form())?;
-        step.experts([&self.gate, &self.up], &self.down)
+        let gate_up = [&self.gate, &self.up];
+        step.mixture(added, &self.feed_forward_norm, &self.router, gate_up, &self.down)
     }
 }

@@ -14,8 +14,7 @@ use crate::rows::{Rows, nothing};
 pub struct Linear {
     matrices: Vec<Matrix>,
     parts: Vec<Part>,
-    /// The form that the rows take.
-    form: Form,
+    numerics: Numerics,
 }
 
 /// Where one of the matrices' products is.
@@ -60,7 +59,7 @@ impl Linear {
     /// The matrices `names[i]` of `rows[i]` x `columns`.
     ///
     /// # Errors
-    /// See [`Loader::matrix`]; matrices whose rows would have to take different forms.
+    /// See [`Loader::matrix`].
     pub fn load(
         load: &mut Loader<'_>,
         numerics: Numerics,
@@ -88,17 +87,7 @@ impl Linear {
             });
             before += rows;
         }
-        let form = numerics.form(matrices[0].stored);
-        if let Some(i) = matrices.iter().position(|matrix| numerics.form(matrix.stored) != form) {
-            let problem = format!(
-                "{} beside {} of {}: their inputs would be rounded differently; try --numerics f32",
-                matrices[i].stored.name(),
-                matrices[0].stored.name(),
-                names[0]
-            );
-            return Err(load.wrong(&format!("{}.weight", names[i]), problem));
-        }
-        Ok(Self { matrices, parts, form })
+        Ok(Self { matrices, parts, numerics })
     }
 
     /// Matrices of `rows[i]` x `columns` which the file holds as one, `name`.
@@ -119,23 +108,36 @@ impl Linear {
             first += rows;
             part
         });
-        Ok(Self { parts: parts.collect(), form: numerics.form(matrix.stored), matrices: vec![matrix] })
+        Ok(Self { parts: parts.collect(), matrices: vec![matrix], numerics })
     }
 
     /// A matrix by itself.
     pub fn of(matrix: Matrix, numerics: Numerics) -> Self {
-        let form = numerics.form(matrix.stored);
-        Self { matrices: vec![matrix], parts: vec![Part { matrix: 0, first: 0, before: 0 }], form }
+        Self { matrices: vec![matrix], parts: vec![Part { matrix: 0, first: 0, before: 0 }], numerics }
     }
 
-    /// The form that the rows take.
+    /// The form that the rows are left in: the one that all matrices take, or f32, of which each form is made in its turn.
     pub fn form(&self) -> Form {
-        self.form
+        Form::of_all(self.matrices().map(|(_, form)| form))
     }
 
-    /// The matrices.
-    pub fn matrices(&self) -> &[Matrix] {
-        &self.matrices
+    /// The matrices, and the form of the rows that each is multiplied with.
+    pub fn matrices(&self) -> impl Iterator<Item = (&Matrix, Form)> {
+        self.matrices.iter().map(|matrix| (matrix, self.numerics.form(matrix.stored)))
+    }
+
+    /// The first matrix.
+    pub fn first(&self) -> &Matrix {
+        &self.matrices[0]
+    }
+
+    /// What the values of product `i` are rounded to where they take part in a product themselves.
+    pub fn rounding(&self, i: usize) -> Rounding {
+        self.form_of(i).rounding()
+    }
+
+    fn form_of(&self, i: usize) -> Form {
+        self.numerics.form(self.matrices[self.parts[i].matrix].stored)
     }
 
     /// Input features.
@@ -170,7 +172,7 @@ impl Linear {
         unsafe {
             Product {
                 sums: sums.view(tokens * part.before, tokens * matrix.rows),
-                factors: x.factors(self.form, tokens),
+                factors: x.factors(self.form_of(i), tokens),
                 bias: matrix.bias.as_ref().map_or_else(nothing, |bias| bias.view(part.first, rows)),
                 stride: matrix.rows as u32,
                 first: part.first as u32,

@@ -9,7 +9,7 @@ use crate::model::experts::Experts;
 use crate::model::linear::Linear;
 use crate::model::norm::{HeadNorms, Norm};
 use crate::numerics::Form;
-use crate::ops::{self, Addend, AttentionLayer, RopeTable, Routing};
+use crate::ops::{self, Addend, AttentionLayer, RopeTable};
 use crate::products::Products;
 use crate::rows::Rows;
 
@@ -64,41 +64,51 @@ impl<'a> Step<'a> {
         ops::round(device, &act.attended, next.form(), self.tokens())
     }
 
-    /// Adds to the residual stream, chooses each token's experts by its norm, and leaves that in `normed` in the form that
-    /// experts multiply.
-    pub(super) fn norm_and_route(&self, added: Addend<'_>, norm: &Norm, router: &Linear, form: Form) -> Done {
-        let Activations { x, normed, .. } = self.act;
-        let (device, tokens) = (self.device, self.tokens());
-        // A norm rounded by itself has the bits of one that is rounded on its way.
-        let one = if router.form() == form { form } else { Form::F32 };
-        ops::norm(device, x, Some(added), None, norm, tokens, (normed, one))?;
-        if one != router.form() {
-            ops::round(device, normed, router.form(), tokens)?;
-        }
-        ops::route(device, self.products, router, normed, tokens, self.routing(), form)?;
-        if one != form {
-            ops::round(device, normed, form, tokens)?;
-        }
-        Ok(())
-    }
+    /// Adds to the residual stream, chooses each token's experts by its norm, and gives what these make of it together.
+    pub(super) fn mixture(
+        &self,
+        added: Addend<'_>,
+        norm: &Norm,
+        router: &Linear,
+        gate_up: [&Experts; 2],
+        down: &Experts,
+    ) -> Result<Addend<'a>, DeviceError> {
+        let Activations { x, normed, inner, wide, narrow, routing, .. } = self.act;
+        let routing = routing.as_ref().expect("memory for a mixture's routing");
+        let (device, tokens, used) = (self.device, self.tokens(), routing.used());
 
-    /// What each token's experts give together.
-    pub(super) fn experts(&self, gate_up: [&Experts; 2], down: &Experts) -> Result<Addend<'a>, DeviceError> {
-        let Activations { normed, inner, wide, narrow, .. } = self.act;
-        let (device, tokens, routing) = (self.device, self.tokens(), self.routing());
-        let (used, mut at) = (routing.used(), 0);
+        // A norm rounded by itself has the bits of one that is rounded on its way.
+        let mut left = Form::of_all(gate_up.map(Experts::form).into_iter().chain([router.form()]));
+        ops::norm(device, x, Some(added), None, norm, tokens, (normed, left))?;
+        let mut take = |form| {
+            let is_left = form == left;
+            left = form;
+            if is_left { Ok(()) } else { ops::round(device, normed, form, tokens) }
+        };
+        take(router.form())?;
+        ops::choose(device, self.products, router, normed, tokens, routing)?;
+
+        let mut grouped = None;
+        let mut group = |w: &Experts| {
+            let tile = routing.tile(w.form(), tokens);
+            if grouped.replace(tile) == Some(tile) {
+                Ok(())
+            } else {
+                ops::group(device, tokens, routing, tile)
+            }
+        };
+        let mut at = 0;
         for w in gate_up {
+            take(w.form())?;
+            group(w)?;
             ops::experts(device, w, (normed, used), tokens, routing, wide, at)?;
             at += tokens * used * w.rows();
         }
         ops::expert_swiglu(device, gate_up, normed, tokens, routing, wide, (inner, down.form()))?;
+        group(down)?;
         ops::experts(device, down, (inner, 1), tokens, routing, wide, 0)?;
         ops::expert_sum(device, down, inner, tokens, routing, wide, narrow)?;
         Ok(Addend::Values { values: narrow, width: down.rows(), tokens })
-    }
-
-    fn routing(&self) -> &'a Routing {
-        self.act.routing.as_ref().expect("memory for a mixture's routing")
     }
 
     /// `silu(gate) up` of the sums that `gate_up` left in `wide` goes to `inner`, in the form that `next` multiplies.

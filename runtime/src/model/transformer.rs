@@ -58,6 +58,6 @@ impl Transformer {
 
     /// The matrix whose rows are the tokens' first values.
     pub(super) fn embedding(&self) -> &Matrix {
-        self.embedding.as_ref().unwrap_or(&self.output.matrices()[0])
+        self.embedding.as_ref().unwrap_or_else(|| self.output.first())
     }
 }

@@ -58,7 +58,7 @@ impl Routing {
     }
 
     /// Pairs in a tile at most, before matrices that take this form.
-    fn tile(&self, form: Form, tokens: usize) -> usize {
+    pub fn tile(&self, form: Form, tokens: usize) -> usize {
         match form {
             Form::F32 => expert_matvec::tile(tokens),
             _ => expert_matmul::tile(tokens * self.used, self.experts),
@@ -71,18 +71,17 @@ impl Routing {
     }
 }
 
-/// Chooses each token's experts by the products of `w` with its row, and groups them for [`experts`] in this form.
-pub fn route(
+/// Chooses each token's experts by the products of `w` with its row.
+pub fn choose(
     device: &Device,
     products: &Products,
     w: &Linear,
     x: &Rows,
     tokens: usize,
     routing: &Routing,
-    form: Form,
 ) -> Done {
-    let Routing { experts, used, logits, chosen, weights, sorted, tiles } = routing;
-    let (pairs, tile) = (tokens * used, routing.tile(form, tokens));
+    let Routing { experts, used, logits, chosen, weights, .. } = routing;
+    let pairs = tokens * used;
     assert_eq!(w.rows(), *experts, "a router of other experts");
     multiply(device, products, w, x, tokens, logits)?;
     // SAFETY: the views have the sizes the kernels document.
@@ -95,7 +94,16 @@ pub fn route(
             experts: *experts as u32,
             used: *used as u32,
         };
-        device.launch(&router::CHOOSE, &choose)?;
+        device.launch(&router::CHOOSE, &choose)
+    }
+}
+
+/// Groups the pairs by their experts, for [`experts`] of tiles of up to `tile` pairs.
+pub fn group(device: &Device, tokens: usize, routing: &Routing, tile: usize) -> Done {
+    let Routing { experts, used, chosen, sorted, tiles, .. } = routing;
+    let pairs = tokens * used;
+    // SAFETY: the views have the sizes the kernel documents.
+    unsafe {
         let group = router::Group {
             chosen: chosen.view(0, pairs),
             sorted: sorted.view_mut(0, pairs),
@@ -109,7 +117,7 @@ pub fn route(
 }
 
 /// Leaves the sums of every pair's row with its expert's matrix in `sums` from `at` on, `[tokens used, rows]`. `share`
-/// neighbouring pairs have the same row of `x`.
+/// neighbouring pairs have the same row of `x`. The pairs are [grouped](group) in tiles of the size for `w`'s form.
 #[allow(clippy::too_many_arguments, reason = "each is one operand")]
 pub fn experts(
     device: &Device,

@@ -21,7 +21,7 @@ use crate::numerics::Form;
 use crate::rows::{Rows, nothing};
 
 pub use attention::{AttentionLayer, Heads, attention};
-pub use experts::{Routing, expert_sum, expert_swiglu, experts, route};
+pub use experts::{Routing, choose, expert_sum, expert_swiglu, experts, group};
 pub use multiply::{logits, multiply};
 pub use norm::norm;
 pub use rope::{RopeTable, rope};
@@ -133,7 +133,7 @@ pub fn swiglu(
     };
     // SAFETY: the views have the sizes the kernel documents.
     unsafe {
-        let product = |i| w.product(i, x, tokens, sums, w.form().rounding());
+        let product = |i| w.product(i, x, tokens, sums, w.rounding(i));
         let args = swiglu::Swiglu {
             gate: product(0),
             up: product(1),
@@ -163,7 +163,7 @@ pub fn gelu(
     // SAFETY: the views have the sizes the kernel documents.
     unsafe {
         let args = gelu::Gelu {
-            x: w.product(0, x, tokens, sums, w.form().rounding()),
+            x: w.product(0, x, tokens, sums, w.rounding(0)),
             y: y.view_mut(form, tokens),
             n: y.width() as u32,
             rows: tokens as u32,
@@ -172,7 +172,7 @@ pub fn gelu(
     }
 }
 
-/// Rows that are there in the form f32, in another form.
+/// Rows that are there in the form f32, in another form; they stay there in f32.
 pub fn round(device: &Device, rows: &Rows, form: Form, tokens: usize) -> Done {
     let kernel = match form {
         Form::F32 => return Ok(()),

@@ -3,7 +3,7 @@
 use kernels::product::{Product, Rounding};
 use kernels::{logits, matmul, matvec, qmatmul};
 
-use super::Done;
+use super::{Done, round};
 use crate::device::{Buffer, Device};
 use crate::model::linear::Linear;
 use crate::model::weights::Matrix;
@@ -11,7 +11,8 @@ use crate::numerics::Form;
 use crate::products::Products;
 use crate::rows::Rows;
 
-/// Leaves the sums of `tokens` rows `x` with every matrix of `w` in `sums`: see [`Linear::product`].
+/// Leaves the sums of `tokens` rows `x`, which are there in `w`'s form, with every matrix of `w` in `sums`: see
+/// [`Linear::product`].
 pub fn multiply(
     device: &Device,
     products: &Products,
@@ -21,11 +22,15 @@ pub fn multiply(
     sums: &Buffer<f32>,
 ) -> Done {
     assert_eq!(x.width(), w.columns(), "rows of another width");
-    let mut before = 0;
-    for matrix in w.matrices() {
+    let (mut before, mut left) = (0, w.form());
+    for (matrix, form) in w.matrices() {
         let at = tokens * before;
-        if !products.run(device, matrix, w.form(), (x, tokens), sums, at)? {
-            multiply_one(device, matrix, w.form(), x, tokens, sums, at)?;
+        if form != left {
+            round(device, x, form, tokens)?;
+            left = form;
+        }
+        if !products.run(device, matrix, form, (x, tokens), sums, at)? {
+            multiply_one(device, matrix, form, x, tokens, sums, at)?;
         }
         before += matrix.rows;
     }

@@ -94,7 +94,7 @@ impl Task<'_> {
         // SAFETY: the views have the sizes the kernels document; positions were checked against the context; slots come
         // from the page pool, each once.
         unsafe {
-            let product = |i| self.w.product(i, self.x, tokens, self.sums, self.w.form().rounding());
+            let product = |i| self.w.product(i, self.x, tokens, self.sums, self.w.rounding(i));
             let args = Rope {
                 q: product(0),
                 k: product(1),

@@ -1,6 +1,6 @@
 //! A llama small enough to fill by formula.
 
-use half::f16;
+use half::{bf16, f16};
 
 use super::Draft;
 
@@ -8,6 +8,7 @@ use super::Draft;
 pub(crate) const F32: u32 = 0;
 pub(crate) const F16: u32 = 1;
 pub(crate) const Q8_0: u32 = 8;
+pub(crate) const BF16: u32 = 30;
 
 /// Tokens in the vocabulary.
 pub(crate) const VOCAB: usize = 4;
@@ -78,6 +79,13 @@ fn stored(ty: u32, values: &[f32]) -> Vec<u8> {
             .flat_map(|&value| {
                 assert_eq!(f16::from_f32(value).to_f32(), value, "a value of F16");
                 f16::from_f32(value).to_le_bytes()
+            })
+            .collect(),
+        BF16 => values
+            .iter()
+            .flat_map(|&value| {
+                assert_eq!(bf16::from_f32(value).to_f32(), value, "a value of BF16");
+                bf16::from_f32(value).to_le_bytes()
             })
             .collect(),
         Q8_0 => values
