@@ -8,7 +8,8 @@ use std::collections::VecDeque;
 use std::marker::PhantomData;
 
 use crate::host::{HostTeam, Memory, WHOLE_WARP};
-use crate::{F16, In, Scratch};
+use crate::tensor_core::simd::{self, A, B, C};
+use crate::{F16, In, MmaInput, Scratch};
 
 /// A thread block that checks every use of scratch memory.
 pub type CheckBlock<'a, const LANES: usize> = HostTeam<LANES, Checked<'a>>;
@@ -152,6 +153,10 @@ impl<'a> Memory for Checked<'a> {
 
     fn widen(value: F16) -> f32 {
         value.to_f32()
+    }
+
+    fn step<I: MmaInput>(a: &A, b: &B, c: &mut C) {
+        simd::step::<I>(a, b, c);
     }
 
     fn cells<V: Copy>(self, offset: usize, len: usize) -> CheckedCells<'a, V> {

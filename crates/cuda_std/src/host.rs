@@ -6,7 +6,8 @@ use core::marker::PhantomData;
 use core::ops::{Index, IndexMut};
 
 use crate::math;
-use crate::{Block, F16, In, Scratch, Team};
+use crate::tensor_core::simd::{self, A, B, C};
+use crate::{Block, F16, In, MmaInput, Scratch, Team};
 
 mod warp;
 
@@ -16,6 +17,8 @@ pub trait Memory: Copy {
     type Scratch<V: Copy>: Scratch<V>;
     /// See [`Team::widen`].
     fn widen(value: F16) -> f32;
+    /// See [`Warp::mma`](crate::Warp::mma).
+    fn step<I: MmaInput>(a: &A, b: &B, c: &mut C);
     /// `len` cells from byte `offset` on.
     fn cells<V: Copy>(self, offset: usize, len: usize) -> Self::Scratch<V>;
     /// Lanes `first .. first + lanes` wait for each other.
@@ -80,6 +83,12 @@ pub trait Instructions: Copy {
     fn widen(value: F16) -> f32 {
         value.to_f32()
     }
+
+    /// See [`Warp::mma`](crate::Warp::mma). Called, not inlined: kernels are compiled sooner.
+    #[inline(never)]
+    fn step<I: MmaInput>(a: &A, b: &B, c: &mut C) {
+        simd::step::<I>(a, b, c);
+    }
 }
 
 impl Instructions for Baseline {}
@@ -91,6 +100,17 @@ impl Instructions for Avx2 {
         use core::arch::x86_64::{_mm_cvtph_ps, _mm_cvtsi32_si128, _mm_cvtss_f32};
         // SAFETY: these kernels run where F16C was found.
         unsafe { _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(value.0 as i32))) }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    fn step<I: MmaInput>(a: &A, b: &B, c: &mut C) {
+        #[target_feature(enable = "avx2,fma,f16c")]
+        fn compiled<I: MmaInput>(a: &A, b: &B, c: &mut C) {
+            simd::step::<I>(a, b, c);
+        }
+        // SAFETY: these kernels run where these instructions were found.
+        unsafe { compiled::<I>(a, b, c) }
     }
 }
 
@@ -285,6 +305,11 @@ impl<'a, S: Instructions> Memory for Plain<'a, S> {
     #[inline(always)]
     fn widen(value: F16) -> f32 {
         S::widen(value)
+    }
+
+    #[inline(always)]
+    fn step<I: MmaInput>(a: &A, b: &B, c: &mut C) {
+        S::step::<I>(a, b, c);
     }
 
     #[inline(always)]

@@ -4,7 +4,7 @@
 
 use super::{HostTeam, Lanes, Memory, WHOLE_WARP};
 use crate::math::max;
-use crate::tensor_core::simd::{self, A, B, C};
+use crate::tensor_core::simd::{A, B, C};
 use crate::{MmaInput, Scratch, Warp};
 
 impl<M: Memory> HostTeam<32, M> {
@@ -69,7 +69,7 @@ impl<M: Memory> Warp for HostTeam<32, M> {
         for (column, values) in b.iter_mut().enumerate() {
             *values = self.line(scratch, |octet| at(column, octet));
         }
-        B(b)
+        B::of_columns(&b)
     }
 
     #[inline(always)]
@@ -80,7 +80,7 @@ impl<M: Memory> Warp for HostTeam<32, M> {
                 [values[row], values[row + 1]] = f(column, row);
             }
         }
-        B(b)
+        B::of_columns(&b)
     }
 
     #[inline(always)]
@@ -98,12 +98,12 @@ impl<M: Memory> Warp for HostTeam<32, M> {
                 [second[column][row], second[column][row + 1]] = values[1];
             }
         }
-        [B(first), B(second)]
+        [B::of_columns(&first), B::of_columns(&second)]
     }
 
     #[inline(always)]
     fn mma<I: MmaInput>(&self, a: &A, b: &B, c: &mut C) {
-        simd::step::<I>(a, b, c);
+        M::step::<I>(a, b, c);
     }
 
     #[inline(always)]

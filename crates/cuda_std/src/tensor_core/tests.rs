@@ -16,7 +16,7 @@ type Sums = [[f32; 8]; 16];
 /// `c + a b` in the form that kernels use.
 fn by_simd<I: MmaInput>(a: &Rows, b: &Columns, c: &Sums) -> Sums {
     let mut columns = C(from_fn(|column| from_fn(|row| c[row][column])));
-    simd::step::<I>(&A(*a), &B(*b), &mut columns);
+    simd::step::<I>(&A(*a), &B::of_columns(b), &mut columns);
     from_fn(|row| from_fn(|column| columns.0[column][row]))
 }
 
@@ -227,7 +227,10 @@ fn a_row_of_zeros_does_so_too() {
 fn ordinary_numbers_take_the_fast_path() {
     for (seed, kind) in (0..64).zip([Kind::Narrow, Kind::Wide, Kind::Subnormal].into_iter().cycle()) {
         let (a, b, c) = random_step::<F16>(kind, Kind::Narrow, seed % 2 == 0, seed);
-        assert!(simd::covers::<F16>(&A(a), &B(b), &C(from_fn(|j| from_fn(|i| c[i][j])))), "{kind:?}");
+        assert!(
+            simd::covers::<F16>(&A(a), &B::of_columns(&b), &C(from_fn(|j| from_fn(|i| c[i][j])))),
+            "{kind:?}"
+        );
     }
 }
 
