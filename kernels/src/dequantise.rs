@@ -36,7 +36,8 @@ fn dequantise<B: Block, F: Format, I: MmaInput>(block: &B, a: &Dequantise) {
     block.each(SPAN.min(a.len as usize - first) / 4, |_, i| {
         let (start, i) = (first + i / 8 * BLOCK, i % 8 * 2);
         let place = F::place(0, start / BLOCK);
-        let [one, two] = F::values::<2>(&a.w, place, F::scale::<B>(&a.w, place), i);
+        let scale = F::scale::<B>(F::shared(&a.w, place), place);
+        let [one, two] = F::values::<2>(F::read(&a.w, place, i), place, scale, i);
         a.y.set_pair(start + i, I::both(one));
         a.y.set_pair(start + i + 16, I::both(two));
     });

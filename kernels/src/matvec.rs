@@ -85,10 +85,10 @@ pub(crate) fn chains<B: Block, F: Format, const M: usize>(
     let mut sums = [[group.per_lane(0.0f32); M]; ROWS];
     for b in 0..k / BLOCK {
         let places: [Place; ROWS] = from_fn(|r| F::place(rows[r], b));
-        let scales: [F::Scale; ROWS] = from_fn(|r| F::scale::<B>(w, places[r]));
+        let scales: [F::Scale; ROWS] = from_fn(|r| F::scale::<B>(F::shared(w, places[r]), places[r]));
         group.lanes(|lane| {
             for r in 0..ROWS {
-                let [[w0], [w1]] = F::values(w, places[r], scales[r], lane);
+                let [[w0], [w1]] = F::values(F::read(w, places[r], lane), places[r], scales[r], lane);
                 for t in 0..M {
                     let at = tokens[t] + b * BLOCK + lane;
                     let sum = mul_add(w0, x.get(at), sums[r][t][lane]);

@@ -8,7 +8,7 @@
 //! `x`, which the warps of a block share. A lane dequantises the values that the tensor core wants of it, two neighbours at
 //! a time, straight into its registers.
 
-use cuda_std::{Block, In, MmaInput, Scratch, Warp, by, unrolled};
+use cuda_std::{Block, In, MmaInput, Scratch, Warp, unrolled};
 
 use crate::format::{BLOCK, Format, SUPER_BLOCK, Staged};
 
@@ -110,12 +110,13 @@ pub(crate) fn multiply<B: Block, F: Format, I: MmaInput, const TOKENS: usize>(
                     }
                 });
                 let column = $slice * SLICE + lane % 32 * 8;
-                if column < k {
-                    for token in (lane / 32..count).step_by(WARPS) {
+                unrolled::<{ MOST / WARPS }>(|i| {
+                    let token = lane / 32 + i * WARPS;
+                    if i * WARPS < TOKENS && token < count && column < k {
                         let to = ($stage * count + token) * X_STRIDE + lane % 32 * 8;
                         inputs.copy_async(lane, to, &a.x, row_of(lane, token) * k + column, true);
                     }
-                }
+                });
             });
             block.warps(|_, warp| warp.copies_commit());
         };
@@ -133,47 +134,55 @@ pub(crate) fn multiply<B: Block, F: Format, I: MmaInput, const TOKENS: usize>(
         fetch!(slice + STAGES - 1, free);
         free = stage;
         block.warps(|index, warp| {
-            let multiply_block = |b: usize| {
-                let bytes = |row: usize, column: usize| Staged {
-                    bytes: weights,
-                    lane: index * 32 + row * 4 + column % 8 / 2,
+            let bytes = |row: usize, column: usize| Staged {
+                bytes: weights,
+                lane: index * 32 + row * 4 + column % 8 / 2,
+            };
+            let shared = |b: usize, row: usize| {
+                let at = index * ROWS + row;
+                let place = F::place((stage * WARPS * ROWS + at) * stride + begin(at, slice) % 16, b);
+                (place, F::shared(&bytes(row, 0), place))
+            };
+            let read = |(place, _), row, column| F::read::<2>(&bytes(row, column), place, column);
+            let values = |(place, shared), raw, _, column| {
+                let [first, second] = F::values(raw, place, F::scale::<B>(shared, place), column);
+                [I::both(first), I::both(second)]
+            };
+            // A tile of half a block; tokens that there are not are zeros.
+            let load = |b: usize, half: usize, tile: usize| {
+                let at = |token: usize, octet: usize| {
+                    let token = tile * STEP + token;
+                    let row = if token < count { (stage * count + token) * X_STRIDE } else { zeros };
+                    row + b * BLOCK + half * 16 + octet * 8
                 };
-                let prepare = |row: usize| {
-                    let at = index * ROWS + row;
-                    let place = F::place((stage * WARPS * ROWS + at) * stride + begin(at, slice) % 16, b);
-                    (place, F::scale::<B>(&bytes(row, 0), place))
-                };
-                let w = warp.fill_two_b(prepare, |(place, scale), row, column| {
-                    let [first, second] = F::values::<2>(&bytes(row, column), place, scale, column);
-                    [I::both(first), I::both(second)]
-                });
-                for (half, w) in w.iter().enumerate() {
-                    let column = b * BLOCK + half * 16;
-                    // Tokens that there are not are zeros.
-                    let x = |token: usize, octet: usize| {
-                        let row = if token < count { (stage * count + token) * X_STRIDE } else { zeros };
-                        row + column + octet * 8
-                    };
+                if TOKENS < STEP { warp.load_upper_a(&inputs, at) } else { warp.load_a(&inputs, at) }
+            };
+            let multiply_block = |b: usize, first: [_; 2], w: [_; 2]| {
+                for half in 0..2 {
                     unrolled::<{ MOST / STEP }>(|tile| {
                         if tile * STEP < TOKENS {
-                            let x = if TOKENS < STEP {
-                                warp.load_upper_a(&inputs, x)
-                            } else {
-                                warp.load_a(&inputs, |token, octet| x(tile * STEP + token, octet))
-                            };
-                            warp.mma::<I>(&x, w, &mut sums[index][tile]);
+                            let x = if tile == 0 { first[half] } else { load(b, half, tile) };
+                            warp.mma::<I>(&x, &w[half], &mut sums[index][tile]);
                         }
                     });
                 }
             };
+            let load = |b| [load(b, 0, 0), load(b, 1, 0)];
             // The more there is to do for a block, the fewer are written out.
             let blocks = SLICE.min(k - slice * SLICE) / BLOCK;
             if TOKENS <= STEP {
-                by::<{ SLICE / BLOCK }>(blocks, multiply_block);
+                warp.each_two_b::<{ SLICE / BLOCK }, _, _, _>(
+                    blocks,
+                    shared,
+                    read,
+                    values,
+                    load,
+                    multiply_block,
+                );
             } else if TOKENS <= 2 * STEP {
-                by::<4>(blocks, multiply_block);
+                warp.each_two_b::<4, _, _, _>(blocks, shared, read, values, load, multiply_block);
             } else {
-                by::<2>(blocks, multiply_block);
+                warp.each_two_b::<2, _, _, _>(blocks, shared, read, values, load, multiply_block);
             }
         });
         stage = if stage + 1 < STAGES { stage + 1 } else { 0 };

@@ -149,13 +149,22 @@ pub trait Warp: Team {
     /// Makes B: `f(column, row)`, where `row` is even, gives the elements `(row, column)` and `(row + 1, column)`.
     fn fill_b(&self, f: impl FnMut(usize, usize) -> [u16; 2]) -> Self::B;
 
-    /// Makes two B at once, of what lies side by side where their elements come from: `f(prepared, column, row)` as in
-    /// [`fill_b`](Self::fill_b), with what `prepare(column)` made of the column.
-    fn fill_two_b<S: Copy>(
+    /// `n` times two B, of what lies side by side where their elements come from, each pair given to `f(i, x, pair)` with
+    /// what `load(i)` loaded. An element and its neighbours are made as in [`fill_b`](Self::fill_b), by
+    /// `values(shared, raw, column, row)` of what `shared(i, column)` and `read(shared, column, row)` read.
+    ///
+    /// On the device `N` pairs at a time are written out, see [`unrolled`], and what the next one is made of is read before
+    /// this one is made: a warp that waits for memory, and only then for the tensor core, is as slow as both.
+    #[allow(clippy::too_many_arguments, reason = "each is one step of a pipeline")]
+    fn each_two_b<const N: usize, S: Copy, R: Copy, X>(
         &self,
-        prepare: impl Fn(usize) -> S,
-        f: impl Fn(S, usize, usize) -> [[u16; 2]; 2],
-    ) -> [Self::B; 2];
+        n: usize,
+        shared: impl Fn(usize, usize) -> S,
+        read: impl Fn(S, usize, usize) -> R,
+        values: impl Fn(S, R, usize, usize) -> [[u16; 2]; 2],
+        load: impl Fn(usize) -> X,
+        f: impl FnMut(usize, X, [Self::B; 2]),
+    );
 
     /// One tensor-core step, `c += a b`: m16n8k16 with an f32 accumulator. What it computes to the bit is
     /// [`tensor_core`](crate::tensor_core)'s model.
@@ -216,20 +225,5 @@ pub fn unrolled<const N: usize>(mut f: impl FnMut(usize)) {
             )*};
         }
         each!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
-    }
-}
-
-/// `f(0)`, `f(1)`, up to `f(n - 1)`; on the device `N` at a time are written out, see [`unrolled`].
-#[inline(always)]
-pub fn by<const N: usize>(n: usize, mut f: impl FnMut(usize)) {
-    let mut first = 0;
-    #[cfg(target_arch = "nvptx64")]
-    while first + N <= n {
-        unrolled::<N>(|i| f(first + i));
-        first += N;
-    }
-    while first < n {
-        f(first);
-        first += 1;
     }
 }

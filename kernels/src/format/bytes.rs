@@ -12,16 +12,23 @@ pub trait Bytes {
 
     /// `N` bytes from `i` on: one, or two at an even place, in one load.
     #[inline(always)]
-    fn some<const N: usize>(&self, i: usize) -> [u8; N] {
+    fn few<const N: usize>(&self, i: usize) -> Few<N> {
         const { assert!(N == 1 || N == 2) };
+        Few(if N == 1 { self.get(i) as u16 } else { self.get_as(i) })
+    }
+}
+
+/// One or two bytes, as they were read: whoever reads ahead computes nothing on the way.
+#[derive(Clone, Copy)]
+pub struct Few<const N: usize>(u16);
+
+impl<const N: usize> Few<N> {
+    /// The bytes.
+    #[inline(always)]
+    pub fn bytes(self) -> [u8; N] {
         let mut bytes = [0; N];
-        if N == 1 {
-            bytes[0] = self.get(i);
-        } else {
-            let both = self.get_as::<u16>(i);
-            bytes[0] = both as u8;
-            bytes[N - 1] = (both >> 8) as u8;
-        }
+        bytes[N - 1] = (self.0 >> 8) as u8;
+        bytes[0] = self.0 as u8;
         bytes
     }
 }

@@ -1,25 +1,37 @@
 //! Types whose 4 bits a value are an index into sixteen numbers: 16 bytes a block whose low halves are values 0 to 15 and
 //! whose high halves are 16 to 31.
 
-use cuda_std::Team;
+use cuda_std::{F16, Team};
 
-use super::{BLOCK, Bytes, Format, Place, SUPER_BLOCK, each, numbers};
+use super::{BLOCK, Bytes, Few, Format, Place, SUPER_BLOCK, each, numbers};
 
 /// `d * number`, of [`uneven`] numbers: an f16 scale, then the block.
 pub struct IQ4_NL;
 
 impl Format for IQ4_NL {
     const BYTES: usize = 2 + BLOCK / 2;
+    type Shared = F16;
     type Scale = f32;
+    type Raw<const N: usize> = Few<N>;
 
     #[inline(always)]
-    fn scale<T: Team>(w: &impl Bytes, Place { at, .. }: Place) -> f32 {
-        T::widen(w.get_as(at))
+    fn shared(w: &impl Bytes, Place { at, .. }: Place) -> F16 {
+        w.get_as(at)
     }
 
     #[inline(always)]
-    fn values<const N: usize>(w: &impl Bytes, Place { at, .. }: Place, d: f32, i: usize) -> [[f32; N]; 2] {
-        each(halves(w.some(at + 2 + i)), |half| each(half, |q| d * uneven(q) as f32))
+    fn scale<T: Team>(d: F16, _: Place) -> f32 {
+        T::widen(d)
+    }
+
+    #[inline(always)]
+    fn read<const N: usize>(w: &impl Bytes, Place { at, .. }: Place, i: usize) -> Few<N> {
+        w.few(at + 2 + i)
+    }
+
+    #[inline(always)]
+    fn values<const N: usize>(raw: Few<N>, _: Place, d: f32, _: usize) -> [[f32; N]; 2] {
+        each(halves(raw.bytes()), |half| each(half, |q| d * uneven(q) as f32))
     }
 }
 
@@ -30,18 +42,31 @@ pub struct IQ4_XS;
 impl Format for IQ4_XS {
     const BYTES: usize = 2 + 2 + 4 + SUPER_BLOCK / 2;
     const VALUES: usize = SUPER_BLOCK;
+    /// `d`, the upper bits of all, a byte of lower ones.
+    type Shared = (F16, u16, u8);
     type Scale = f32;
+    type Raw<const N: usize> = Few<N>;
 
     #[inline(always)]
-    fn scale<T: Team>(w: &impl Bytes, Place { at, block }: Place) -> f32 {
-        let high = w.get_as::<u16>(at + 2) as u32 >> (2 * block) & 3;
-        let low = w.get(at + 4 + block / 2) as u32 >> (block % 2 * 4) & 15;
-        T::widen(w.get_as(at)) * ((low | high << 4) as i32 - 32) as f32
+    fn shared(w: &impl Bytes, Place { at, block }: Place) -> (F16, u16, u8) {
+        (w.get_as(at), w.get_as(at + 2), w.get(at + 4 + block / 2))
     }
 
     #[inline(always)]
-    fn values<const N: usize>(w: &impl Bytes, Place { at, block }: Place, d: f32, i: usize) -> [[f32; N]; 2] {
-        each(halves(w.some(at + 8 + block * (BLOCK / 2) + i)), |half| each(half, |q| d * uneven(q) as f32))
+    fn scale<T: Team>((d, high, low): (F16, u16, u8), Place { block, .. }: Place) -> f32 {
+        let high = high as u32 >> (2 * block) & 3;
+        let low = low as u32 >> (block % 2 * 4) & 15;
+        T::widen(d) * ((low | high << 4) as i32 - 32) as f32
+    }
+
+    #[inline(always)]
+    fn read<const N: usize>(w: &impl Bytes, Place { at, block }: Place, i: usize) -> Few<N> {
+        w.few(at + 8 + block * (BLOCK / 2) + i)
+    }
+
+    #[inline(always)]
+    fn values<const N: usize>(raw: Few<N>, _: Place, d: f32, _: usize) -> [[f32; N]; 2] {
+        each(halves(raw.bytes()), |half| each(half, |q| d * uneven(q) as f32))
     }
 }
 
@@ -51,20 +76,31 @@ pub struct MXFP4;
 
 impl Format for MXFP4 {
     const BYTES: usize = 1 + BLOCK / 2;
+    type Shared = u8;
     type Scale = f32;
+    /// Blocks begin anywhere.
+    type Raw<const N: usize> = [u8; N];
 
     #[inline(always)]
-    fn scale<T: Team>(w: &impl Bytes, Place { at, .. }: Place) -> f32 {
-        let e = w.get(at) as u32;
+    fn shared(w: &impl Bytes, Place { at, .. }: Place) -> u8 {
+        w.get(at)
+    }
+
+    #[inline(always)]
+    fn scale<T: Team>(e: u8, _: Place) -> f32 {
+        let e = e as u32;
         // The two least are subnormal.
         f32::from_bits(if e < 2 { 1 << (21 + e) } else { (e - 1) << 23 })
     }
 
     #[inline(always)]
-    fn values<const N: usize>(w: &impl Bytes, Place { at, .. }: Place, d: f32, i: usize) -> [[f32; N]; 2] {
-        // Blocks begin anywhere.
-        let bytes = each(numbers(), |j| w.get(at + 1 + i + j));
-        each(halves(bytes), |half| each(half, |q| d * doubled_e2m1(q) as f32))
+    fn read<const N: usize>(w: &impl Bytes, Place { at, .. }: Place, i: usize) -> [u8; N] {
+        each(numbers(), |j| w.get(at + 1 + i + j))
+    }
+
+    #[inline(always)]
+    fn values<const N: usize>(raw: [u8; N], _: Place, d: f32, _: usize) -> [[f32; N]; 2] {
+        each(halves(raw), |half| each(half, |q| d * doubled_e2m1(q) as f32))
     }
 }
 

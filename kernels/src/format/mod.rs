@@ -18,7 +18,7 @@ mod super_block;
 
 use cuda_std::Team;
 
-pub use bytes::{Bytes, Staged};
+pub use bytes::{Bytes, Few, Staged};
 pub use codebook::{IQ4_NL, IQ4_XS, MXFP4};
 pub use plain::{Brain, F32, Half};
 pub use single::{Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
@@ -67,20 +67,32 @@ pub trait Format {
     const VALUES: usize = BLOCK;
     /// Whether a row may end within a block.
     const PARTIAL: bool = false;
-    /// What the 32 values of a block share.
+    /// What is read of what the 32 values of a block share.
+    type Shared: Copy;
+    /// What they share.
     type Scale: Copy;
+    /// What is read of `N` values and `N` others.
+    type Raw<const N: usize>: Copy;
 
     /// Reads what the values of a block share.
-    fn scale<T: Team>(w: &impl Bytes, place: Place) -> Self::Scale;
+    fn shared(w: &impl Bytes, place: Place) -> Self::Shared;
 
-    /// Of a block, the `N` values from `i` on and those from `i + 16` on; `N` is 1, or 2 where `i` is even, and `i + N` is at
-    /// most 16.
-    fn values<const N: usize>(w: &impl Bytes, place: Place, scale: Self::Scale, i: usize) -> [[f32; N]; 2];
+    /// What that stands for.
+    fn scale<T: Team>(shared: Self::Shared, place: Place) -> Self::Scale;
+
+    /// Reads, of a block, the `N` values from `i` on and those from `i + 16` on; `N` is 1, or 2 where `i` is even, and `i + N`
+    /// is at most 16.
+    fn read<const N: usize>(w: &impl Bytes, place: Place, i: usize) -> Self::Raw<N>;
+
+    /// What these stand for.
+    fn values<const N: usize>(raw: Self::Raw<N>, place: Place, scale: Self::Scale, i: usize)
+    -> [[f32; N]; 2];
 
     /// Value `i` of a block.
     #[inline(always)]
     fn value<T: Team>(w: &impl Bytes, place: Place, i: usize) -> f32 {
-        Self::values::<1>(w, place, Self::scale::<T>(w, place), i % 16)[i / 16][0]
+        let scale = Self::scale::<T>(Self::shared(w, place), place);
+        Self::values::<1>(Self::read(w, place, i % 16), place, scale, i % 16)[i / 16][0]
     }
 
     /// Block `block` of the row whose first byte is `row`.

@@ -12,15 +12,24 @@ macro_rules! plain {
         impl Format for $name {
             const BYTES: usize = $bytes * BLOCK;
             const PARTIAL: bool = true;
+            type Shared = ();
             type Scale = ();
+            type Raw<const N: usize> = [[$bits; N]; 2];
 
             #[inline(always)]
-            fn scale<T: Team>(_: &impl Bytes, _: Place) {}
+            fn shared(_: &impl Bytes, _: Place) {}
 
             #[inline(always)]
-            fn values<const N: usize>(w: &impl Bytes, Place { at, .. }: Place, _: (), i: usize) -> [[f32; N]; 2] {
-                let value = $value;
-                each([0, 16], |half| each(numbers(), |j| value(w.get_as::<$bits>(at + $bytes * (half + i + j)))))
+            fn scale<T: Team>(_: (), _: Place) {}
+
+            #[inline(always)]
+            fn read<const N: usize>(w: &impl Bytes, Place { at, .. }: Place, i: usize) -> [[$bits; N]; 2] {
+                each([0, 16], |half| each(numbers(), |j| w.get_as(at + $bytes * (half + i + j))))
+            }
+
+            #[inline(always)]
+            fn values<const N: usize>(raw: [[$bits; N]; 2], _: Place, _: (), _: usize) -> [[f32; N]; 2] {
+                each(raw, |half| each(half, $value))
             }
 
             #[inline(always)]

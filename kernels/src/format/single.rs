@@ -1,27 +1,37 @@
 //! Types whose blocks are stored by themselves: a scale `d`, for some a minimum `m`, and 4, 5 or 8 bits a value.
 
-use cuda_std::Team;
 use cuda_std::math::{integers, mul_add};
+use cuda_std::{F16, Team};
 
-use super::{BLOCK, Bytes, Format, Place, each, numbers};
+use super::{BLOCK, Bytes, Few, Format, Place, each, numbers};
 
 /// `d * q`: an f16 scale, 32 signed bytes.
 pub struct Q8_0;
 
 impl Format for Q8_0 {
     const BYTES: usize = 2 + BLOCK;
+    type Shared = F16;
     type Scale = f32;
+    type Raw<const N: usize> = [Few<N>; 2];
 
     #[inline(always)]
-    fn scale<T: Team>(w: &impl Bytes, Place { at, .. }: Place) -> f32 {
-        T::widen(w.get_as(at))
+    fn shared(w: &impl Bytes, Place { at, .. }: Place) -> F16 {
+        w.get_as(at)
     }
 
     #[inline(always)]
-    fn values<const N: usize>(w: &impl Bytes, Place { at, .. }: Place, d: f32, i: usize) -> [[f32; N]; 2] {
-        each([0, 16], |half| {
-            each(integers(each(w.some(at + 2 + half + i), |q: u8| q ^ 0x80), 128), |q| q * d)
-        })
+    fn scale<T: Team>(d: F16, _: Place) -> f32 {
+        T::widen(d)
+    }
+
+    #[inline(always)]
+    fn read<const N: usize>(w: &impl Bytes, Place { at, .. }: Place, i: usize) -> [Few<N>; 2] {
+        each([0, 16], |half| w.few(at + 2 + half + i))
+    }
+
+    #[inline(always)]
+    fn values<const N: usize>(raw: [Few<N>; 2], _: Place, d: f32, _: usize) -> [[f32; N]; 2] {
+        each(raw, |half| each(integers(each(half.bytes(), |q| q ^ 0x80), 128), |q| q * d))
     }
 }
 
@@ -30,16 +40,28 @@ pub struct Q4_0;
 
 impl Format for Q4_0 {
     const BYTES: usize = 2 + BLOCK / 2;
+    type Shared = F16;
     type Scale = f32;
+    type Raw<const N: usize> = Few<N>;
 
     #[inline(always)]
-    fn scale<T: Team>(w: &impl Bytes, Place { at, .. }: Place) -> f32 {
-        T::widen(w.get_as(at))
+    fn shared(w: &impl Bytes, Place { at, .. }: Place) -> F16 {
+        w.get_as(at)
     }
 
     #[inline(always)]
-    fn values<const N: usize>(w: &impl Bytes, Place { at, .. }: Place, d: f32, i: usize) -> [[f32; N]; 2] {
-        each(halves(w.some(at + 2 + i)), |half| each(integers(half, 8), |q| q * d))
+    fn scale<T: Team>(d: F16, _: Place) -> f32 {
+        T::widen(d)
+    }
+
+    #[inline(always)]
+    fn read<const N: usize>(w: &impl Bytes, Place { at, .. }: Place, i: usize) -> Few<N> {
+        w.few(at + 2 + i)
+    }
+
+    #[inline(always)]
+    fn values<const N: usize>(raw: Few<N>, _: Place, d: f32, _: usize) -> [[f32; N]; 2] {
+        each(halves(raw.bytes()), |half| each(integers(half, 8), |q| q * d))
     }
 }
 
@@ -48,21 +70,28 @@ pub struct Q4_1;
 
 impl Format for Q4_1 {
     const BYTES: usize = 4 + BLOCK / 2;
+    type Shared = (F16, F16);
     type Scale = (f32, f32);
+    type Raw<const N: usize> = Few<N>;
 
     #[inline(always)]
-    fn scale<T: Team>(w: &impl Bytes, Place { at, .. }: Place) -> (f32, f32) {
-        (T::widen(w.get_as(at)), T::widen(w.get_as(at + 2)))
+    fn shared(w: &impl Bytes, Place { at, .. }: Place) -> (F16, F16) {
+        (w.get_as(at), w.get_as(at + 2))
     }
 
     #[inline(always)]
-    fn values<const N: usize>(
-        w: &impl Bytes,
-        Place { at, .. }: Place,
-        (d, m): (f32, f32),
-        i: usize,
-    ) -> [[f32; N]; 2] {
-        each(halves(w.some(at + 4 + i)), |half| each(integers(half, 0), |q| mul_add(q, d, m)))
+    fn scale<T: Team>((d, m): (F16, F16), _: Place) -> (f32, f32) {
+        (T::widen(d), T::widen(m))
+    }
+
+    #[inline(always)]
+    fn read<const N: usize>(w: &impl Bytes, Place { at, .. }: Place, i: usize) -> Few<N> {
+        w.few(at + 4 + i)
+    }
+
+    #[inline(always)]
+    fn values<const N: usize>(raw: Few<N>, _: Place, (d, m): (f32, f32), _: usize) -> [[f32; N]; 2] {
+        each(halves(raw.bytes()), |half| each(integers(half, 0), |q| mul_add(q, d, m)))
     }
 }
 
@@ -71,22 +100,29 @@ pub struct Q5_0;
 
 impl Format for Q5_0 {
     const BYTES: usize = 6 + BLOCK / 2;
+    type Shared = (F16, FifthBits);
     /// With the fifth bits.
     type Scale = (f32, u32);
+    type Raw<const N: usize> = Few<N>;
 
     #[inline(always)]
-    fn scale<T: Team>(w: &impl Bytes, Place { at, .. }: Place) -> (f32, u32) {
-        (T::widen(w.get_as(at)), fifth_bits(w, at + 2))
+    fn shared(w: &impl Bytes, Place { at, .. }: Place) -> (F16, FifthBits) {
+        (w.get_as(at), fifth_bits(w, at + 2))
     }
 
     #[inline(always)]
-    fn values<const N: usize>(
-        w: &impl Bytes,
-        Place { at, .. }: Place,
-        (d, fifth): (f32, u32),
-        i: usize,
-    ) -> [[f32; N]; 2] {
-        each(five_bits(w.some(at + 6 + i), fifth, i), |half| each(integers(half, 16), |q| q * d))
+    fn scale<T: Team>((d, [low, high]): (F16, FifthBits), _: Place) -> (f32, u32) {
+        (T::widen(d), low as u32 | (high as u32) << 16)
+    }
+
+    #[inline(always)]
+    fn read<const N: usize>(w: &impl Bytes, Place { at, .. }: Place, i: usize) -> Few<N> {
+        w.few(at + 6 + i)
+    }
+
+    #[inline(always)]
+    fn values<const N: usize>(raw: Few<N>, _: Place, (d, fifth): (f32, u32), i: usize) -> [[f32; N]; 2] {
+        each(five_bits(raw.bytes(), fifth, i), |half| each(integers(half, 16), |q| q * d))
     }
 }
 
@@ -95,29 +131,43 @@ pub struct Q5_1;
 
 impl Format for Q5_1 {
     const BYTES: usize = 8 + BLOCK / 2;
+    type Shared = (F16, F16, FifthBits);
     /// With the fifth bits.
     type Scale = (f32, f32, u32);
+    type Raw<const N: usize> = Few<N>;
 
     #[inline(always)]
-    fn scale<T: Team>(w: &impl Bytes, Place { at, .. }: Place) -> (f32, f32, u32) {
-        (T::widen(w.get_as(at)), T::widen(w.get_as(at + 2)), fifth_bits(w, at + 4))
+    fn shared(w: &impl Bytes, Place { at, .. }: Place) -> (F16, F16, FifthBits) {
+        (w.get_as(at), w.get_as(at + 2), fifth_bits(w, at + 4))
+    }
+
+    #[inline(always)]
+    fn scale<T: Team>((d, m, [low, high]): (F16, F16, FifthBits), _: Place) -> (f32, f32, u32) {
+        (T::widen(d), T::widen(m), low as u32 | (high as u32) << 16)
+    }
+
+    #[inline(always)]
+    fn read<const N: usize>(w: &impl Bytes, Place { at, .. }: Place, i: usize) -> Few<N> {
+        w.few(at + 8 + i)
     }
 
     #[inline(always)]
     fn values<const N: usize>(
-        w: &impl Bytes,
-        Place { at, .. }: Place,
+        raw: Few<N>,
+        _: Place,
         (d, m, fifth): (f32, f32, u32),
         i: usize,
     ) -> [[f32; N]; 2] {
-        each(five_bits(w.some(at + 8 + i), fifth, i), |half| each(integers(half, 0), |q| mul_add(q, d, m)))
+        each(five_bits(raw.bytes(), fifth, i), |half| each(integers(half, 0), |q| mul_add(q, d, m)))
     }
 }
 
-/// Four bytes at an even place.
+/// 32 bits at an even place, the low ones first.
+type FifthBits = [u16; 2];
+
 #[inline(always)]
-fn fifth_bits(w: &impl Bytes, at: usize) -> u32 {
-    w.get_as::<u16>(at) as u32 | (w.get_as::<u16>(at + 2) as u32) << 16
+fn fifth_bits(w: &impl Bytes, at: usize) -> FifthBits {
+    [w.get_as(at), w.get_as(at + 2)]
 }
 
 /// The low halves of bytes, and the high ones.

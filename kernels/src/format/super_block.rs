@@ -4,10 +4,10 @@
 //! Where two, four or eight blocks share bytes, block `b`'s bits are the lower ones, the lower its number. Where a value is
 //! a product less a minimum, the product is exact, so that one rounding is all there is.
 
-use cuda_std::Team;
 use cuda_std::math::{integers, mul_add};
+use cuda_std::{F16, Team};
 
-use super::{BLOCK, Bytes, Format, Place, SUPER_BLOCK, each, numbers};
+use super::{BLOCK, Bytes, Few, Format, Place, SUPER_BLOCK, each, numbers};
 
 /// What the first and the last 16 values of a block share.
 type Halves<V> = [V; 2];
@@ -21,18 +21,35 @@ impl Format for Q2_K {
     const VALUES: usize = SUPER_BLOCK;
     /// Scale and minimum.
     type Scale = Halves<(f32, f32)>;
+    /// `d`, `d'`, and two parts' `s` and `m`.
+    type Shared = (F16, F16, Few<2>);
+    type Raw<const N: usize> = Halves<Few<N>>;
 
     #[inline(always)]
-    fn scale<T: Team>(w: &impl Bytes, Place { at, block }: Place) -> Self::Scale {
-        let (d, d_min) = (T::widen(w.get_as(at + 80)), T::widen(w.get_as(at + 82)));
-        let parts = w.some::<2>(at + 2 * block);
+    fn shared(w: &impl Bytes, Place { at, block }: Place) -> Self::Shared {
+        (w.get_as(at + 80), w.get_as(at + 82), w.few(at + 2 * block))
+    }
+
+    #[inline(always)]
+    fn scale<T: Team>((d, d_min, parts): Self::Shared, _: Place) -> Self::Scale {
+        let (d, d_min, parts) = (T::widen(d), T::widen(d_min), parts.bytes());
         let (s, m) = (integers(each(parts, |byte| byte & 15), 0), integers(each(parts, |byte| byte >> 4), 0));
         each([0, 1], |half| (d * s[half], d_min * m[half]))
     }
 
     #[inline(always)]
-    fn values<const N: usize>(w: &impl Bytes, place: Place, scales: Self::Scale, i: usize) -> [[f32; N]; 2] {
-        let q = two_bits(w, Place { at: place.at + 16, ..place }, i);
+    fn read<const N: usize>(w: &impl Bytes, place: Place, i: usize) -> Halves<Few<N>> {
+        two_bits(w, place.at + 16, place, i)
+    }
+
+    #[inline(always)]
+    fn values<const N: usize>(
+        raw: Halves<Few<N>>,
+        place: Place,
+        scales: Self::Scale,
+        _: usize,
+    ) -> [[f32; N]; 2] {
+        let q = each(raw, |half| two_of(half, place));
         each([0, 1], |half| each(integers(q[half], 0), |q| mul_add(scales[half].0, q, -scales[half].1)))
     }
 }
@@ -45,22 +62,41 @@ impl Format for Q3_K {
     const BYTES: usize = SUPER_BLOCK / 8 + SUPER_BLOCK / 4 + 12 + 2;
     const VALUES: usize = SUPER_BLOCK;
     type Scale = Halves<f32>;
+    /// `d`, and two parts' lower and upper bits of `s`.
+    type Shared = (F16, Few<2>, Few<2>);
+    /// Two bits of values, and the third.
+    type Raw<const N: usize> = (Halves<Few<N>>, Halves<Few<N>>);
 
     #[inline(always)]
-    fn scale<T: Team>(w: &impl Bytes, Place { at, block }: Place) -> Self::Scale {
-        let d = T::widen(w.get_as(at + 108));
+    fn shared(w: &impl Bytes, Place { at, block }: Place) -> Self::Shared {
         // Part `p` has four bits in byte `p mod 8`, above those of part `p - 8`, and two in byte `8 + p mod 4`.
-        let low = each(w.some::<2>(at + 96 + 2 * block % 8), |byte| byte >> (block / 4 * 4) & 15);
-        let high = each(w.some::<2>(at + 104 + 2 * block % 4), |byte| byte >> (block / 2 * 2) & 3);
+        (w.get_as(at + 108), w.few(at + 96 + 2 * block % 8), w.few(at + 104 + 2 * block % 4))
+    }
+
+    #[inline(always)]
+    fn scale<T: Team>((d, low, high): Self::Shared, Place { block, .. }: Place) -> Self::Scale {
+        let d = T::widen(d);
+        let low = each(low.bytes(), |byte| byte >> (block / 4 * 4) & 15);
+        let high = each(high.bytes(), |byte| byte >> (block / 2 * 2) & 3);
         each(integers(each([0, 1], |half| low[half] | high[half] << 4), 32), |s| d * s)
     }
 
     #[inline(always)]
-    fn values<const N: usize>(w: &impl Bytes, place: Place, scales: Self::Scale, i: usize) -> [[f32; N]; 2] {
-        let q: [[_; N]; 2] = two_bits(w, Place { at: place.at + 32, ..place }, i);
+    fn read<const N: usize>(w: &impl Bytes, place: Place, i: usize) -> Self::Raw<N> {
+        (two_bits(w, place.at + 32, place, i), each([0, 16], |half| w.few(place.at + half + i)))
+    }
+
+    #[inline(always)]
+    fn values<const N: usize>(
+        (two, third): Self::Raw<N>,
+        place: Place,
+        scales: Self::Scale,
+        _: usize,
+    ) -> [[f32; N]; 2] {
         each([0, 1], |half| {
-            let third = each(w.some::<N>(place.at + 16 * half + i), |byte| (byte >> place.block & 1) << 2);
-            each(integers(each(numbers::<N>(), |j| q[half][j] | third[j]), 4), |q| scales[half] * q)
+            let third = each(third[half].bytes(), |byte| (byte >> place.block & 1) << 2);
+            let two = two_of(two[half], place);
+            each(integers(each(numbers::<N>(), |j| two[j] | third[j]), 4), |q| scales[half] * q)
         })
     }
 }
@@ -74,16 +110,32 @@ impl Format for Q4_K {
     const VALUES: usize = SUPER_BLOCK;
     /// Scale and minimum.
     type Scale = (f32, f32);
+    type Shared = ScaleAndMinimum;
+    type Raw<const N: usize> = Halves<Few<N>>;
 
     #[inline(always)]
-    fn scale<T: Team>(w: &impl Bytes, place: Place) -> (f32, f32) {
-        scale_and_minimum::<T>(w, place)
+    fn shared(w: &impl Bytes, place: Place) -> ScaleAndMinimum {
+        scale_and_minimum(w, place)
     }
 
     #[inline(always)]
-    fn values<const N: usize>(w: &impl Bytes, place: Place, (d, m): (f32, f32), i: usize) -> [[f32; N]; 2] {
-        let q = four_bits(w, Place { at: place.at + 16, ..place }, i);
-        each(q, |half| each(integers(half, 0), |q| mul_add(d, q, -m)))
+    fn scale<T: Team>(shared: ScaleAndMinimum, place: Place) -> (f32, f32) {
+        shared.values::<T>(place)
+    }
+
+    #[inline(always)]
+    fn read<const N: usize>(w: &impl Bytes, place: Place, i: usize) -> Halves<Few<N>> {
+        four_bits(w, place.at + 16, place, i)
+    }
+
+    #[inline(always)]
+    fn values<const N: usize>(
+        raw: Halves<Few<N>>,
+        place: Place,
+        (d, m): (f32, f32),
+        _: usize,
+    ) -> [[f32; N]; 2] {
+        each(raw, |half| each(integers(four_of(half, place), 0), |q| mul_add(d, q, -m)))
     }
 }
 
@@ -96,19 +148,36 @@ impl Format for Q5_K {
     const VALUES: usize = SUPER_BLOCK;
     /// Scale and minimum.
     type Scale = (f32, f32);
+    type Shared = ScaleAndMinimum;
+    /// Four bits of values, and the fifth.
+    type Raw<const N: usize> = (Halves<Few<N>>, Halves<Few<N>>);
 
     #[inline(always)]
-    fn scale<T: Team>(w: &impl Bytes, place: Place) -> (f32, f32) {
-        scale_and_minimum::<T>(w, place)
+    fn shared(w: &impl Bytes, place: Place) -> ScaleAndMinimum {
+        scale_and_minimum(w, place)
     }
 
     #[inline(always)]
-    fn values<const N: usize>(w: &impl Bytes, place: Place, (d, m): (f32, f32), i: usize) -> [[f32; N]; 2] {
-        let q: [[_; N]; 2] = four_bits(w, Place { at: place.at + 48, ..place }, i);
+    fn scale<T: Team>(shared: ScaleAndMinimum, place: Place) -> (f32, f32) {
+        shared.values::<T>(place)
+    }
+
+    #[inline(always)]
+    fn read<const N: usize>(w: &impl Bytes, place: Place, i: usize) -> Self::Raw<N> {
+        (four_bits(w, place.at + 48, place, i), each([0, 16], |half| w.few(place.at + 16 + half + i)))
+    }
+
+    #[inline(always)]
+    fn values<const N: usize>(
+        (four, fifth): Self::Raw<N>,
+        place: Place,
+        (d, m): (f32, f32),
+        _: usize,
+    ) -> [[f32; N]; 2] {
         each([0, 1], |half| {
-            let fifth =
-                each(w.some::<N>(place.at + 16 + 16 * half + i), |byte| (byte >> place.block & 1) << 4);
-            each(integers(each(numbers::<N>(), |j| q[half][j] | fifth[j]), 0), |q| mul_add(d, q, -m))
+            let fifth = each(fifth[half].bytes(), |byte| (byte >> place.block & 1) << 4);
+            let four = four_of(four[half], place);
+            each(integers(each(numbers::<N>(), |j| four[j] | fifth[j]), 0), |q| mul_add(d, q, -m))
         })
     }
 }
@@ -121,53 +190,107 @@ impl Format for Q6_K {
     const BYTES: usize = SUPER_BLOCK / 2 + SUPER_BLOCK / 4 + 16 + 2;
     const VALUES: usize = SUPER_BLOCK;
     type Scale = Halves<f32>;
+    /// `d`, and two parts' `s`.
+    type Shared = (F16, Few<2>);
+    /// Four bits of values, and the two above them.
+    type Raw<const N: usize> = (Halves<Few<N>>, Halves<Few<N>>);
 
     #[inline(always)]
-    fn scale<T: Team>(w: &impl Bytes, Place { at, block }: Place) -> Self::Scale {
-        let d = T::widen(w.get_as(at + 208));
-        each(integers(each(w.some::<2>(at + 192 + 2 * block), |s| s ^ 0x80), 128), |s| d * s)
+    fn shared(w: &impl Bytes, Place { at, block }: Place) -> Self::Shared {
+        (w.get_as(at + 208), w.few(at + 192 + 2 * block))
     }
 
     #[inline(always)]
-    fn values<const N: usize>(w: &impl Bytes, place: Place, scales: Self::Scale, i: usize) -> [[f32; N]; 2] {
+    fn scale<T: Team>((d, parts): Self::Shared, _: Place) -> Self::Scale {
+        let d = T::widen(d);
+        each(integers(each(parts.bytes(), |s| s ^ 0x80), 128), |s| d * s)
+    }
+
+    #[inline(always)]
+    fn read<const N: usize>(w: &impl Bytes, place: Place, i: usize) -> Self::Raw<N> {
         let Place { at, block } = place;
+        let low = at + block / 4 * 64 + block % 2 * BLOCK + i;
+        (each([0, 16], |half| w.few(low + half)), two_bits(w, at + 128, place, i))
+    }
+
+    #[inline(always)]
+    fn values<const N: usize>(
+        (low, high): Self::Raw<N>,
+        place: Place,
+        scales: Self::Scale,
+        _: usize,
+    ) -> [[f32; N]; 2] {
         // Of four blocks the first two have the low halves of 64 bytes, the others the high ones.
-        let (low, shift) = (at + block / 4 * 64 + block % 2 * BLOCK + i, block / 2 % 2 * 4);
-        let high: [[_; N]; 2] = two_bits(w, Place { at: at + 128, block }, i);
+        let shift = place.block / 2 % 2 * 4;
         each([0, 1], |half| {
-            let low = each(w.some::<N>(low + 16 * half), |byte| byte >> shift & 15);
-            each(integers(each(numbers::<N>(), |j| low[j] | high[half][j] << 4), 32), |q| scales[half] * q)
+            let low = each(low[half].bytes(), |byte| byte >> shift & 15);
+            let high = two_of(high[half], place);
+            each(integers(each(numbers::<N>(), |j| low[j] | high[j] << 4), 32), |q| scales[half] * q)
         })
     }
 }
 
-/// Bits from `i` and from `i + 16` on, two a value, four blocks sharing 32 bytes.
+/// Reads from `i` and from `i + 16` on, two bits a value, four blocks sharing 32 bytes, the first of them at `at`.
 #[inline(always)]
-fn two_bits<const N: usize>(w: &impl Bytes, Place { at, block }: Place, i: usize) -> [[u8; N]; 2] {
-    let (first, shift) = (at + block / 4 * BLOCK + i, block % 4 * 2);
-    each([0, 16], |half| each(w.some(first + half), |byte: u8| byte >> shift & 3))
+fn two_bits<const N: usize>(
+    w: &impl Bytes,
+    at: usize,
+    Place { block, .. }: Place,
+    i: usize,
+) -> Halves<Few<N>> {
+    each([0, 16], |half| w.few(at + block / 4 * BLOCK + i + half))
 }
 
-/// Quants from `i` and from `i + 16` on, four bits each, two blocks sharing 32 bytes.
+/// A block's bits of these.
 #[inline(always)]
-fn four_bits<const N: usize>(w: &impl Bytes, Place { at, block }: Place, i: usize) -> [[u8; N]; 2] {
-    let (first, shift) = (at + block / 2 * BLOCK + i, block % 2 * 4);
-    each([0, 16], |half| each(w.some(first + half), |byte: u8| byte >> shift & 15))
+fn two_of<const N: usize>(raw: Few<N>, Place { block, .. }: Place) -> [u8; N] {
+    each(raw.bytes(), |byte| byte >> (block % 4 * 2) & 3)
 }
 
-/// `d s` and `d' m` of Q4_K and Q5_K.
+/// Reads from `i` and from `i + 16` on, four bits a value, two blocks sharing 32 bytes, the first of them at `at`.
 #[inline(always)]
-fn scale_and_minimum<T: Team>(w: &impl Bytes, Place { at, block }: Place) -> (f32, f32) {
-    let (d, d_min) = (T::widen(w.get_as(at)), T::widen(w.get_as(at + 2)));
-    // The first four parts have their scales in the low six bits of bytes 0 to 3, their minima in those of 4 to 7. The last
-    // four have four bits of each in bytes 8 to 11, and the two bits that the others left free.
+fn four_bits<const N: usize>(
+    w: &impl Bytes,
+    at: usize,
+    Place { block, .. }: Place,
+    i: usize,
+) -> Halves<Few<N>> {
+    each([0, 16], |half| w.few(at + block / 2 * BLOCK + i + half))
+}
+
+/// A block's bits of these.
+#[inline(always)]
+fn four_of<const N: usize>(raw: Few<N>, Place { block, .. }: Place) -> [u8; N] {
+    each(raw.bytes(), |byte| byte >> (block % 2 * 4) & 15)
+}
+
+/// What is read of `d s` and `d' m` of Q4_K and Q5_K.
+#[derive(Clone, Copy)]
+pub struct ScaleAndMinimum {
+    d: F16,
+    d_min: F16,
+    /// Of each third of the twelve, the block's byte.
+    thirds: [u8; 3],
+}
+
+#[inline(always)]
+fn scale_and_minimum(w: &impl Bytes, Place { at, block }: Place) -> ScaleAndMinimum {
     let byte = |third: usize| w.get(at + 4 + 4 * third + block % 4);
-    let (scales, minima, rest) = (byte(0), byte(1), byte(2));
-    let both = if block < 4 {
-        [scales & 63, minima & 63]
-    } else {
-        [rest & 15 | scales >> 6 << 4, rest >> 4 | minima >> 6 << 4]
-    };
-    let [s, m] = integers(both, 0);
-    (d * s, d_min * m)
+    ScaleAndMinimum { d: w.get_as(at), d_min: w.get_as(at + 2), thirds: [byte(0), byte(1), byte(2)] }
+}
+
+impl ScaleAndMinimum {
+    #[inline(always)]
+    fn values<T: Team>(self, Place { block, .. }: Place) -> (f32, f32) {
+        // The first four parts have their scales in the low six bits of bytes 0 to 3, their minima in those of 4 to 7. The
+        // last four have four bits of each in bytes 8 to 11, and the two bits that the others left free.
+        let [scales, minima, rest] = self.thirds;
+        let both = if block < 4 {
+            [scales & 63, minima & 63]
+        } else {
+            [rest & 15 | scales >> 6 << 4, rest >> 4 | minima >> 6 << 4]
+        };
+        let [s, m] = integers(both, 0);
+        (T::widen(self.d) * s, T::widen(self.d_min) * m)
+    }
 }

@@ -101,15 +101,40 @@ impl Warp for DeviceGroup<32> {
     }
 
     #[inline(always)]
-    fn fill_two_b<S: Copy>(
+    fn each_two_b<const N: usize, S: Copy, R: Copy, X>(
         &self,
-        prepare: impl Fn(usize) -> S,
-        f: impl Fn(S, usize, usize) -> [[u16; 2]; 2],
-    ) -> [[u32; 2]; 2] {
+        n: usize,
+        shared: impl Fn(usize, usize) -> S,
+        read: impl Fn(S, usize, usize) -> R,
+        values: impl Fn(S, R, usize, usize) -> [[u16; 2]; 2],
+        load: impl Fn(usize) -> X,
+        mut f: impl FnMut(usize, X, [[u32; 2]; 2]),
+    ) {
         let (column, row) = place();
-        let prepared = prepare(column);
-        let (upper, lower) = (f(prepared, column, row), f(prepared, column, row + 8));
-        [[packed(upper[0]), packed(lower[0])], [packed(upper[1]), packed(lower[1])]]
+        let ahead = |i| {
+            let shared = shared(i, column);
+            (shared, read(shared, column, row), read(shared, column, row + 8))
+        };
+        let mut one = |i, (shared, upper, lower), x| {
+            let (upper, lower) = (values(shared, upper, column, row), values(shared, lower, column, row + 8));
+            f(i, x, [[packed(upper[0]), packed(lower[0])], [packed(upper[1]), packed(lower[1])]]);
+        };
+        let mut first = 0;
+        while first + N <= n {
+            let mut next = ahead(first);
+            unrolled::<N>(|i| {
+                let (this, x) = (next, load(first + i));
+                if i + 1 < N {
+                    next = ahead(first + i + 1);
+                }
+                one(first + i, this, x);
+            });
+            first += N;
+        }
+        while first < n {
+            one(first, ahead(first), load(first));
+            first += 1;
+        }
     }
 
     #[inline(always)]

@@ -84,21 +84,27 @@ impl<M: Memory> Warp for HostTeam<32, M> {
     }
 
     #[inline(always)]
-    fn fill_two_b<S: Copy>(
+    fn each_two_b<const N: usize, S: Copy, R: Copy, X>(
         &self,
-        prepare: impl Fn(usize) -> S,
-        f: impl Fn(S, usize, usize) -> [[u16; 2]; 2],
-    ) -> [B; 2] {
-        let (mut first, mut second) = ([[0; 16]; 8], [[0; 16]; 8]);
-        for column in 0..8 {
-            let prepared = prepare(column);
-            for row in (0..16).step_by(2) {
-                let values = f(prepared, column, row);
-                [first[column][row], first[column][row + 1]] = values[0];
-                [second[column][row], second[column][row + 1]] = values[1];
+        n: usize,
+        shared: impl Fn(usize, usize) -> S,
+        read: impl Fn(S, usize, usize) -> R,
+        values: impl Fn(S, R, usize, usize) -> [[u16; 2]; 2],
+        load: impl Fn(usize) -> X,
+        mut f: impl FnMut(usize, X, [B; 2]),
+    ) {
+        for i in 0..n {
+            let (mut first, mut second) = ([[0; 16]; 8], [[0; 16]; 8]);
+            for column in 0..8 {
+                let shared = shared(i, column);
+                for row in (0..16).step_by(2) {
+                    let values = values(shared, read(shared, column, row), column, row);
+                    [first[column][row], first[column][row + 1]] = values[0];
+                    [second[column][row], second[column][row + 1]] = values[1];
+                }
             }
+            f(i, load(i), [B::of_columns(&first), B::of_columns(&second)]);
         }
-        [B::of_columns(&first), B::of_columns(&second)]
     }
 
     #[inline(always)]
