@@ -16,10 +16,10 @@
 //! [`WHOLE_F16`] walks all chunks in one block: prompts. [`CHUNK_F16`] takes a block for each chunk, so that a few rows
 //! occupy the whole GPU, and [`MERGE`] does with what they leave exactly what the other does in registers.
 //!
-//! Four warps: each has a page of the chunk's keys, then four rows of the softmax, then every fourth octet of the
+//! Four warps: each has a page of the chunk's keys, then every fourth row of the softmax, then every fourth octet of the
 //! output's elements. Bytes moved: `4 head_dim` for each token seen, tile and key head.
 
-use cuda_std::math::{divide, exp, max, sqrt};
+use cuda_std::math::{divide, exp_negative, max, sqrt};
 use cuda_std::{Bf16, Block, F16, Geometry, In, MmaInput, Out, Scratch, Team, Warp, kernel, unrolled};
 
 pub use crate::chunks::CHUNK;
@@ -35,6 +35,10 @@ const WARPS: usize = 4;
 const LANES: usize = WARPS * 32;
 /// Octets of the output's elements that a warp may own.
 const PARTS: usize = 4;
+/// Pages in a chunk.
+const PAGES: usize = CHUNK / PAGE;
+/// Steps over the values that are waited for at once.
+const AHEAD: usize = 4;
 /// Cells from one row to the next in scratch memory: not a multiple of 128 bytes, against bank conflicts.
 const SCORES: usize = CHUNK + 4;
 const WEIGHTS: usize = CHUNK + 8;
@@ -136,10 +140,12 @@ impl<B: Block> Tile<B> {
             tops: block.scratch::<f32>(ROWS),
             totals: block.scratch::<f32>(ROWS),
         };
-        block.each(ROWS * head_dim, |lane, i| {
+        let read = |i: usize| {
             let (row, d) = divide(i, head_dim);
-            let bits =
-                if tile.rows.exists(row) { a.q.get(tile.rows.output(a, row) * head_dim + d) } else { 0 };
+            if tile.rows.exists(row) { a.q.get(tile.rows.output(a, row) * head_dim + d) } else { 0 }
+        };
+        block.each_read::<8, _>(ROWS * head_dim, read, |lane, i, bits| {
+            let (row, d) = divide(i, head_dim);
             tile.query.set(lane, row * query_stride(head_dim) + d, bits);
         });
         tile
@@ -157,18 +163,28 @@ impl<B: Block> Tile<B> {
         block.warps(|index, warp| {
             let mut scores = [warp.zero(); PAGE / 8];
             if index * PAGE < len && skip < (index + 1) * PAGE {
-                let keys = self.rows.page(a, from / PAGE + index);
-                for step in 0..head_dim / 16 {
-                    let q = warp.load_a(&self.query, |row, octet| {
-                        row * query_stride(head_dim) + step * 16 + octet * 8
-                    });
-                    unrolled::<{ PAGE / 8 }>(|octet| {
-                        let k = warp.fill_b(|column, row| {
-                            a.key_pages.pair(keys + I::key(octet * 8 + column, step * 16 + row, head_dim))
+                let (keys, steps) = (self.rows.page(a, from / PAGE + index), head_dim / 16);
+                // The keys of all steps are waited for at once.
+                let mut k = [[warp.fill_b(|_, _| [0, 0]); PAGE / 8]; MAX_HEAD_DIM / 16];
+                unrolled::<{ MAX_HEAD_DIM / 16 }>(|step| {
+                    if step < steps {
+                        unrolled::<{ PAGE / 8 }>(|octet| {
+                            k[step][octet] = warp.fill_b(|column, row| {
+                                a.key_pages.pair(keys + I::key(octet * 8 + column, step * 16 + row, head_dim))
+                            });
                         });
-                        warp.mma::<I>(&q, &k, &mut scores[octet]);
-                    });
-                }
+                    }
+                });
+                unrolled::<{ MAX_HEAD_DIM / 16 }>(|step| {
+                    if step < steps {
+                        let q = warp.load_a(&self.query, |row, octet| {
+                            row * query_stride(head_dim) + step * 16 + octet * 8
+                        });
+                        unrolled::<{ PAGE / 8 }>(|octet| {
+                            warp.mma::<I>(&q, &k[step][octet], &mut scores[octet]);
+                        });
+                    }
+                });
             }
             let mut seen = warp.rows(0u32);
             warp.each_row(|_, row| {
@@ -189,22 +205,29 @@ impl<B: Block> Tile<B> {
         });
         block.barrier();
 
-        // Softmax: four rows a warp, a token of each page a lane.
+        // Softmax: every fourth row is a warp's, a token of each page a lane's.
         block.warps(|index, warp| {
-            for row in index * (ROWS / WARPS)..(index + 1) * (ROWS / WARPS) {
-                let mut top = warp.per_lane(f32::NEG_INFINITY);
-                warp.each(CHUNK, |lane, s| {
-                    top[lane] = max(top[lane], self.scores.get(index * 32 + lane, row * SCORES + s));
-                });
-                let top = warp.max(&top);
-                let mut total = warp.per_lane(0.0f32);
-                warp.each(CHUNK, |lane, s| {
-                    let score = self.scores.get(index * 32 + lane, row * SCORES + s);
-                    let weight = if top == f32::NEG_INFINITY { 0.0 } else { exp(score - top) };
-                    total[lane] += weight;
-                    self.weights.set(index * 32 + lane, row * WEIGHTS + s, I::bits(weight));
-                });
-                let total = warp.sum(&total);
+            for row in (index..ROWS).step_by(WARPS) {
+                let (mut top, mut total) = (f32::NEG_INFINITY, 0.0);
+                if self.rows.exists(row) {
+                    let scores = |s: usize| self.scores.get(index * 32 + s % 32, row * SCORES + s);
+                    let mut tops = warp.per_lane(f32::NEG_INFINITY);
+                    warp.each_read::<PAGES, _>(CHUNK, scores, |lane, _, score| {
+                        tops[lane] = max(tops[lane], score)
+                    });
+                    top = warp.max(&tops);
+                    // Where it sees nothing all scores are minus infinity, and weights zeros.
+                    let less = if top == f32::NEG_INFINITY { 0.0 } else { top };
+                    let mut totals = warp.per_lane(0.0f32);
+                    warp.each_read::<PAGES, _>(CHUNK, scores, |lane, s, score| {
+                        let weight = exp_negative(score - less);
+                        totals[lane] += weight;
+                        self.weights.set(index * 32 + lane, row * WEIGHTS + s, I::bits(weight));
+                    });
+                    total = warp.sum(&totals);
+                } else {
+                    warp.each(CHUNK, |lane, s| self.weights.set(index * 32 + lane, row * WEIGHTS + s, 0));
+                }
                 warp.lanes(|lane| {
                     if lane == 0 {
                         self.tops.set(index * 32, row, top);
@@ -230,22 +253,42 @@ impl<B: Block> Tile<B> {
         let skip = self.rows.first_seen(a).saturating_sub(from);
         let mut sums = [warp.zero(); PARTS];
         // Steps past the end, or before the window, would add zeros.
-        for step in skip / 16..len.div_ceil(16) {
-            let first = step * 16;
-            let values = self.rows.page(a, (from + first) / PAGE);
-            let weights = warp.load_a(&self.weights, |row, octet| row * WEIGHTS + first + octet * 8);
-            unrolled::<PARTS>(|part| {
-                let d = octet(index, part) * 8;
-                if d < head_dim {
-                    let v = warp.fill_b(|column, row| {
-                        let [one, two] =
-                            a.value_pages.pair(values + I::value(first % PAGE + row, d + column, head_dim));
-                        let there = |s: usize, bits: u16| if skip <= s && s < len { bits } else { 0 };
-                        [there(first + row, one), there(first + row + 1, two)]
+        let (mut first, end) = (skip / 16, len.div_ceil(16));
+        while first < end {
+            // The pages of several steps are waited for at once, and then their values.
+            let mut pages = [0; AHEAD];
+            unrolled::<AHEAD>(|i| {
+                let step = (first + i).min(end - 1);
+                pages[i] = self.rows.page(a, (from + step * 16) / PAGE);
+            });
+            let mut v = [[warp.fill_b(|_, _| [0, 0]); PARTS]; AHEAD];
+            unrolled::<AHEAD>(|i| {
+                let step = (first + i).min(end - 1);
+                unrolled::<PARTS>(|part| {
+                    let d = octet(index, part) * 8;
+                    if d < head_dim {
+                        v[i][part] = warp.fill_b(|column, row| {
+                            let place = step * 16 % PAGE + row;
+                            a.value_pages.pair(pages[i] + I::value(place, d + column, head_dim))
+                        });
+                    }
+                });
+            });
+            unrolled::<AHEAD>(|i| {
+                let step = first + i;
+                if step < end {
+                    let weights =
+                        warp.load_a(&self.weights, |row, octet| row * WEIGHTS + step * 16 + octet * 8);
+                    let within = |s: usize| s.saturating_sub(step * 16);
+                    let v = warp.keep_rows(&v[i], within(skip), within(len));
+                    unrolled::<PARTS>(|part| {
+                        if octet(index, part) * 8 < head_dim {
+                            warp.mma::<I>(&weights, &v[part], &mut sums[part]);
+                        }
                     });
-                    warp.mma::<I>(&weights, &v, &mut sums[part]);
                 }
             });
+            first += AHEAD;
         }
         sums
     }

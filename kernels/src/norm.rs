@@ -5,7 +5,7 @@
 //! Bytes moved: `8 n` for the addition and 2 or `4 n` for the result; what is read again comes from cache.
 
 use cuda_std::math::{mul_add, sqrt};
-use cuda_std::{Block, Geometry, In, Out, kernel};
+use cuda_std::{Block, Geometry, In, Out, Scratch, kernel};
 
 use crate::product::Product;
 use crate::rows::{Form, Plain, Rounded, Rows, Scaled};
@@ -32,24 +32,49 @@ pub struct RmsNorm {
     pub rows: u32,
 }
 
+/// Elements of a row that scratch memory holds at most; of longer ones each is read again.
+const MOST_HELD: usize = 8 << 10;
+
+/// Cells that hold a row.
+fn held(n: usize) -> usize {
+    if n <= MOST_HELD { n } else { 0 }
+}
+
 fn geometry<F: Form>(a: &RmsNorm) -> Geometry {
-    Geometry { grid: [a.rows as usize, 1], scratch: F::scratch(a.n as usize) }
+    let n = a.n as usize;
+    Geometry { grid: [a.rows as usize, 1], scratch: (4 * held(n)).next_multiple_of(16) + F::scratch(n) }
 }
 
 #[inline(always)]
 fn rms_norm<B: Block, F: Form>(block: &B, a: &RmsNorm) {
     let (n, row) = (a.n as usize, block.x());
     let from = if a.from.is_empty() { row } else { a.from.get(row) as usize };
-    // A lane reads here and below what it wrote itself.
-    if !a.product.sums.is_empty() {
-        let product = a.product.row(from);
-        let read = |i: usize| (a.x.get(from * n + i), product.read(i));
-        block.each_read::<8, _>(n, read, |_, i, (x, parts)| a.x.set(from * n + i, x + product.value(parts)));
-    }
-    let x = |i: usize| a.x.get(from * n + i);
+    let (held, holds) = (block.scratch::<f32>(held(n)), n <= MOST_HELD);
     let mut squares = block.per_lane(0.0f32);
-    block.each_read::<8, _>(n, x, |lane, _, x| squares[lane] = mul_add(x, x, squares[lane]));
+    let mut take = |lane: usize, i: usize, x: f32| {
+        squares[lane] = mul_add(x, x, squares[lane]);
+        if holds {
+            held.set(lane, i, x);
+        }
+    };
+    let x = |i: usize| a.x.get(from * n + i);
+    if a.product.sums.is_empty() {
+        block.each_read::<8, _>(n, x, take);
+    } else {
+        let product = a.product.row(from);
+        block.each_read::<8, _>(
+            n,
+            |i| (x(i), product.read(i)),
+            |lane, i, (x, parts)| {
+                let x = x + product.value(parts);
+                a.x.set(from * n + i, x);
+                take(lane, i, x);
+            },
+        );
+    }
     let scale = 1.0 / sqrt(block.sum(&squares) / n as f32 + a.epsilon);
+    // A lane reads what it wrote itself.
+    let x = |i: usize| if holds { held.get(i % B::LANES, i) } else { x(i) };
     F::write(block, &a.y, (row, n), (0, n), |i| (x(i), a.w.get(i)), |(x, w)| x * scale * w);
 }
 

@@ -6,7 +6,7 @@
 //!
 //! Bytes moved: `4 head_dim` for each token seen, tile and key head.
 
-use cuda_std::math::{divide, exp, sqrt};
+use cuda_std::math::{divide, exp_negative, sqrt};
 use cuda_std::{Bf16, Block, F16, Geometry, MmaInput, Scratch, Warp, kernel, unrolled};
 
 use crate::chunks::{Asking, CHUNK, Merge};
@@ -190,20 +190,32 @@ fn prompt<B: Block, I: MmaInput + Cached>(block: &B, a: &Flash) {
         block.warps(|index, warp| {
             if from < warp_seen(index) {
                 let State { seen, merge, scores, weights, .. } = &mut state[index];
+                // Most chunks are seen whole, by every row.
+                let fewest = a.positions.get(rows.token(index * STEP)) as usize + 1;
+                let whole = from + CHUNK <= fewest && warp_seen(index) - from <= window as usize;
                 unrolled::<OCTETS>(|o| {
                     let score = scores[o];
-                    warp.zip_c(&mut scores[o], &score, |row, column, score, _| {
-                        let at = (from + o * 8 + column) as u32;
-                        let sees = at < seen[row] && seen[row] - at <= window;
-                        if sees { score * scale } else { f32::NEG_INFINITY }
-                    });
+                    warp.zip_c(&mut scores[o], &score, |_, _, score, _| score * scale);
                 });
+                if !whole {
+                    unrolled::<OCTETS>(|o| {
+                        let score = scores[o];
+                        warp.zip_c(&mut scores[o], &score, |row, column, score, _| {
+                            let at = (from + o * 8 + column) as u32;
+                            let sees = at < seen[row] && seen[row] - at <= window;
+                            if sees { score } else { f32::NEG_INFINITY }
+                        });
+                    });
+                }
                 let top = warp.max_rows(scores);
+                // Where a row sees nothing all scores are minus infinity, and weights zeros.
+                let mut less = top;
+                warp.each_row(|_, row| {
+                    less[row] = if top[row] == f32::NEG_INFINITY { 0.0 } else { top[row] }
+                });
                 unrolled::<OCTETS>(|o| {
                     let score = scores[o];
-                    warp.zip_c(&mut scores[o], &score, |row, _, score, _| {
-                        if top[row] == f32::NEG_INFINITY { 0.0 } else { exp(score - top[row]) }
-                    });
+                    warp.zip_c(&mut scores[o], &score, |row, _, score, _| exp_negative(score - less[row]));
                 });
                 let total = warp.sum_rows(scores);
                 warp.each_row(|_, row| merge[row] = merge[row].chunk(top[row], total[row]));

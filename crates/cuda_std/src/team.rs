@@ -149,6 +149,9 @@ pub trait Warp: Team {
     /// Makes B: `f(column, row)`, where `row` is even, gives the elements `(row, column)` and `(row + 1, column)`.
     fn fill_b(&self, f: impl FnMut(usize, usize) -> [u16; 2]) -> Self::B;
 
+    /// Each B with zeros in the rows outside of `first..end`.
+    fn keep_rows<const N: usize>(&self, b: &[Self::B; N], first: usize, end: usize) -> [Self::B; N];
+
     /// `n` times two B, of what lies side by side where their elements come from, each pair given to `f(i, x, pair)` with
     /// what `load(i)` loaded. An element and its neighbours are made as in [`fill_b`](Self::fill_b), by
     /// `values(shared, raw, column, row)` of what `shared(i, column)` and `read(shared, column, row)` read.

@@ -101,6 +101,15 @@ impl Warp for DeviceGroup<32> {
     }
 
     #[inline(always)]
+    fn keep_rows<const N: usize>(&self, b: &[[u32; 2]; N], first: usize, end: usize) -> [[u32; 2]; N] {
+        let (row, first, end) = (place().1 as u32, first as u32, end as u32);
+        let keep = |row: u32, mask: u32| if first <= row && row < end { mask } else { 0 };
+        let both = |row: u32| keep(row, 0xffff) | keep(row + 1, 0xffff_0000);
+        let (upper, lower) = (both(row), both(row + 8));
+        b.map(|b| [b[0] & upper, b[1] & lower])
+    }
+
+    #[inline(always)]
     fn each_two_b<const N: usize, S: Copy, R: Copy, X>(
         &self,
         n: usize,

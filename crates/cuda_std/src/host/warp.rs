@@ -84,6 +84,15 @@ impl<M: Memory> Warp for HostTeam<32, M> {
     }
 
     #[inline(always)]
+    fn keep_rows<const N: usize>(&self, b: &[B; N], first: usize, end: usize) -> [B; N] {
+        let mut kept = *b;
+        for b in &mut kept {
+            *b = b.keep_rows(first, end);
+        }
+        kept
+    }
+
+    #[inline(always)]
     fn each_two_b<const N: usize, S: Copy, R: Copy, X>(
         &self,
         n: usize,
@@ -214,6 +223,13 @@ mod tests {
             let filled = warp.fill_b(both);
             assert!(filled == warp.load_b(&cells, at));
             assert!(filled != warp.fill_b(|column, row| [value(row, column), value(row + 1, column)]));
+
+            let [kept] = warp.keep_rows(&[filled], 3, 12);
+            let within = |k: usize, value: u16| if (3..12).contains(&k) { value } else { 0 };
+            assert!(
+                kept == warp
+                    .fill_b(|column, k| [within(k, both(column, k)[0]), within(k + 1, both(column, k)[1])])
+            );
 
             // And rows are rows, columns columns: c[row][column] = sum over k of value(row, k) value(column, k).
             let mut c = warp.zero();

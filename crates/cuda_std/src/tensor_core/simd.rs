@@ -62,6 +62,19 @@ impl B {
         Self(halves)
     }
 
+    /// With zeros in the rows outside of `first..end`.
+    #[inline(always)]
+    pub(crate) fn keep_rows(&self, first: usize, end: usize) -> Self {
+        let mut kept = *self;
+        for k in 0..8 {
+            for i in 0..16 {
+                let row = k + 8 * (i / 8);
+                kept.0[k][i] = if first <= row && row < end { kept.0[k][i] } else { 0 };
+            }
+        }
+        kept
+    }
+
     /// `[k]` of a column.
     #[inline(always)]
     fn column(&self, column: usize) -> [u16; 16] {
