@@ -140,12 +140,15 @@ impl<B: Block> Tile<B> {
             tops: block.scratch::<f32>(ROWS),
             totals: block.scratch::<f32>(ROWS),
         };
+        // In place of a row that is not there the first is read.
         let read = |i: usize| {
             let (row, d) = divide(i, head_dim);
-            if tile.rows.exists(row) { a.q.get(tile.rows.output(a, row) * head_dim + d) } else { 0 }
+            let row = if tile.rows.exists(row) { row } else { 0 };
+            a.q.get(tile.rows.output(a, row) * head_dim + d)
         };
         block.each_read::<8, _>(ROWS * head_dim, read, |lane, i, bits| {
             let (row, d) = divide(i, head_dim);
+            let bits = if tile.rows.exists(row) { bits } else { 0 };
             tile.query.set(lane, row * query_stride(head_dim) + d, bits);
         });
         tile

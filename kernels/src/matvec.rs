@@ -11,6 +11,8 @@
 use core::array::from_fn;
 
 use cuda_std::math::mul_add;
+#[cfg(target_arch = "nvptx64")]
+use cuda_std::unrolled;
 use cuda_std::{Block, Geometry, In, Out, Team, kernel};
 
 #[cfg(not(target_arch = "nvptx64"))]
@@ -44,6 +46,9 @@ pub(crate) const LANES: usize = 64;
 pub(crate) const GROUP: usize = 16;
 /// Rows of weights a group owns.
 pub(crate) const ROWS: usize = 2;
+/// Blocks of 32 columns that a GPU waits for at once.
+#[cfg(target_arch = "nvptx64")]
+const AHEAD: usize = 4;
 /// Rows of weights a block owns.
 pub(crate) const BLOCK_ROWS: usize = LANES / GROUP * ROWS;
 
@@ -83,7 +88,43 @@ pub(crate) fn chains<B: Block, F: Format, const M: usize>(
     mut put: impl FnMut(usize, usize, f32),
 ) {
     let mut sums = [[group.per_lane(0.0f32); M]; ROWS];
-    for b in 0..k / BLOCK {
+    let blocks = k / BLOCK;
+    // A GPU waits for several blocks at once. A CPU reads ahead by itself, and makes SIMD of the plain loop below.
+    #[cfg(target_arch = "nvptx64")]
+    group.lanes(|lane| {
+        macro_rules! fold {
+            ($ahead:expr, $first:expr) => {
+                let place: [[Place; ROWS]; $ahead] = from_fn(|i| rows.map(|row| F::place(row, $first + i)));
+                let shared = place.map(|places| places.map(|place| F::shared(w, place)));
+                let raw = place.map(|places| places.map(|place| F::read::<1>(w, place, lane)));
+                let x: [[[f32; 2]; M]; $ahead] = from_fn(|i| {
+                    let at = ($first + i) * BLOCK + lane;
+                    tokens.map(|token| [x.get(token + at), x.get(token + at + GROUP)])
+                });
+                unrolled::<$ahead>(|i| {
+                    for r in 0..ROWS {
+                        let scale = F::scale::<B>(shared[i][r], place[i][r]);
+                        let [[w0], [w1]] = F::values(raw[i][r], place[i][r], scale, lane);
+                        for t in 0..M {
+                            let sum = mul_add(w0, x[i][t][0], sums[r][t][lane]);
+                            sums[r][t][lane] = mul_add(w1, x[i][t][1], sum);
+                        }
+                    }
+                });
+            };
+        }
+        let mut first = 0;
+        while first + AHEAD <= blocks {
+            fold!(AHEAD, first);
+            first += AHEAD;
+        }
+        while first < blocks {
+            fold!(1, first);
+            first += 1;
+        }
+    });
+    #[cfg(not(target_arch = "nvptx64"))]
+    for b in 0..blocks {
         let places: [Place; ROWS] = from_fn(|r| F::place(rows[r], b));
         let scales: [F::Scale; ROWS] = from_fn(|r| F::scale::<B>(F::shared(w, places[r]), places[r]));
         group.lanes(|lane| {
