@@ -2,6 +2,7 @@
 """Writes the hand-made part of the corpus: small files, right ones and nasty ones. Needs nothing but Python."""
 
 import json
+import math
 import struct
 from pathlib import Path
 
@@ -224,8 +225,45 @@ PACKED = [(EXPERTS + "gate_up_proj_blocks", "U8", [2, 64, 1, 16], 2048), (EXPERT
 PLAIN = [(EXPERTS + "gate_up_proj", "BF16", [2, 32, 64], 8192), (EXPERTS + "down_proj", "BF16", [2, 32, 32], 4096)]
 
 
+SHARDS = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
+INDEX = "model.safetensors.index.json"
+FILES = ["config.json", "generation_config.json", "tokenizer_config.json", "tokenizer.json", "chat_template.jinja", INDEX, *SHARDS,
+         "model.safetensors"]
+
+
+def files(contents, quant=0):
+    """A folder of files by their names, those that are no bytes as JSON."""
+    contents = {name: value if isinstance(value, bytes) else json.dumps(value).encode() for name, value in contents.items()}
+    return bytes([quant]) + b"\0/\0".join(contents.get(name, b"") for name in FILES)
+
+
 def folder(config, weights, quant=0):
-    return bytes([quant]) + json.dumps(config).encode() + b"\0" + weights
+    return files({"config.json": config, "model.safetensors": weights}, quant)
+
+
+def sharded(tensors, change=None, quant=0, **more):
+    """Tensors in two files by turns, and an index with changes."""
+    weight_map = {tensor[0]: SHARDS[i % 2] for i, tensor in enumerate(tensors)} | (change or {})
+    weights = {SHARDS[i]: safetensors(tensors[i::2]) for i in (0, 1)}
+    return files({"config.json": CONFIG, INDEX: {"metadata": {"total_size": 1}, "weight_map": weight_map}} | weights | more, quant)
+
+
+# Smaller, so that the fuzzer takes them whole.
+HALVED = {"hidden_size": 16, "intermediate_size": 16, "vocab_size": 2}
+
+
+def halved(shape):
+    return [dim // 2 for dim in shape]
+
+
+def of_one_expert(tensors):
+    one = [(name, ty, [1, *shape[1:]] if ".mlp." in name else shape) for name, ty, shape, _ in tensors]
+    return [(name, ty, shape, 2 * math.prod(shape)) for name, ty, shape in one]
+
+
+SCALED = {"rope_scaling": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+                           "original_max_position_embeddings": 32}}
+TWO = [("a", "F32", [8], 32), ("b", "F16", [4, 2], 16)]
 
 
 def one(begin, end, **more):
@@ -237,11 +275,12 @@ write("safetensors", {
     "llama-q8_0": folder(CONFIG, safetensors(LLAMA), 1),
     "llama-q4_0": folder(CONFIG, safetensors(LLAMA), 2),
     "f16": folder(CONFIG, safetensors([(name, "F16", shape, size) for name, _, shape, size in LLAMA])),
-    "f32": folder(CONFIG, safetensors([(name, "F32", shape, 2 * size) for name, _, shape, size in LLAMA])),
-    "scaled": folder(CONFIG | {"rope_scaling": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
-                                               "original_max_position_embeddings": 32}}, safetensors(LLAMA)),
+    "f32": folder(CONFIG | HALVED, safetensors([(name, "F32", halved(shape), 4 * math.prod(halved(shape))) for name, _, shape, _ in LLAMA])),
+    "scaled": folder(CONFIG | SCALED, safetensors(LLAMA)),
+    "scaled-absurd": folder(CONFIG | SCALED | {"hidden_size": 2**20, "num_attention_heads": 1}, safetensors(TWO)),
+    "activation-of-two-lines": folder({"model_type": "gpt2", "n_embd": 32, "n_head": 2, "activation_function": "a\nb"}, safetensors(TWO)),
     "gpt-oss-mxfp4": folder(GPT_OSS, safetensors(BIASED + PACKED)),
-    "gpt-oss-q8_0": folder(GPT_OSS | {"quantization_config": None}, safetensors(BIASED + PLAIN), 1),
+    "gpt-oss-q8_0": folder(GPT_OSS | {"quantization_config": None, "num_local_experts": 1}, safetensors(of_one_expert(BIASED + PLAIN)), 1),
     "blocks-absurd": folder(CONFIG | {"num_hidden_layers": 2**63}, safetensors(LLAMA)),
     "sizes-absurd": folder(CONFIG | {"hidden_size": 2**62, "num_attention_heads": 0}, safetensors(LLAMA)),
     "head-absurd": folder(CONFIG, struct.pack("<Q", 2**64 - 1) + b"{}"),
@@ -253,6 +292,18 @@ write("safetensors", {
     "deep": folder(CONFIG, struct.pack("<Q", 400) + b"[" * 400),
     "twice": folder(CONFIG, struct.pack("<Q", 130) + (json.dumps(one(0, 32))[:-1] + ", " + json.dumps(one(0, 32))[1:]).encode().ljust(130) + bytes(32)),
     "type-unknown": folder(CONFIG, safetensors([("a", "F32", [8], 32)], one(0, 32, dtype="F3"))),
+    "type-of-two-lines": folder(CONFIG, safetensors([("a", "F32", [8], 32)], one(0, 32, dtype="F\n3"))),
+    "sharded": sharded(LLAMA),
+    "sharded-q8_0": sharded(LLAMA, quant=1),
+    "shard-missing": files({"config.json": CONFIG, INDEX: {"weight_map": {"a": SHARDS[0]}}}),
+    "shard-of-two-lines": files({"config.json": CONFIG, INDEX: {"weight_map": {"a": "a\nb.safetensors"}}}),
+    "shard-outside": sharded(TWO, {"a": "../a.safetensors"}),
+    "shard-wrong": sharded(TWO, {"a": SHARDS[1]}),
+    "shard-twice": sharded([("a", "F32", [8], 32), ("a", "F32", [8], 32)]),
+    "index-too-long": sharded(TWO, {"c": SHARDS[0]}),
+    "index-of-one": files({"config.json": CONFIG, INDEX: {"weight_map": {"a": "model.safetensors"}}, "model.safetensors": safetensors(TWO)}),
+    "index-beside-one": sharded(TWO, **{"model.safetensors": safetensors(TWO)}),
+    "index-empty": files({"config.json": CONFIG, INDEX: {"weight_map": {}}}),
 })
 
 
@@ -276,12 +327,17 @@ write("tokenizer_json", {
     "byte-level": vocabulary_json(),
     "split": vocabulary_json(pre_tokenizer=split("(?i:'s|'t)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}|\\s+(?!\\S)|\\s+")),
     "split-bomb": vocabulary_json(pre_tokenizer=split("((a{1,1000}){1,1000}){1,1000}")),
+    "splits-many": vocabulary_json(pre_tokenizer={"type": "Sequence", "pretokenizers": 17 * split("\\p{N}{9}")["pretokenizers"][:1]}),
     "split-broken": vocabulary_json(pre_tokenizer=split("(")),
     "metaspace": vocabulary_json(pre_tokenizer={"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": False},
                                  decoder={"type": "Sequence", "decoders": [{"type": "Replace", "pattern": {"String": "▁"}, "content": " "},
                                                                            {"type": "ByteFallback"}, {"type": "Fuse"}]}),
     "normalized": vocabulary_json(normalizer={"type": "Sequence", "normalizers": [{"type": "NFC"}, {"type": "Prepend", "prepend": "▁"},
                                                                                   {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}]}),
+    "grows": vocabulary_json(normalizer={"type": "Sequence", "normalizers": 60 * [
+        {"type": "Replace", "pattern": {"String": "e"}, "content": "ee"}]}),
+    "template-grows": vocabulary_json(post_processor={"type": "TemplateProcessing", "single": 100 * [{"SpecialToken": {"id": "a", "type_id": 0}}] + [
+        {"Sequence": {"id": "A", "type_id": 0}}], "special_tokens": {"a": {"id": "a", "ids": 500 * [1], "tokens": []}}}),
     "template": vocabulary_json(post_processor={"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}},
                                 {"Sequence": {"id": "A", "type_id": 0}}], "pair": [], "special_tokens": {"<s>": {"id": "<s>", "ids": [98], "tokens": ["<s>"]}}}),
     "unigram": vocabulary_json(model={"type": "Unigram", "vocab": [["a", -1.0]]}),
@@ -290,6 +346,34 @@ write("tokenizer_json", {
     "merge-pairs": vocabulary_json(model={"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2}, "merges": [["a", "b"], ["a", "z"]]}),
     "deep": "[" * 300,
     "nothing": "{}",
+})
+
+SETTINGS = {"add_bos_token": True, "add_eos_token": False, "bos_token": "<s>", "eos_token": {"content": "</s>", "lstrip": False},
+            "unk_token": None, "chat_template": TEMPLATES["chatml"], "added_tokens_decoder": {"100": {
+                "content": "<|x|>", "special": True, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False}}}
+
+
+def settings(tokenizer=None, generation=None, **more):
+    """A folder without weights."""
+    return files({"config.json": {"eos_token_id": 99}, "generation_config.json": generation or {"eos_token_id": [99, 98]},
+                  "tokenizer_config.json": tokenizer or SETTINGS, "tokenizer.json": vocabulary_json().encode()} | more)
+
+
+write("safetensors", {
+    "settings": settings(),
+    "settings-templates": settings(SETTINGS | {"chat_template": [{"name": "tool_use", "template": "t"},
+                                                                 {"name": "default", "template": TEMPLATES["chatml"]}]}),
+    "settings-template": settings(**{"chat_template.jinja": TEMPLATES["chatml"].encode()}),
+    "settings-template-broken": settings(**{"chat_template.jinja": TEMPLATES["broken"].encode()}),
+    "settings-template-no-text": settings(**{"chat_template.jinja": b"\xff\xfe"}),
+    "settings-wrong-types": settings({"add_bos_token": 1, "bos_token": [], "chat_template": {}, "added_tokens_decoder": {"a": 1}}),
+    "settings-added-wrong": settings({"added_tokens_decoder": {"100": {"content": 1, "a\nb": 2}}}),
+    "settings-added-far": settings(SETTINGS | {"added_tokens_decoder": {str(2**32 - 1): {"content": "x"}}}),
+    "settings-bos-nowhere": settings(SETTINGS | {"bos_token": "nowhere"}),
+    "settings-eos-outside": settings(generation={"eos_token_id": [2**32 - 1]}),
+    "settings-eos-wrong": settings(generation={"eos_token_id": [-1, "a", [[]]]}),
+    "settings-list": settings(generation=[1]),
+    "settings-twice": settings(**{"tokenizer_config.json": b'{"a": 1, "a": 2}'}),
 })
 
 MESSAGES = [{"role": "system", "content": "a"}, {"role": "user", "content": [{"type": "text", "text": "b"}]}, {"role": "assistant"}]

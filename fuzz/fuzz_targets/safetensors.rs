@@ -1,5 +1,5 @@
-//! A Hugging Face folder: `config.json`, a zero byte, and then `model.safetensors`. The first byte chooses how its matrices
-//! are quantised.
+//! A Hugging Face folder, as opening a model reads it: a byte that chooses how matrices are quantised, and then the content of
+//! each of [`NAMES`], with [`END`] between them. A file without content is not there.
 
 #![no_main]
 
@@ -9,7 +9,22 @@ use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
 use runtime::huggingface::{self, Quant};
-use worker_orcd_fuzz::bounded;
+use runtime::model::config::ModelConfig;
+use runtime::tokenizer::Tokenizer;
+use worker_orcd_fuzz::{bounded, use_tokenizer};
+
+const NAMES: [&str; 9] = [
+    "config.json",
+    "generation_config.json",
+    "tokenizer_config.json",
+    "tokenizer.json",
+    "chat_template.jinja",
+    "model.safetensors.index.json",
+    "model-00001-of-00002.safetensors",
+    "model-00002-of-00002.safetensors",
+    "model.safetensors",
+];
+const END: &[u8] = b"\0/\0";
 
 /// In memory, of this process.
 static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
@@ -19,15 +34,43 @@ static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
 });
 
 fuzz_target!(|bytes: &[u8]| {
-    let Some((&choice, rest)) = bytes.split_first() else { return };
-    let at = rest.iter().position(|&byte| byte == 0).unwrap_or(rest.len());
-    let weights = rest.get(at + 1..).unwrap_or_default();
-    fs::write(FOLDER.join("config.json"), &rest[..at]).expect("memory for a file");
-    fs::write(FOLDER.join("model.safetensors"), weights).expect("memory for a file");
+    let Some((&choice, files)) = bytes.split_first() else { return };
+    write(files);
     let quant = [None, Some(Quant::Q8_0), Some(Quant::Q4_0)][choice as usize % 3];
     // JSON becomes values of many times its size.
-    bounded(16 * bytes.len() + (64 << 10), 128 * bytes.len() + (1 << 20), || match huggingface::open(&FOLDER, quant) {
+    bounded(16 * bytes.len() + (64 << 10), 128 * bytes.len() + (1 << 20), || weights(quant));
+    // As much as a pattern compiles to.
+    bounded(64 * bytes.len() + (64 << 20), 512 * bytes.len() + (256 << 20), || {
+        match Tokenizer::from_folder(&FOLDER) {
+            Ok(tokenizer) => use_tokenizer(&tokenizer),
+            Err(error) => assert!(!error.to_string().contains('\n'), "{error}"),
+        }
+        if let Err(error) = huggingface::chat_template(&FOLDER) {
+            assert!(!error.to_string().contains('\n'), "{error}");
+        }
+    });
+});
+
+fn write(mut rest: &[u8]) {
+    for name in NAMES {
+        let at = rest.windows(END.len()).position(|window| window == END);
+        let content = &rest[..at.unwrap_or(rest.len())];
+        rest = at.map_or(&[], |at| &rest[at + END.len()..]);
+        let path = FOLDER.join(name);
+        if !content.is_empty() {
+            fs::write(path, content).expect("memory for a file");
+        } else if path.exists() {
+            fs::remove_file(path).expect("no file");
+        }
+    }
+}
+
+fn weights(quant: Option<Quant>) {
+    match huggingface::open(&FOLDER, quant) {
         Ok(gguf) => {
+            if let Err(error) = ModelConfig::from_gguf(&gguf) {
+                assert!(!error.to_string().contains('\n'), "{error}");
+            }
             for tensor in gguf.tensors() {
                 match gguf.data(tensor) {
                     Ok(data) => assert_eq!(data.len(), tensor.bytes.len(), "{:?}", tensor.name),
@@ -35,7 +78,10 @@ fuzz_target!(|bytes: &[u8]| {
                     Err(error) => assert!(error.to_string().contains("tensor"), "{error}"),
                 }
             }
+            for file in huggingface::files(&FOLDER).expect("what was opened") {
+                assert!(file.is_file() && file.parent() == Some(&FOLDER), "{}", file.display());
+            }
         }
         Err(error) => assert!(!error.to_string().contains('\n'), "{error}"),
-    });
-});
+    }
+}

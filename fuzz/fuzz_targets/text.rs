@@ -15,7 +15,8 @@ const FILES: [&str; 1] = ["llama-q4_0.gguf"];
 
 static TOKENIZERS: LazyLock<Vec<Tokenizer>> = LazyLock::new(|| {
     let golden = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden"));
-    let read = |name| Tokenizer::from_gguf(&Gguf::open(&golden.join(name)).expect("a file")).expect("a tokenizer");
+    let read =
+        |name| Tokenizer::from_gguf(&Gguf::open(&golden.join(name)).expect("a file")).expect("a tokenizer");
     FILES.map(read).into()
 });
 

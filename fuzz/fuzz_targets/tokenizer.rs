@@ -17,8 +17,10 @@ fuzz_target!(|bytes: &[u8]| {
     let path = FILE.with(|file| file.of(bytes));
     let Ok(gguf) = Gguf::open(&path) else { return };
     // Patterns compile to automata of a bounded size, whatever the file.
-    bounded(64 * bytes.len() + (4 << 20), 512 * bytes.len() + (64 << 20), || match Tokenizer::from_gguf(&gguf) {
-        Ok(tokenizer) => use_tokenizer(&tokenizer),
-        Err(error) => assert!(!error.to_string().contains('\n'), "{error}"),
+    bounded(64 * bytes.len() + (4 << 20), 512 * bytes.len() + (64 << 20), || {
+        match Tokenizer::from_gguf(&gguf) {
+            Ok(tokenizer) => use_tokenizer(&tokenizer),
+            Err(error) => assert!(!error.to_string().contains('\n'), "{error}"),
+        }
     });
 });

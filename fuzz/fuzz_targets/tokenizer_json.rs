@@ -11,8 +11,10 @@ fuzz_target!(|bytes: &[u8]| {
     settings.bos_token = Some("<s>".to_owned());
     settings.eos_token = Some("</s>".to_owned());
     // Patterns compile to automata of a bounded size, whatever the file.
-    bounded(64 * bytes.len() + (64 << 20), 512 * bytes.len() + (256 << 20), || match Tokenizer::from_json(bytes, &settings) {
-        Ok(tokenizer) => use_tokenizer(&tokenizer),
-        Err(error) => assert!(!error.to_string().contains('\n'), "{error}"),
+    bounded(64 * bytes.len() + (64 << 20), 512 * bytes.len() + (256 << 20), || {
+        match Tokenizer::from_json(bytes, &settings) {
+            Ok(tokenizer) => use_tokenizer(&tokenizer),
+            Err(error) => assert!(!error.to_string().contains('\n'), "{error}"),
+        }
     });
 });

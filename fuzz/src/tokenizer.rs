@@ -1,7 +1,8 @@
 use runtime::tokenizer::{Options, Tokenizer};
 
 /// Words, numbers, spaces, letters of several bytes, marks, and what looks like special tokens.
-const TEXT: &str = "Then 1234 x\u{e9}\u{301}  <s></s><|im_start|>\r\n\t'll \u{1f469}\u{200d}\u{1f680} \u{4e2d}\u{6587}\0";
+const TEXT: &str =
+    "Then 1234 x\u{e9}\u{301}  <s></s><|im_start|>\r\n\t'll \u{1f469}\u{200d}\u{1f680} \u{4e2d}\u{6587}\0";
 
 /// Encodes and decodes, whatever the vocabulary.
 pub fn use_tokenizer(tokenizer: &Tokenizer) {

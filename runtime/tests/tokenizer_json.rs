@@ -263,6 +263,15 @@ fn what_is_not_known_is_refused_by_name() {
             json!({"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "}),
             &["normalizer", " {2,}"],
         ),
+        ("/normalizer", normalizers(vec![json!({"type": "NFC"}); 17]), &["normalizer", "more than 16 steps"]),
+        ("/normalizer", normalizers(vec![replace("a", "aaa"); 6]), &["normalizer", "more than 256 times"]),
+        (
+            "/normalizer",
+            normalizers(vec![json!({"type": "NFKC"}); 3]),
+            &["normalizer", "more than 256 times"],
+        ),
+        ("/normalizer", json!({"type": "Prepend", "prepend": "a".repeat(256)}), &["more than 256 times"]),
+        ("/pre_tokenizer", splits(17), &["pre_tokenizer", "more than 16 steps"]),
         ("/pre_tokenizer", json!({"type": "BertPreTokenizer"}), &["pre_tokenizer", "BertPreTokenizer"]),
         ("/pre_tokenizer", json!({"type": "ByteLevel", "surprise": 1}), &["pre_tokenizer", "surprise"]),
         ("/pre_tokenizer", regex(r"\d{1,3}(?=(?:\d{3})*\b)"), &["pre_tokenizer", "look-around"]),
@@ -291,6 +300,12 @@ fn what_is_not_known_is_refused_by_name() {
             "/post_processor",
             json!({"type": "TemplateProcessing", "single": [], "special_tokens": {}}),
             &["post_processor", "0 texts"],
+        ),
+        ("/post_processor", around(65), &["post_processor", "more than 64 tokens"]),
+        (
+            "/post_processor",
+            json!({"type": "Sequence", "processors": [around(33), around(32)]}),
+            &["post_processor", "more than 64 tokens"],
         ),
         ("/decoder", json!({"type": "WordPiece"}), &["decoder", "WordPiece"]),
         ("/decoder", json!({"type": "Word\n\u{1b}Piece"}), &["decoder", "Word\\n\\u{1b}Piece"]),
@@ -329,6 +344,56 @@ fn a_setting_that_is_there_twice_is_refused_by_name() {
         std::fs::write(folder.path().join(file), twice).unwrap();
         let error = Settings::read(folder.path()).map(|_| ()).expect_err(twice).to_string();
         assert!(error.contains(file) && error.contains("occurs twice"), "{error}");
+    }
+}
+
+#[test]
+fn parts_may_be_as_large_as_the_bounds_say() {
+    let spaces = normalizers([vec![replace("a", "bbbb"); 4], vec![replace("a", "b"); 12]].concat());
+    for (pointer, value) in [
+        ("/normalizer", spaces),
+        ("/pre_tokenizer", splits(16)),
+        ("/post_processor", around(64)),
+        ("/post_processor", json!({"type": "Sequence", "processors": [around(32), around(32)]})),
+    ] {
+        let tokenizer = from_json(&changed("gpt2", pointer, value)).expect(pointer);
+        let added = if pointer == "/post_processor" { 64 } else { 0 };
+        let plain = Options { add_special: false, parse_special: false };
+        assert_eq!(tokenizer.encode("abc").len(), tokenizer.encode_with("abc", plain).len() + added);
+    }
+}
+
+fn normalizers(each: Vec<Value>) -> Value {
+    json!({"type": "Sequence", "normalizers": each})
+}
+
+fn replace(from: &str, to: &str) -> Value {
+    json!({"type": "Replace", "pattern": {"String": from}, "content": to})
+}
+
+/// So many splits, and then the alphabet of bytes.
+fn splits(count: usize) -> Value {
+    let mut steps = vec![json!({"type": "Digits", "individual_digits": false}); count];
+    steps.push(json!({"type": "ByteLevel", "add_prefix_space": false, "use_regex": false}));
+    json!({"type": "Sequence", "pretokenizers": steps})
+}
+
+/// A template with so many tokens before the text.
+fn around(count: usize) -> Value {
+    let mut single = vec![json!({"SpecialToken": {"id": "a", "type_id": 0}}); count];
+    single.push(json!({"Sequence": {"id": "A", "type_id": 0}}));
+    json!({"type": "TemplateProcessing", "single": single, "special_tokens": {"a": {"id": "a", "ids": [0], "tokens": ["a"]}}})
+}
+
+#[test]
+fn settings_that_are_no_object_are_refused() {
+    for file in ["tokenizer_config.json", "generation_config.json", "config.json"] {
+        for bytes in ["[1]", "null", "\"a\"", "7"] {
+            let folder = tempfile::tempdir().unwrap();
+            std::fs::write(folder.path().join(file), bytes).unwrap();
+            let error = Settings::read(folder.path()).map(|_| ()).expect_err(bytes).to_string();
+            assert_eq!(error, format!("{file}: it is no object"));
+        }
     }
 }
 

@@ -5,6 +5,8 @@
 
 use std::path::Path;
 
+use kernels::attention::MAX_HEAD_DIM;
+
 use super::error::{FolderError, FolderProblem};
 use super::json::Fields;
 use super::mixture::{self, Mixture};
@@ -180,7 +182,8 @@ impl Config {
             None if matches!(family.model_type, "llama" | "phi3") => heads,
             given => fields.required("num_key_value_heads", given)?,
         };
-        let head_dim = match fields.size_up_to("head_dim", MAX_SIZE)? {
+        let given = fields.size_up_to("head_dim", MAX_SIZE)?;
+        let head_dim = match given {
             None if matches!(kind, Kind::Qwen3 | Kind::GptOss) => fields.required("head_dim", None)?,
             None if !hidden.is_multiple_of(heads) => {
                 return Err(
@@ -189,6 +192,12 @@ impl Config {
             }
             given => given.unwrap_or(hidden / heads),
         };
+        // Some ways of scaling have a number for each pair of a head's elements.
+        if head_dim > MAX_HEAD_DIM {
+            let name = if given.is_some() { "head_dim" } else { "num_attention_heads" };
+            let problem = format!("makes heads of {head_dim}; up to {MAX_HEAD_DIM} are supported");
+            return Err(fields.wrong(name, problem));
+        }
         let context = length(fields, "max_position_embeddings")?;
         fields.only("hidden_act", "silu")?;
         // Phi-4-mini's, where they are the whole.
@@ -241,7 +250,7 @@ impl Config {
         if let Some(name) = fields.text("activation_function")?
             && !["gelu_new", "gelu_pytorch_tanh"].contains(&name.as_str())
         {
-            return Err(fields.wrong("activation_function", format!("is {name}, which is not supported")));
+            return Err(fields.wrong("activation_function", format!("is {name:?}, which is not supported")));
         }
         fields.only("scale_attn_weights", true)?;
         fields.only("scale_attn_by_inverse_layer_idx", false)?;

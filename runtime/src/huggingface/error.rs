@@ -1,6 +1,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::json::line;
+
 /// Why a folder's model cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {problem}", .path.display())]
@@ -21,7 +23,7 @@ pub enum FolderProblem {
     #[error("cannot be read: {0}")]
     Io(io::Error),
     /// Not JSON, or a name stands twice in an object.
-    #[error("is not the JSON that it should be: {0}")]
+    #[error("is not the JSON that it should be: {}", line(.0))]
     Json(serde_json::Error),
     /// A field is missing, or has a value that this program does not run.
     #[error("{field:?} {problem}")]

@@ -161,6 +161,18 @@ pub(crate) fn strict(bytes: &[u8]) -> serde_json::Result<Value> {
     serde_json::from_slice(bytes).map(|Strict(value)| value)
 }
 
+/// What serde says, in one line: names that are not known it quotes as they are.
+pub(crate) fn line(error: &serde_json::Error) -> String {
+    let mut line = String::new();
+    for c in error.to_string().chars() {
+        match c.is_control() {
+            true => line.extend(c.escape_default()),
+            false => line.push(c),
+        }
+    }
+    line
+}
+
 /// JSON in which no name stands twice in an object.
 struct Strict(Value);
 

@@ -25,7 +25,7 @@ use crate::gguf::{Gguf, TensorType, Writer};
 pub use chat::chat_template;
 pub use encode::Quant;
 pub use error::{FolderError, FolderProblem};
-pub(crate) use json::strict;
+pub(crate) use json::{line, strict};
 
 use config::Config;
 use content::{Content, Origin};

@@ -158,8 +158,9 @@ impl Index {
         let given = fields.optional(MAP, "an object", |value| value.as_object().cloned())?;
         let (mut map, mut files) = (BTreeMap::new(), BTreeSet::new());
         for (tensor, file) in fields.required(MAP, given)? {
-            // Nothing outside of the folder is read.
-            let inside = |name: &&str| name.ends_with(".safetensors") && !name.contains(['/', '\\', '\0']);
+            // Nothing outside of the folder is read, and an error has the name in its line.
+            let odd = |c: char| c == '/' || c == '\\' || c.is_control();
+            let inside = |name: &&str| name.ends_with(".safetensors") && !name.contains(odd);
             let Some(name) = file.as_str().filter(inside) else {
                 let problem = format!("is in {file}, which is no safetensors file of this folder");
                 return Err(FolderProblem::tensor(&tensor, problem).at(&path));

@@ -41,6 +41,16 @@ impl Normalizer {
 }
 
 impl Change {
+    /// How many times as many bytes it makes of a text at most; of its forms Unicode says it.
+    pub(super) fn growth(&self) -> usize {
+        match self {
+            Change::Prepend(before) => before.len() + 1,
+            Change::Replace { from, to } => to.len().div_ceil(from.len()).max(1),
+            Change::Form(Form::Nfc | Form::Nfd) => 3,
+            Change::Form(Form::Nfkc | Form::Nfkd) => 11,
+        }
+    }
+
     /// `None` where nothing changes.
     fn apply(&self, text: &str) -> Option<String> {
         match self {

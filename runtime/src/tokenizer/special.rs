@@ -1,10 +1,13 @@
 use std::ops::Range;
 use std::sync::LazyLock;
 
-use aho_corasick::{AhoCorasick, MatchKind};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 use regex_automata::meta::Regex;
 
 use super::TokenizerError;
+
+/// Bytes of tokens up to which each may take a row of a table, of up to a kilobyte; published tokenizers have some thousand.
+const DENSE: usize = 16 << 10;
 
 /// A token that stands in a text as it is, outside of words and merges.
 #[derive(Debug, Clone, Default)]
@@ -80,8 +83,11 @@ impl Special {
 impl Finder {
     fn new(key: &'static str, tokens: Vec<Added>) -> Result<Finder, TokenizerError> {
         let tokens: Vec<Added> = tokens.into_iter().filter(|token| !token.text.is_empty()).collect();
+        let bytes: usize = tokens.iter().map(|token| token.text.len()).sum();
+        let kind = (bytes > DENSE).then_some(AhoCorasickKind::ContiguousNFA);
         let patterns = tokens.iter().map(|token| &token.text);
-        let automaton = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(patterns);
+        let automaton =
+            AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).kind(kind).build(patterns);
         let automaton = automaton.map_err(|error| TokenizerError::Invalid {
             key,
             fault: format!("{} special tokens are too many: {error}", tokens.len()),
@@ -109,4 +115,24 @@ impl Added {
 fn is_of_word(character: char) -> bool {
     static WORD: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\w").expect("it is a class"));
     WORD.is_match(&*character.encode_utf8(&mut [0; 4]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_automaton_takes_memory_in_proportion_to_its_tokens() {
+        let letter = |i: usize| char::from(b' ' + (i % 95) as u8);
+        let text =
+            |i: u32| format!("{i}{}", (0..2000).map(|j| letter(i as usize + 7 * j)).collect::<String>());
+        let tokens: Vec<Added> =
+            (0..100).map(|id| Added { id, text: text(id), ..Added::default() }).collect();
+        let bytes: usize = tokens.iter().map(|token| token.text.len()).sum();
+        let special = Special::new("added_tokens", tokens).expect("tokens");
+        let taken = special.all.automaton.memory_usage();
+        assert!(taken <= 64 * bytes, "{taken} bytes for {bytes}");
+        let found: Vec<_> = special.find(&format!("a{}b", text(7)), true).collect();
+        assert_eq!(found, [(1..1 + text(7).len(), 7)]);
+    }
 }

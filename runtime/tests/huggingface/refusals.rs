@@ -11,13 +11,18 @@ use crate::folder::{Folder, put};
 use crate::golden;
 
 fn whole() -> Folder {
-    Folder::of_fixture(&Gguf::open(&golden("llama-bf16.gguf")).expect("a fixture"))
+    fixture("llama-bf16.gguf")
+}
+
+fn fixture(name: &str) -> Folder {
+    Folder::of_fixture(&Gguf::open(&golden(name)).expect("a fixture"))
 }
 
 /// That the folder is refused in words that have all the parts.
 #[track_caller]
 fn refused(folder: &Path, parts: &[&str]) {
     let error = huggingface::open(folder, None).expect_err("an error").to_string();
+    assert!(!error.contains(char::is_control), "{error:?}");
     let path = folder.display().to_string();
     for part in parts.iter().chain([&path.as_str()]) {
         assert!(error.contains(part), "no {part:?} in: {error}");
@@ -81,6 +86,7 @@ fn settings_that_are_not_run() {
     field_refused("num_hidden_layers", json!(1u64 << 40), &["whole number"]);
     field_refused("rms_norm_eps", json!(0), &["above 0"]);
     field_refused("num_attention_heads", Value::Null, &["is missing"]);
+    field_refused("head_dim", json!(257), &["heads of 257", "up to 256"]);
     field_refused("embedding_multiplier", json!(12.0), &["12.0", "not known"]);
     field_refused("use_qk_norm", json!(true), &["not known"]);
     field_refused("rope_interleaved", json!(true), &["not supported"]);
@@ -103,6 +109,22 @@ fn settings_that_are_not_run() {
         config["rope_scaling"] = json!({});
     };
     config_refused(both, &["rope_scaling", "beside rope_parameters"]);
+    let mut gpt2 = fixture("gpt2-f32.gguf");
+    gpt2.config["activation_function"] = "re\nlu".into();
+    refused(gpt2.write(1).path(), &["activation_function", "re\\nlu"]);
+}
+
+#[test]
+fn heads_that_are_wide_are_refused_before_anything_is_made_for_each_element() {
+    let wide = |config: &mut Value| {
+        config["hidden_size"] = json!(1 << 20);
+        config["num_attention_heads"] = json!(1);
+        config["head_dim"] = Value::Null;
+        config["rope_scaling"] = json!({
+            "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        });
+    };
+    config_refused(wide, &["num_attention_heads", "heads of 1048576", "up to 256"]);
 }
 
 #[test]
@@ -222,7 +244,9 @@ fn an_index_that_is_wrong() {
         &|index| drop(index["weight_map"].as_object_mut().unwrap().remove(norm)),
         &[name, norm, "not in the index"],
     );
-    for outside in ["../model.safetensors", "/etc/passwd", "a\\b.safetensors", "", "c.bin"] {
+    for outside in
+        ["../model.safetensors", "/etc/passwd", "a\\b.safetensors", "", "c.bin", "a\nb.safetensors"]
+    {
         change(&|index| index["weight_map"][norm] = outside.into(), &[name, norm, "of this folder"]);
     }
     change(&|index| index["weight_map"][norm] = json!(3), &[name, norm]);
@@ -258,6 +282,7 @@ fn weights_that_are_damaged() {
     wrong(&weights(&one("F32", "[4]", 16, 32), 16), &["\"a\"", "outside"]);
     wrong(&weights(&one("F32", "[4]", 16, 0), 16), &["\"a\""]);
     wrong(&weights(&one("F99", "[4]", 0, 16), 16), &["\"a\"", "F99"]);
+    wrong(&weights(&one("F\\n99", "[4]", 0, 16), 16), &["\"a\"", "F\\n99"]);
     wrong(&weights(&one("F32", "[-4]", 0, 16), 16), &["\"a\""]);
     wrong(&weights(&one("F32", "[4294967296,4294967296,4]", 0, 16), 16), &["\"a\"", "4294967296"]);
     wrong(&weights(&one("F32", "[18446744073709551615]", 0, 16), 16), &["\"a\""]);

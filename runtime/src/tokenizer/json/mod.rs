@@ -19,6 +19,7 @@ use super::special::{Added, Special};
 use super::vocab::{Kind, Spelling, Texts, Vocab, byte_named};
 use super::{Tokenizer, TokenizerError, end_tokens};
 use crate::file;
+use crate::huggingface::line;
 use document::{Document, Merge, Model, Outline};
 use parts::{Around, Splitting};
 
@@ -166,18 +167,6 @@ impl Tokenizer {
             suffix,
         })
     }
-}
-
-/// What serde says, in one line: names that are not known it quotes as they are.
-fn line(error: &serde_json::Error) -> String {
-    let mut line = String::new();
-    for c in error.to_string().chars() {
-        match c.is_control() {
-            true => line.extend(c.escape_default()),
-            false => line.push(c),
-        }
-    }
-    line
 }
 
 fn unsupported(field: &str, what: String) -> TokenizerError {

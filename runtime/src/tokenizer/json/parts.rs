@@ -16,6 +16,13 @@ const WORDS: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}
 /// What `Punctuation` finds: the library's table is of Unicode 8, where two characters had another category.
 const PUNCTUATION: &str = r"[[\p{P}&&\p{age:8.0}]\x{166D}\x{111C9}!-/:-@\[-`{-~]";
 
+/// Steps of a tokenizer's part at most; published ones have up to eight. Each takes memory and time of its own.
+const MAX_STEPS: usize = 16;
+/// How many times as long a normalizer may make a text; published ones put three bytes before it and make three of a space.
+const MAX_GROWTH: usize = 256;
+/// Tokens before a text, or behind it, at most; published tokenizers have one.
+const MAX_AROUND: usize = 64;
+
 /// Expressions of several published tokenizers that are written with possessive quantifiers, and the same without.
 const REWRITTEN: [(&str, &str); 2] = [
     (
@@ -30,23 +37,41 @@ const REWRITTEN: [(&str, &str); 2] = [
 
 /// The changes in order.
 pub(super) fn changes(normalizer: Normalizer) -> Result<Vec<Change>, TokenizerError> {
-    Ok(match normalizer {
+    let mut changes = Vec::new();
+    add_changes(normalizer, &mut changes)?;
+    let growth = changes.iter().map(Change::growth).fold(1, usize::saturating_mul);
+    if growth > MAX_GROWTH {
+        let what = format!("changes that make a text more than {MAX_GROWTH} times as long");
+        return Err(unsupported("normalizer", what));
+    }
+    Ok(changes)
+}
+
+fn add_changes(normalizer: Normalizer, changes: &mut Vec<Change>) -> Result<(), TokenizerError> {
+    let change = match normalizer {
         Normalizer::Sequence { normalizers } => {
-            let each: Result<Vec<_>, _> = normalizers.into_iter().map(changes).collect();
-            each?.into_iter().flatten().collect()
+            return normalizers.into_iter().try_for_each(|each| add_changes(each, changes));
         }
-        Normalizer::Prepend { prepend } => vec![Change::Prepend(prepend)],
+        Normalizer::Prepend { prepend } => Change::Prepend(prepend),
         Normalizer::Replace { pattern, content } => match pattern {
-            Pattern::String(from) if !from.is_empty() => vec![Change::Replace { from, to: content }],
+            Pattern::String(from) if !from.is_empty() => Change::Replace { from, to: content },
             Pattern::String(from) | Pattern::Regex(from) => {
                 return Err(unsupported("normalizer", format!("a replacement of the pattern {from:?}")));
             }
         },
-        Normalizer::Nfc {} => vec![Change::Form(Form::Nfc)],
-        Normalizer::Nfd {} => vec![Change::Form(Form::Nfd)],
-        Normalizer::Nfkc {} => vec![Change::Form(Form::Nfkc)],
-        Normalizer::Nfkd {} => vec![Change::Form(Form::Nfkd)],
-    })
+        Normalizer::Nfc {} => Change::Form(Form::Nfc),
+        Normalizer::Nfd {} => Change::Form(Form::Nfd),
+        Normalizer::Nfkc {} => Change::Form(Form::Nfkc),
+        Normalizer::Nfkd {} => Change::Form(Form::Nfkd),
+    };
+    room_for_one("normalizer", changes.len())?;
+    changes.push(change);
+    Ok(())
+}
+
+/// That a part that has so many steps may have another one.
+fn room_for_one(field: &str, steps: usize) -> Result<(), TokenizerError> {
+    if steps < MAX_STEPS { Ok(()) } else { Err(unsupported(field, format!("more than {MAX_STEPS} steps"))) }
 }
 
 /// How text is split.
@@ -77,7 +102,7 @@ impl Splitting {
                     self.changes_spaces(metaspace::Metaspace { space: ' ', prepend: Prepend::Always })?;
                 }
                 if use_regex {
-                    self.steps.push(split(WORDS, Behaviour::Isolated, false)?);
+                    self.split(WORDS, Behaviour::Isolated, false)?;
                 }
                 self.spelling = Spelling::Alphabet;
             }
@@ -86,16 +111,16 @@ impl Splitting {
                     Pattern::String(text) => literal(&text),
                     Pattern::Regex(expression) => readable(expression)?,
                 };
-                self.steps.push(split(&expression, behavior, invert)?);
+                self.split(&expression, behavior, invert)?;
             }
             PreTokenizer::Digits { individual_digits } => {
                 let behaviour = if individual_digits { Behaviour::Isolated } else { Behaviour::Contiguous };
-                self.steps.push(split(r"\p{N}", behaviour, false)?);
+                self.split(r"\p{N}", behaviour, false)?;
             }
             PreTokenizer::Punctuation { behavior } => {
-                self.steps.push(split(PUNCTUATION, behavior, false)?);
+                self.split(PUNCTUATION, behavior, false)?;
             }
-            PreTokenizer::WhitespaceSplit {} => self.steps.push(split(r"\s", Behaviour::Removed, false)?),
+            PreTokenizer::WhitespaceSplit {} => self.split(r"\s", Behaviour::Removed, false)?,
             PreTokenizer::Metaspace(Metaspace {
                 replacement,
                 add_prefix_space,
@@ -112,7 +137,7 @@ impl Splitting {
                 self.changes_spaces(metaspace::Metaspace { space: replacement, prepend })?;
                 if splits.unwrap_or(true) {
                     let space = literal(replacement.encode_utf8(&mut [0; 4]));
-                    self.steps.push(split(&space, Behaviour::MergedWithNext, false)?);
+                    self.split(&space, Behaviour::MergedWithNext, false)?;
                 }
             }
         }
@@ -127,12 +152,15 @@ impl Splitting {
         self.metaspace = Some(metaspace);
         Ok(())
     }
-}
 
-fn split(expression: &str, behaviour: Behaviour, invert: bool) -> Result<Split, TokenizerError> {
-    Split::new(expression, behaviour, invert).map_err(|fault| {
-        unsupported("pre_tokenizer", format!("a split by the expression {expression:?} ({fault})"))
-    })
+    fn split(&mut self, expression: &str, behaviour: Behaviour, invert: bool) -> Result<(), TokenizerError> {
+        room_for_one("pre_tokenizer", self.steps.len())?;
+        let step = Split::new(expression, behaviour, invert).map_err(|fault| {
+            unsupported("pre_tokenizer", format!("a split by the expression {expression:?} ({fault})"))
+        })?;
+        self.steps.push(step);
+        Ok(())
+    }
 }
 
 /// An expression that matches just this text.
@@ -193,6 +221,7 @@ impl Around {
                     let Around { prefix, suffix } = Around::of(each)?;
                     around.prefix.splice(0..0, prefix);
                     around.suffix.extend(suffix);
+                    around.check()?;
                 }
                 Ok(around)
             }
@@ -212,6 +241,7 @@ impl Around {
                             })?;
                             let side = if texts == 0 { &mut around.prefix } else { &mut around.suffix };
                             side.extend(&token.ids);
+                            around.check()?;
                         }
                     }
                 }
@@ -220,6 +250,14 @@ impl Around {
                     _ => Err(unsupported("post_processor", format!("a template with {texts} texts"))),
                 }
             }
+        }
+    }
+
+    /// That neither side has too many.
+    fn check(&self) -> Result<(), TokenizerError> {
+        match self.prefix.len().max(self.suffix.len()) {
+            0..=MAX_AROUND => Ok(()),
+            _ => Err(unsupported("post_processor", format!("more than {MAX_AROUND} tokens beside a text"))),
         }
     }
 }

@@ -3,9 +3,8 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::document::AddedToken;
-use super::line;
 use crate::file;
-use crate::huggingface::strict;
+use crate::huggingface::{line, strict};
 use crate::tokenizer::TokenizerError;
 
 const CONFIG: &str = "tokenizer_config.json";
@@ -31,7 +30,7 @@ impl Settings {
     /// Of the files `tokenizer_config.json`, `generation_config.json` and `config.json`; one that is missing says nothing.
     ///
     /// # Errors
-    /// A file that cannot be read, is no JSON, has a name twice in an object, or has a field of the wrong type.
+    /// A file that cannot be read, is no JSON object, has a name twice in one, or has a field of the wrong type.
     pub fn read(folder: &Path) -> Result<Settings, TokenizerError> {
         let mut settings = match read(folder, CONFIG)? {
             Some(config) => Settings::of(&config)?,
@@ -94,7 +93,9 @@ fn read(folder: &Path, name: &'static str) -> Result<Option<Value>, TokenizerErr
     let path = folder.join(name);
     match file::read(&path, file::MAX_SETTINGS) {
         Ok(bytes) => {
-            strict(&bytes).map(Some).map_err(|error| TokenizerError::Json { file: name, fault: line(&error) })
+            let fault = |fault| TokenizerError::Json { file: name, fault };
+            let value = strict(&bytes).map_err(|error| fault(line(&error)))?;
+            if value.is_object() { Ok(Some(value)) } else { Err(fault("it is no object".to_owned())) }
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(TokenizerError::File { path, error }),
