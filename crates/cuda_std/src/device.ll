@@ -128,6 +128,72 @@ define void @mma_f16(ptr %c, i32 %a0, i32 %a1, i32 %a2, i32 %a3, i32 %b0, i32 %b
   ret void
 }
 
+; Of A and C only rows 0 to 7: the others are whatever the registers hold, and nobody reads what becomes of them.
+define void @mma_upper_bf16(ptr %c, i32 %a0, i32 %a2, i32 %b0, i32 %b1) alwaysinline convergent nounwind {
+  %c0 = load float, ptr %c
+  %p1 = getelementptr float, ptr %c, i64 1
+  %c1 = load float, ptr %p1
+  %r = call {float, float, float, float} @llvm.nvvm.mma.m16n8k16.row.col.bf16(i32 %a0, i32 undef, i32 %a2, i32 undef, i32 %b0, i32 %b1, float %c0, float %c1, float undef, float undef)
+  %d0 = extractvalue {float, float, float, float} %r, 0
+  %d1 = extractvalue {float, float, float, float} %r, 1
+  store float %d0, ptr %c
+  store float %d1, ptr %p1
+  ret void
+}
+
+define void @mma_upper_f16(ptr %c, i32 %a0, i32 %a2, i32 %b0, i32 %b1) alwaysinline convergent nounwind {
+  %c0 = load float, ptr %c
+  %p1 = getelementptr float, ptr %c, i64 1
+  %c1 = load float, ptr %p1
+  %h0 = bitcast i32 %a0 to <2 x half>
+  %h2 = bitcast i32 %a2 to <2 x half>
+  %k0 = bitcast i32 %b0 to <2 x half>
+  %k1 = bitcast i32 %b1 to <2 x half>
+  %r = call {float, float, float, float} @llvm.nvvm.mma.m16n8k16.row.col.f32.f32(<2 x half> %h0, <2 x half> undef, <2 x half> %h2, <2 x half> undef, <2 x half> %k0, <2 x half> %k1, float %c0, float %c1, float undef, float undef)
+  %d0 = extractvalue {float, float, float, float} %r, 0
+  %d1 = extractvalue {float, float, float, float} %r, 1
+  store float %d0, ptr %c
+  store float %d1, ptr %p1
+  ret void
+}
+
+define i32 @add_f16_pairs(i32 %a, i32 %b) alwaysinline nounwind {
+  %x = bitcast i32 %a to <2 x half>
+  %y = bitcast i32 %b to <2 x half>
+  %r = fadd <2 x half> %x, %y
+  %bits = bitcast <2 x half> %r to i32
+  ret i32 %bits
+}
+
+define i32 @multiply_f16_pairs(i32 %a, i32 %b) alwaysinline nounwind {
+  %x = bitcast i32 %a to <2 x half>
+  %y = bitcast i32 %b to <2 x half>
+  %r = fmul <2 x half> %x, %y
+  %bits = bitcast <2 x half> %r to i32
+  ret i32 %bits
+}
+
+declare <2 x bfloat> @llvm.fma.v2bf16(<2 x bfloat>, <2 x bfloat>, <2 x bfloat>)
+define i32 @multiply_bf16_pairs(i32 %a, i32 %b) alwaysinline nounwind {
+  %x = bitcast i32 %a to <2 x bfloat>
+  %y = bitcast i32 %b to <2 x bfloat>
+  %r = call <2 x bfloat> @llvm.fma.v2bf16(<2 x bfloat> %x, <2 x bfloat> %y, <2 x bfloat> <bfloat -0.0, bfloat -0.0>)
+  %bits = bitcast <2 x bfloat> %r to i32
+  ret i32 %bits
+}
+
+define void @widen_f16_pair(ptr %out, i32 %a) alwaysinline nounwind {
+  %x = bitcast i32 %a to <2 x half>
+  %low = extractelement <2 x half> %x, i32 0
+  %high = extractelement <2 x half> %x, i32 1
+  %f0 = fpext half %low to float
+  %f1 = fpext half %high to float
+  store float %f0, ptr %out
+  %p1 = getelementptr float, ptr %out, i64 1
+  store float %f1, ptr %p1
+  ret void
+}
+
 declare i32 @llvm.nvvm.read.ptx.sreg.tid.x()
 define i32 @thread_x() alwaysinline nounwind {
   %r = call i32 @llvm.nvvm.read.ptx.sreg.tid.x()

@@ -10,8 +10,11 @@ mod intrinsics;
 mod shared;
 mod warp;
 
+pub(crate) use intrinsics::{
+    add_f16_pairs, multiply_bf16_pairs, multiply_f16_pairs, pack_bf16, pack_f16, permute_bytes,
+    widen_f16_pair,
+};
 use intrinsics::{block_barrier, block_x, block_y, shared_memory, shuffle_xor, thread_x, warp_barrier};
-pub(crate) use intrinsics::{pack_bf16, pack_f16, permute_bytes};
 pub use shared::Shared;
 
 /// A register of this thread; the lane in an index is this thread's and picks nothing.

@@ -63,6 +63,29 @@ impl F16 {
 }
 
 impl Bf16 {
+    /// Twice the numbers in four bits each, a sign, two bits of exponent and one of fraction, times `scale`, a power of two: of
+    /// the lower halves of two bytes, and of the upper ones. Exact, or infinite.
+    #[cfg(target_arch = "nvptx64")]
+    #[inline(always)]
+    pub fn of_e2m1([first, second]: [u8; 2], scale: Bf16) -> [[u16; 2]; 2] {
+        let pair = |bits: u16| bits as u32 | (bits as u32) << 16;
+        // Four bits where a sign and the last bits of an exponent and a fraction are stand for the number times 2^-126, that
+        // below the normal ones too.
+        // SAFETY: no requirement. Each byte above one of zeros.
+        let apart = unsafe { crate::device::permute_bytes(first as u32, second as u32, 0x4101) };
+        let lower = apart << 4 & pair(0x8000) | apart >> 2 & pair(0x01c0);
+        let upper = apart & pair(0x8000) | apart >> 6 & pair(0x01c0);
+        [lower, upper].map(|tiny| {
+            // Times 2^127, then the scale.
+            // SAFETY: no requirement.
+            let bits = unsafe {
+                let doubled = crate::device::multiply_bf16_pairs(tiny, pair(254 << 7));
+                crate::device::multiply_bf16_pairs(doubled, pair(scale.0))
+            };
+            [bits as u16, (bits >> 16) as u16]
+        })
+    }
+
     /// The same value as f32; exact.
     #[inline(always)]
     pub fn to_f32(self) -> f32 {
@@ -91,6 +114,20 @@ impl MmaInput for F16 {
     fn both([low, high]: [f32; 2]) -> [u16; 2] {
         // SAFETY: no requirement.
         let bits = unsafe { crate::device::pack_f16(low, high) };
+        [bits as u16, (bits >> 16) as u16]
+    }
+    #[cfg(target_arch = "nvptx64")]
+    #[inline(always)]
+    fn scaled(bytes: [u8; 2], flip: u8, minus: u16, scale: F16, _: f32) -> [u16; 2] {
+        let pair = |bits: u16| bits as u32 | (bits as u32) << 16;
+        // SAFETY: no requirement. Each byte below one of zeros; with the exponent of 1024 above, it is added to that.
+        let bits = unsafe {
+            let [low, high] = bytes.map(u32::from);
+            let apart = crate::device::permute_bytes(low | high << 8, 0, 0x4140);
+            let offset = apart ^ pair(0x6400 | flip as u16);
+            let integers = crate::device::add_f16_pairs(offset, pair(0xe400 + minus));
+            crate::device::multiply_f16_pairs(integers, pair(scale.0))
+        };
         [bits as u16, (bits >> 16) as u16]
     }
     #[cfg(not(target_arch = "nvptx64"))]

@@ -121,6 +121,8 @@ pub trait Warp: Team {
     type B: Copy;
     /// 16 rows x 8 columns of f32, spread over the lanes.
     type C: Copy;
+    /// Sums of 16 tokens and 8 rows of weights, see [`multiply_rows`](Self::multiply_rows).
+    type Sums: Copy;
     /// A value for each of C's 16 rows, which every lane keeps for the rows that it holds elements of. Indexed by one of
     /// those rows.
     type Rows<V: Copy>: Copy + IndexMut<usize, Output = V>;
@@ -139,9 +141,6 @@ pub trait Warp: Team {
     /// `8 octet ..`; a multiple of 8 cells.
     fn load_a<S: Scratch<u16>>(&self, scratch: &S, at: impl Fn(usize, usize) -> usize) -> Self::A;
 
-    /// [`load_a`](Self::load_a) of the first eight rows; the others are zeros.
-    fn load_upper_a<S: Scratch<u16>>(&self, scratch: &S, at: impl Fn(usize, usize) -> usize) -> Self::A;
-
     /// Loads B. `at(column, octet)` is the cell where eight values lie side by side: column `column` of B, rows
     /// `8 octet ..`; a multiple of 8 cells.
     fn load_b<S: Scratch<u16>>(&self, scratch: &S, at: impl Fn(usize, usize) -> usize) -> Self::B;
@@ -152,21 +151,46 @@ pub trait Warp: Team {
     /// Each B with zeros in the rows outside of `first..end`.
     fn keep_rows<const N: usize>(&self, b: &[Self::B; N], first: usize, end: usize) -> [Self::B; N];
 
-    /// `n` times two B, of what lies side by side where their elements come from, each pair given to `f(i, x, pair)` with
-    /// what `load(i)` loaded. An element and its neighbours are made as in [`fill_b`](Self::fill_b), by
-    /// `values(shared, raw, column, row)` of what `shared(i, column)` and `read(shared, column, row)` read.
+    /// No tokens' sums yet.
+    fn no_sums(&self) -> Self::Sums;
+
+    /// Multiplies 8 rows of weights by tokens, one block of 32 columns after the other: two tensor-core steps each.
     ///
-    /// On the device `N` pairs at a time are written out, see [`unrolled`], and what the next one is made of is read before
+    /// What a weight is made of is read by `shared(block, row)`, which answers the same for `together` neighbouring blocks, and
+    /// `read(block, row, column)`; `values(block, shared, raw, column)` makes of it the weights in `column`, an even one below 16,
+    /// and the one beside it, and in the columns 16 further on. `at(block, token, octet)` is the cell of `x` where eight values of
+    /// a token lie side by side, columns `8 octet ..`; it is asked for up to the next multiple of 8 of `TOKENS` tokens on the
+    /// device, of 16 on the host. `sums` has 16 tokens each.
+    ///
+    /// On the device `WRITTEN` blocks at a time are written out, see [`unrolled`], and what the next one is made of is read before
     /// this one is made: a warp that waits for memory, and only then for the tensor core, is as slow as both.
     #[allow(clippy::too_many_arguments, reason = "each is one step of a pipeline")]
-    fn each_two_b<const N: usize, S: Copy, R: Copy, X>(
+    fn multiply_rows<
+        I: MmaInput,
+        const TOKENS: usize,
+        const WRITTEN: usize,
+        const TILES: usize,
+        S: Copy,
+        R: Copy,
+        X: Scratch<u16>,
+    >(
         &self,
-        n: usize,
+        blocks: usize,
+        together: usize,
         shared: impl Fn(usize, usize) -> S,
-        read: impl Fn(S, usize, usize) -> R,
-        values: impl Fn(S, R, usize, usize) -> [[u16; 2]; 2],
-        load: impl Fn(usize) -> X,
-        f: impl FnMut(usize, X, [Self::B; 2]),
+        read: impl Fn(usize, usize, usize) -> R,
+        values: impl Fn(usize, S, R, usize) -> [[u16; 2]; 2],
+        x: &X,
+        at: impl Fn(usize, usize, usize) -> usize,
+        sums: &mut [Self::Sums; TILES],
+    );
+
+    /// Every sum of the first `TOKENS` tokens, up to the next multiple of 8, and of the 8 rows of weights once:
+    /// `f(token, row, sum)`.
+    fn each_sum<const TOKENS: usize, const TILES: usize>(
+        &self,
+        sums: &[Self::Sums; TILES],
+        f: impl FnMut(usize, usize, f32),
     );
 
     /// One tensor-core step, `c += a b`: m16n8k16 with an f32 accumulator. What it computes to the bit is
@@ -206,6 +230,13 @@ pub trait MmaInput: Copy + 'static {
     fn bits(value: f32) -> u16;
     /// [`bits`](Self::bits) of two values, in one instruction of the device.
     fn both(values: [f32; 2]) -> [u16; 2];
+    /// [`bits`](Self::bits) of `(q - minus) * scale` of each byte `q` with the bits `flip` changed; `minus` is at most 128, and
+    /// `wide` the same as `scale`. Such a product is exact in f32, so that there is one rounding, whatever it is computed in.
+    #[inline(always)]
+    fn scaled([low, high]: [u8; 2], flip: u8, minus: u16, _scale: F16, wide: f32) -> [u16; 2] {
+        let [low, high] = crate::math::integers([low ^ flip, high ^ flip], minus as u32);
+        Self::both([low * wide, high * wide])
+    }
 }
 
 /// `f(0)`, `f(1)`, up to `f(N - 1)`, for `N` up to 16. Written out on the device: a loop over an array of fragments that the

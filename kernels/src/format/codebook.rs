@@ -1,6 +1,8 @@
 //! Types whose 4 bits a value are an index into sixteen numbers: 16 bytes a block whose low halves are values 0 to 15 and
 //! whose high halves are 16 to 31.
 
+#[cfg(target_arch = "nvptx64")]
+use cuda_std::MmaInput;
 use cuda_std::{F16, Team};
 
 use super::{BLOCK, Bytes, Few, Format, Place, SUPER_BLOCK, each, numbers};
@@ -101,6 +103,17 @@ impl Format for MXFP4 {
     #[inline(always)]
     fn values<const N: usize>(raw: [u8; N], _: Place, d: f32, _: usize) -> [[f32; N]; 2] {
         each(halves(raw), |half| each(half, |q| d * doubled_e2m1(q) as f32))
+    }
+
+    #[cfg(target_arch = "nvptx64")]
+    #[inline(always)]
+    fn rounded<I: MmaInput, T: Team>(raw: [u8; 2], place: Place, e: u8, i: usize) -> [[u16; 2]; 2] {
+        let d = Self::scale::<T>(e, place);
+        if I::BF16 {
+            // A power of two: its lower half is zeros.
+            return cuda_std::Bf16::of_e2m1(raw, cuda_std::Bf16((d.to_bits() >> 16) as u16));
+        }
+        each(Self::values(raw, place, d, i), I::both)
     }
 }
 

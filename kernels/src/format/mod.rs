@@ -16,7 +16,7 @@ mod stored;
 #[allow(non_camel_case_types, reason = "GGUF's own names")]
 mod super_block;
 
-use cuda_std::Team;
+use cuda_std::{MmaInput, Team};
 
 pub use bytes::{Bytes, Few, Staged};
 pub use codebook::{IQ4_NL, IQ4_XS, MXFP4};
@@ -67,6 +67,8 @@ pub trait Format {
     const VALUES: usize = BLOCK;
     /// Whether a row may end within a block.
     const PARTIAL: bool = false;
+    /// Neighbouring blocks of which [`shared`](Self::shared) reads the same.
+    const TOGETHER: usize = 1;
     /// What is read of what the 32 values of a block share.
     type Shared: Copy;
     /// What they share.
@@ -87,6 +89,18 @@ pub trait Format {
     /// What these stand for.
     fn values<const N: usize>(raw: Self::Raw<N>, place: Place, scale: Self::Scale, i: usize)
     -> [[f32; N]; 2];
+
+    /// Two of these and two others rounded to a type of the tensor core.
+    #[inline(always)]
+    fn rounded<I: MmaInput, T: Team>(
+        raw: Self::Raw<2>,
+        place: Place,
+        shared: Self::Shared,
+        i: usize,
+    ) -> [[u16; 2]; 2] {
+        let [first, second] = Self::values(raw, place, Self::scale::<T>(shared, place), i);
+        [I::both(first), I::both(second)]
+    }
 
     /// Value `i` of a block.
     #[inline(always)]

@@ -1,7 +1,7 @@
 //! Types whose blocks are stored by themselves: a scale `d`, for some a minimum `m`, and 4, 5 or 8 bits a value.
 
-use cuda_std::math::{integers, mul_add};
-use cuda_std::{F16, Team};
+use cuda_std::math::{UNIT, integers, mul_add, whole};
+use cuda_std::{F16, MmaInput, Team};
 
 use super::{BLOCK, Bytes, Few, Format, Place, each, numbers};
 
@@ -33,6 +33,11 @@ impl Format for Q8_0 {
     fn values<const N: usize>(raw: [Few<N>; 2], _: Place, d: f32, _: usize) -> [[f32; N]; 2] {
         each(raw, |half| each(integers(each(half.bytes(), |q| q ^ 0x80), 128), |q| q * d))
     }
+
+    #[inline(always)]
+    fn rounded<I: MmaInput, T: Team>(raw: [Few<2>; 2], _: Place, d: F16, _: usize) -> [[u16; 2]; 2] {
+        each(raw, |half| I::scaled(half.bytes(), 0x80, 128, d, T::widen(d)))
+    }
 }
 
 /// `d * (q - 8)`: an f16 scale, 16 bytes whose low halves are values 0 to 15 and whose high halves are 16 to 31.
@@ -63,6 +68,11 @@ impl Format for Q4_0 {
     fn values<const N: usize>(raw: Few<N>, _: Place, d: f32, _: usize) -> [[f32; N]; 2] {
         each(halves(raw.bytes()), |half| each(integers(half, 8), |q| q * d))
     }
+
+    #[inline(always)]
+    fn rounded<I: MmaInput, T: Team>(raw: Few<2>, _: Place, d: F16, _: usize) -> [[u16; 2]; 2] {
+        each(halves(raw.bytes()), |half| I::scaled(half, 0, 8, d, T::widen(d)))
+    }
 }
 
 /// `d * q + m`: an f16 scale, an f16 minimum, halves of bytes as in [`Q4_0`].
@@ -91,7 +101,7 @@ impl Format for Q4_1 {
 
     #[inline(always)]
     fn values<const N: usize>(raw: Few<N>, _: Place, (d, m): (f32, f32), _: usize) -> [[f32; N]; 2] {
-        each(halves(raw.bytes()), |half| each(integers(half, 0), |q| mul_add(q, d, m)))
+        each(halves(raw.bytes()), |half| each(whole(half), |q| mul_add(q, d * (1.0 / UNIT), m)))
     }
 }
 
@@ -123,6 +133,17 @@ impl Format for Q5_0 {
     #[inline(always)]
     fn values<const N: usize>(raw: Few<N>, _: Place, (d, fifth): (f32, u32), i: usize) -> [[f32; N]; 2] {
         each(five_bits(raw.bytes(), fifth, i), |half| each(integers(half, 16), |q| q * d))
+    }
+
+    #[inline(always)]
+    fn rounded<I: MmaInput, T: Team>(
+        raw: Few<2>,
+        place: Place,
+        shared: Self::Shared,
+        i: usize,
+    ) -> [[u16; 2]; 2] {
+        let (wide, fifth) = Self::scale::<T>(shared, place);
+        each(five_bits(raw.bytes(), fifth, i), |half| I::scaled(half, 0, 16, shared.0, wide))
     }
 }
 
@@ -158,7 +179,7 @@ impl Format for Q5_1 {
         (d, m, fifth): (f32, f32, u32),
         i: usize,
     ) -> [[f32; N]; 2] {
-        each(five_bits(raw.bytes(), fifth, i), |half| each(integers(half, 0), |q| mul_add(q, d, m)))
+        each(five_bits(raw.bytes(), fifth, i), |half| each(whole(half), |q| mul_add(q, d * (1.0 / UNIT), m)))
     }
 }
 

@@ -4,7 +4,7 @@
 //! Where two, four or eight blocks share bytes, block `b`'s bits are the lower ones, the lower its number. Where a value is
 //! a product less a minimum, the product is exact, so that one rounding is all there is.
 
-use cuda_std::math::{integers, mul_add};
+use cuda_std::math::{UNIT, integer_of, integers, mul_add, power_of_two, whole};
 use cuda_std::{F16, Team};
 
 use super::{BLOCK, Bytes, Few, Format, Place, SUPER_BLOCK, each, numbers};
@@ -108,19 +108,20 @@ pub struct Q4_K;
 impl Format for Q4_K {
     const BYTES: usize = 16 + SUPER_BLOCK / 2;
     const VALUES: usize = SUPER_BLOCK;
-    /// Scale and minimum.
+    /// Scale, in units of [`whole`] and of where four bits begin, and minimum.
     type Scale = (f32, f32);
-    type Shared = ScaleAndMinimum;
+    const TOGETHER: usize = 8;
+    type Shared = ScalesAndMinima;
     type Raw<const N: usize> = Halves<Few<N>>;
 
     #[inline(always)]
-    fn shared(w: &impl Bytes, place: Place) -> ScaleAndMinimum {
-        scale_and_minimum(w, place)
+    fn shared(w: &impl Bytes, place: Place) -> ScalesAndMinima {
+        scales_and_minima(w, place)
     }
 
     #[inline(always)]
-    fn scale<T: Team>(shared: ScaleAndMinimum, place: Place) -> (f32, f32) {
-        shared.values::<T>(place)
+    fn scale<T: Team>(shared: ScalesAndMinima, place: Place) -> (f32, f32) {
+        shared.values::<T>(place, power_of_two(-(upper(place) as i32)) / UNIT)
     }
 
     #[inline(always)]
@@ -135,7 +136,9 @@ impl Format for Q4_K {
         (d, m): (f32, f32),
         _: usize,
     ) -> [[f32; N]; 2] {
-        each(raw, |half| each(integers(four_of(half, place), 0), |q| mul_add(d, q, -m)))
+        each(raw, |half| {
+            each(whole(each(half.bytes(), |byte| byte & 15 << upper(place))), |q| mul_add(d, q, -m))
+        })
     }
 }
 
@@ -146,20 +149,21 @@ pub struct Q5_K;
 impl Format for Q5_K {
     const BYTES: usize = 16 + SUPER_BLOCK / 8 + SUPER_BLOCK / 2;
     const VALUES: usize = SUPER_BLOCK;
-    /// Scale and minimum.
+    /// Scale, in units of [`whole`], and minimum.
     type Scale = (f32, f32);
-    type Shared = ScaleAndMinimum;
+    const TOGETHER: usize = 8;
+    type Shared = ScalesAndMinima;
     /// Four bits of values, and the fifth.
     type Raw<const N: usize> = (Halves<Few<N>>, Halves<Few<N>>);
 
     #[inline(always)]
-    fn shared(w: &impl Bytes, place: Place) -> ScaleAndMinimum {
-        scale_and_minimum(w, place)
+    fn shared(w: &impl Bytes, place: Place) -> ScalesAndMinima {
+        scales_and_minima(w, place)
     }
 
     #[inline(always)]
-    fn scale<T: Team>(shared: ScaleAndMinimum, place: Place) -> (f32, f32) {
-        shared.values::<T>(place)
+    fn scale<T: Team>(shared: ScalesAndMinima, place: Place) -> (f32, f32) {
+        shared.values::<T>(place, 1.0 / UNIT)
     }
 
     #[inline(always)]
@@ -177,7 +181,8 @@ impl Format for Q5_K {
         each([0, 1], |half| {
             let fifth = each(fifth[half].bytes(), |byte| (byte >> place.block & 1) << 4);
             let four = four_of(four[half], place);
-            each(integers(each(numbers::<N>(), |j| four[j] | fifth[j]), 0), |q| mul_add(d, q, -m))
+            let q = whole(each(numbers::<N>(), |j| four[j] | fifth[j]));
+            each(q, |q| mul_add(d, q, -m))
         })
     }
 }
@@ -258,39 +263,46 @@ fn four_bits<const N: usize>(
     each([0, 16], |half| w.few(at + block / 2 * BLOCK + i + half))
 }
 
+/// Which bit of a byte a block's four begin at.
+#[inline(always)]
+fn upper(Place { block, .. }: Place) -> usize {
+    block % 2 * 4
+}
+
 /// A block's bits of these.
 #[inline(always)]
-fn four_of<const N: usize>(raw: Few<N>, Place { block, .. }: Place) -> [u8; N] {
-    each(raw.bytes(), |byte| byte >> (block % 2 * 4) & 15)
+fn four_of<const N: usize>(raw: Few<N>, place: Place) -> [u8; N] {
+    each(raw.bytes(), |byte| byte >> upper(place) & 15)
 }
 
-/// What is read of `d s` and `d' m` of Q4_K and Q5_K.
+/// What is read of `d s` and `d' m` of Q4_K and Q5_K: `d`, `d'`, and the twelve bytes.
 #[derive(Clone, Copy)]
-pub struct ScaleAndMinimum {
+pub struct ScalesAndMinima {
     d: F16,
     d_min: F16,
-    /// Of each third of the twelve, the block's byte.
-    thirds: [u8; 3],
+    thirds: [u32; 3],
 }
 
 #[inline(always)]
-fn scale_and_minimum(w: &impl Bytes, Place { at, block }: Place) -> ScaleAndMinimum {
-    let byte = |third: usize| w.get(at + 4 + 4 * third + block % 4);
-    ScaleAndMinimum { d: w.get_as(at), d_min: w.get_as(at + 2), thirds: [byte(0), byte(1), byte(2)] }
+fn scales_and_minima(w: &impl Bytes, Place { at, .. }: Place) -> ScalesAndMinima {
+    let third = |third: usize| w.get_as(at + 4 + 4 * third);
+    ScalesAndMinima { d: w.get_as(at), d_min: w.get_as(at + 2), thirds: [third(0), third(1), third(2)] }
 }
 
-impl ScaleAndMinimum {
+impl ScalesAndMinima {
+    /// `d s` times a power of two, and `d' m`.
     #[inline(always)]
-    fn values<T: Team>(self, Place { block, .. }: Place) -> (f32, f32) {
+    fn values<T: Team>(self, Place { block, .. }: Place, unit: f32) -> (f32, f32) {
         // The first four parts have their scales in the low six bits of bytes 0 to 3, their minima in those of 4 to 7. The
-        // last four have four bits of each in bytes 8 to 11, and the two bits that the others left free.
+        // last four have four bits of each in bytes 8 to 11, and the two bits that the others left free. Four bytes at once.
         let [scales, minima, rest] = self.thirds;
-        let both = if block < 4 {
-            [scales & 63, minima & 63]
+        let four = if block < 4 {
+            [scales & 0x3f3f_3f3f, minima & 0x3f3f_3f3f]
         } else {
-            [rest & 15 | scales >> 6 << 4, rest >> 4 | minima >> 6 << 4]
+            let [low, high] = [rest & 0x0f0f_0f0f, rest >> 4 & 0x0f0f_0f0f];
+            [low | scales >> 2 & 0x3030_3030, high | minima >> 2 & 0x3030_3030]
         };
-        let [s, m] = integers(both, 0);
-        (T::widen(self.d) * s, T::widen(self.d_min) * m)
+        let [s, m] = each(four, |four| integer_of(four, block % 4));
+        (T::widen(self.d) * unit * s, T::widen(self.d_min) * m)
     }
 }

@@ -18,6 +18,12 @@ unsafe extern "C" {
     pub(crate) fn load_matrix_2(out: *mut [u32; 2], row: *const u8);
     pub(crate) fn mma_bf16(c: *mut [f32; 4], a0: u32, a1: u32, a2: u32, a3: u32, b0: u32, b1: u32);
     pub(crate) fn mma_f16(c: *mut [f32; 4], a0: u32, a1: u32, a2: u32, a3: u32, b0: u32, b1: u32);
+    pub(crate) fn mma_upper_bf16(c: *mut [f32; 2], a0: u32, a2: u32, b0: u32, b1: u32);
+    pub(crate) fn mma_upper_f16(c: *mut [f32; 2], a0: u32, a2: u32, b0: u32, b1: u32);
+    pub(crate) fn add_f16_pairs(a: u32, b: u32) -> u32;
+    pub(crate) fn multiply_f16_pairs(a: u32, b: u32) -> u32;
+    pub(crate) fn multiply_bf16_pairs(a: u32, b: u32) -> u32;
+    pub(crate) fn widen_f16_pair(out: *mut [f32; 2], a: u32);
     pub(crate) fn thread_x() -> u32;
     pub(crate) fn block_x() -> u32;
     pub(crate) fn block_y() -> u32;

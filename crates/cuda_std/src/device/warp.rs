@@ -4,11 +4,14 @@ use core::ops::{Index, IndexMut};
 
 use super::intrinsics::{
     copies_commit, copies_wait_0, copies_wait_1, copies_wait_2, copies_wait_3, load_matrix_2, load_matrix_4,
-    mma_bf16, mma_f16, warp_barrier,
+    mma_bf16, mma_f16, mma_upper_bf16, mma_upper_f16, warp_barrier,
 };
 use super::{DeviceGroup, exchange_f32, thread};
 use crate::math::max;
 use crate::{MmaInput, Scratch, Warp, unrolled};
+
+/// Eights of tokens at most, see [`Warp::multiply_rows`].
+const MOST_EIGHTS: usize = 8;
 
 /// The values of the two rows of C that this lane holds elements of.
 #[derive(Clone, Copy)]
@@ -48,6 +51,8 @@ impl Warp for DeviceGroup<32> {
     type A = [u32; 4];
     type B = [u32; 2];
     type C = [f32; 4];
+    /// Of two times eight tokens, this lane's row of weights and two tokens.
+    type Sums = [[f32; 2]; 2];
     type Rows<V: Copy> = TwoRows<V>;
 
     #[inline(always)]
@@ -79,12 +84,6 @@ impl Warp for DeviceGroup<32> {
     }
 
     #[inline(always)]
-    fn load_upper_a<S: Scratch<u16>>(&self, scratch: &S, at: impl Fn(usize, usize) -> usize) -> [u32; 4] {
-        let [left, right] = self.load_b(scratch, at);
-        [left, 0, right, 0]
-    }
-
-    #[inline(always)]
     fn load_b<S: Scratch<u16>>(&self, scratch: &S, at: impl Fn(usize, usize) -> usize) -> [u32; 2] {
         let lane = thread() % 32;
         let column = scratch.address(at(lane % 8, lane / 8 % 2));
@@ -110,40 +109,98 @@ impl Warp for DeviceGroup<32> {
     }
 
     #[inline(always)]
-    fn each_two_b<const N: usize, S: Copy, R: Copy, X>(
+    fn no_sums(&self) -> [[f32; 2]; 2] {
+        [[0.0; 2]; 2]
+    }
+
+    // Weights are A's first eight rows and eight tokens the columns of B: what a lane makes goes where the instruction wants it,
+    // and one load brings a token's values of both steps.
+    #[inline(always)]
+    fn multiply_rows<
+        I: MmaInput,
+        const TOKENS: usize,
+        const WRITTEN: usize,
+        const TILES: usize,
+        S: Copy,
+        R: Copy,
+        X: Scratch<u16>,
+    >(
         &self,
-        n: usize,
+        blocks: usize,
+        together: usize,
         shared: impl Fn(usize, usize) -> S,
-        read: impl Fn(S, usize, usize) -> R,
-        values: impl Fn(S, R, usize, usize) -> [[u16; 2]; 2],
-        load: impl Fn(usize) -> X,
-        mut f: impl FnMut(usize, X, [[u32; 2]; 2]),
+        read: impl Fn(usize, usize, usize) -> R,
+        values: impl Fn(usize, S, R, usize) -> [[u16; 2]; 2],
+        x: &X,
+        at: impl Fn(usize, usize, usize) -> usize,
+        sums: &mut [[[f32; 2]; 2]; TILES],
     ) {
-        let (column, row) = place();
-        let ahead = |i| {
-            let shared = shared(i, column);
-            (shared, read(shared, column, row), read(shared, column, row + 8))
+        let lane = thread() % 32;
+        let (row, column) = place();
+        let load = |block: usize, eight: usize| {
+            let token = x.address(at(block, eight * 8 + lane % 8, lane / 8));
+            let mut b = [0; 4];
+            // SAFETY: all lanes of the warp run this together, and `token` is in shared memory.
+            unsafe { load_matrix_4(&mut b, token.cast()) };
+            b
         };
-        let mut one = |i, (shared, upper, lower), x| {
-            let (upper, lower) = (values(shared, upper, column, row), values(shared, lower, column, row + 8));
-            f(i, x, [[packed(upper[0]), packed(lower[0])], [packed(upper[1]), packed(lower[1])]]);
+        let ahead = |block| (read(block, row, column), read(block, row, column + 8), load(block, 0));
+        let mut multiply = |block, shared, (left, right, first): (R, R, [u32; 4])| {
+            let (left, right) =
+                (values(block, shared, left, column), values(block, shared, right, column + 8));
+            unrolled::<{ MOST_EIGHTS }>(|eight| {
+                if eight * 8 < TOKENS {
+                    let x = if eight == 0 { first } else { load(block, eight) };
+                    for half in 0..2 {
+                        let (left, right) = (packed(left[half]), packed(right[half]));
+                        let sums = &mut sums[eight / 2][eight % 2];
+                        // SAFETY: all lanes of the warp run this together.
+                        unsafe {
+                            if I::BF16 {
+                                mma_upper_bf16(sums, left, right, x[2 * half], x[2 * half + 1]);
+                            } else {
+                                mma_upper_f16(sums, left, right, x[2 * half], x[2 * half + 1]);
+                            }
+                        }
+                    }
+                }
+            });
         };
         let mut first = 0;
-        while first + N <= n {
-            let mut next = ahead(first);
-            unrolled::<N>(|i| {
-                let (this, x) = (next, load(first + i));
-                if i + 1 < N {
+        while first + WRITTEN <= blocks {
+            let (mut now, mut next) = (shared(first, row), ahead(first));
+            unrolled::<WRITTEN>(|i| {
+                let (shared_now, this) = (now, next);
+                if i + 1 < WRITTEN {
+                    if (i + 1) % together == 0 {
+                        now = shared(first + i + 1, row);
+                    }
                     next = ahead(first + i + 1);
                 }
-                one(first + i, this, x);
+                multiply(first + i, shared_now, this);
             });
-            first += N;
+            first += WRITTEN;
         }
-        while first < n {
-            one(first, ahead(first), load(first));
+        while first < blocks {
+            multiply(first, shared(first, row), ahead(first));
             first += 1;
         }
+    }
+
+    #[inline(always)]
+    fn each_sum<const TOKENS: usize, const TILES: usize>(
+        &self,
+        sums: &[[[f32; 2]; 2]; TILES],
+        mut f: impl FnMut(usize, usize, f32),
+    ) {
+        let (row, token) = place();
+        unrolled::<{ MOST_EIGHTS }>(|eight| {
+            if eight * 8 < TOKENS {
+                let [first, second] = sums[eight / 2][eight % 2];
+                f(eight * 8 + token, row, first);
+                f(eight * 8 + token + 1, row, second);
+            }
+        });
     }
 
     #[inline(always)]

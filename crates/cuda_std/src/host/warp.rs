@@ -26,6 +26,7 @@ impl<M: Memory> Warp for HostTeam<32, M> {
     type A = A;
     type B = B;
     type C = C;
+    type Sums = C;
     type Rows<V: Copy> = Lanes<V, 16>;
 
     #[inline(always)]
@@ -49,15 +50,6 @@ impl<M: Memory> Warp for HostTeam<32, M> {
     fn load_a<S: Scratch<u16>>(&self, scratch: &S, at: impl Fn(usize, usize) -> usize) -> A {
         let mut rows = [[0; 16]; 16];
         for (row, values) in rows.iter_mut().enumerate() {
-            *values = self.line(scratch, |octet| at(row, octet));
-        }
-        A(rows)
-    }
-
-    #[inline(always)]
-    fn load_upper_a<S: Scratch<u16>>(&self, scratch: &S, at: impl Fn(usize, usize) -> usize) -> A {
-        let mut rows = [[0; 16]; 16];
-        for (row, values) in rows[..8].iter_mut().enumerate() {
             *values = self.line(scratch, |octet| at(row, octet));
         }
         A(rows)
@@ -93,26 +85,69 @@ impl<M: Memory> Warp for HostTeam<32, M> {
     }
 
     #[inline(always)]
-    fn each_two_b<const N: usize, S: Copy, R: Copy, X>(
+    fn no_sums(&self) -> C {
+        self.zero()
+    }
+
+    // Tokens are the rows of A and weights the columns of B here: rows of zeros, of tokens that there are not, cost nothing.
+    #[inline(always)]
+    fn multiply_rows<
+        I: MmaInput,
+        const TOKENS: usize,
+        const WRITTEN: usize,
+        const TILES: usize,
+        S: Copy,
+        R: Copy,
+        X: Scratch<u16>,
+    >(
         &self,
-        n: usize,
+        blocks: usize,
+        together: usize,
         shared: impl Fn(usize, usize) -> S,
-        read: impl Fn(S, usize, usize) -> R,
-        values: impl Fn(S, R, usize, usize) -> [[u16; 2]; 2],
-        load: impl Fn(usize) -> X,
-        mut f: impl FnMut(usize, X, [B; 2]),
+        read: impl Fn(usize, usize, usize) -> R,
+        values: impl Fn(usize, S, R, usize) -> [[u16; 2]; 2],
+        x: &X,
+        at: impl Fn(usize, usize, usize) -> usize,
+        sums: &mut [C; TILES],
     ) {
-        for i in 0..n {
+        debug_assert!(together.is_power_of_two());
+        for block in 0..blocks {
             let (mut first, mut second) = ([[0; 16]; 8], [[0; 16]; 8]);
-            for column in 0..8 {
-                let shared = shared(i, column);
-                for row in (0..16).step_by(2) {
-                    let values = values(shared, read(shared, column, row), column, row);
-                    [first[column][row], first[column][row + 1]] = values[0];
-                    [second[column][row], second[column][row + 1]] = values[1];
+            for row in 0..8 {
+                let shared = shared(block, row);
+                for column in (0..16).step_by(2) {
+                    let values = values(block, shared, read(block, row, column), column);
+                    [first[row][column], first[row][column + 1]] = values[0];
+                    [second[row][column], second[row][column + 1]] = values[1];
                 }
             }
-            f(i, load(i), [B::of_columns(&first), B::of_columns(&second)]);
+            let weights = [B::of_columns(&first), B::of_columns(&second)];
+            for tile in 0..TOKENS.div_ceil(16) {
+                for half in 0..2 {
+                    let mut tokens = [[0; 16]; 16];
+                    for (token, values) in tokens.iter_mut().enumerate().take(TOKENS - tile * 16) {
+                        *values = self.line(x, |octet| at(block, tile * 16 + token, 2 * half + octet));
+                    }
+                    M::step::<I>(&A(tokens), &weights[half], &mut sums[tile]);
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn each_sum<const TOKENS: usize, const TILES: usize>(
+        &self,
+        sums: &[C; TILES],
+        mut f: impl FnMut(usize, usize, f32),
+    ) {
+        for (tile, sums) in sums.iter().enumerate().take(TOKENS.div_ceil(16)) {
+            for (row, values) in sums.0.iter().enumerate() {
+                for (token, &sum) in values.iter().enumerate() {
+                    if tile * 16 + token < TOKENS.next_multiple_of(8) {
+                        f(tile * 16 + token, row, sum);
+                    }
+                }
+            }
         }
     }
 
