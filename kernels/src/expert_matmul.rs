@@ -50,7 +50,7 @@ pub const TILES: [usize; 3] = [8, 32, 64];
 fn geometry<F: Format, const TOKENS: usize>(a: &ExpertMatMul) -> Geometry {
     Geometry {
         grid: [(a.n as usize).div_ceil(BLOCK_ROWS), a.count as usize],
-        scratch: streamed::scratch::<F>(a.n as usize, TOKENS) + 4 * TOKENS,
+        scratch: streamed::scratch::<F>(TOKENS, TOKENS) + 4 * TOKENS,
     }
 }
 

@@ -41,7 +41,7 @@ fn tokens<const TOKENS: usize>(a: &QMatMul, y: usize) -> (usize, usize) {
 fn geometry<F: Format, const TOKENS: usize>(a: &QMatMul) -> Geometry {
     let grid = [(a.n as usize).div_ceil(BLOCK_ROWS), (a.m as usize).div_ceil(TOKENS)];
     let (_, count) = tokens::<TOKENS>(a, 0);
-    Geometry { grid, scratch: streamed::scratch::<F>(a.n as usize, count) }
+    Geometry { grid, scratch: streamed::scratch::<F>(TOKENS, count) }
 }
 
 #[inline(always)]

@@ -3,11 +3,11 @@
 //!
 //! A value is dequantised in f32 and rounded to the type of `x`. The order of a sum is that of [`crate::matmul`].
 //!
-//! A warp owns 8 rows of the weights. The stored bytes of the next slices of 256 columns come by 16-byte asynchronous copies,
-//! four lanes a row, and with them those of `x`, which the warps of a block share. A lane dequantises the values that the
+//! A warp owns 8 rows of the weights. The stored bytes of the next slices of columns come by 16-byte asynchronous copies, and
+//! with them those of `x`, which the warps of a block share. A lane dequantises the values that the
 //! tensor core wants of it, two neighbours at a time, straight into its registers ([`Warp::multiply_rows`]).
 
-use cuda_std::{Block, In, MmaInput, Scratch, Warp, unrolled};
+use cuda_std::{Block, In, MmaInput, Scratch, Team, Warp, unrolled};
 
 use crate::format::{BLOCK, Format, SUPER_BLOCK, Staged};
 
@@ -18,35 +18,27 @@ pub(crate) const LANES: usize = WARPS * 32;
 const ROWS: usize = 8;
 /// Rows of weights a block owns.
 pub(crate) const BLOCK_ROWS: usize = WARPS * ROWS;
-/// Lanes that copy a row.
-const SHARE: usize = 32 / ROWS;
+/// Lanes that copy a row: what they ask for at once is a line of 128 bytes.
+const SHARE: usize = 8;
 /// Tokens whose sums are kept together.
 const TILE: usize = 16;
 /// Tokens of a block at most.
 pub(crate) const MOST: usize = 64;
-/// Columns in a slice.
-const SLICE: usize = SUPER_BLOCK;
-/// Blocks in a slice.
-const BLOCKS: usize = SLICE / BLOCK;
-/// Blocks of a grid from which on they are many for a GPU.
-const MANY: usize = 512;
-/// Cells of `x` from one token of a slice to the next: not a multiple of 128 bytes, against bank conflicts.
-const X_STRIDE: usize = SLICE + 8;
+/// Slices in scratch memory.
+const STAGES: usize = 3;
+/// Columns of a slice at most.
+const MOST_COLUMNS: usize = 2 * SUPER_BLOCK;
 
-/// Units of 16 bytes in scratch memory for a row of a slice, at most.
-const MOST_UNITS: usize = 36;
-
-/// Slices in scratch memory. Where blocks are few, each has more bytes under way; where they are many, more blocks share a
-/// multiprocessor.
+/// Columns of a slice: the fewer tokens, the more is there room for.
 #[inline(always)]
-fn stages(n: usize) -> usize {
-    if n <= MANY * BLOCK_ROWS { 4 } else { 3 }
+const fn slice_columns(tokens: usize) -> usize {
+    if tokens <= 8 { MOST_COLUMNS } else { SUPER_BLOCK }
 }
 
-/// Units of 16 bytes that a row of a slice lies in, wherever in a unit it begins.
+/// Units of 16 bytes that so many columns of a row lie in, wherever in a unit they begin.
 #[inline(always)]
-const fn units<F: Format>() -> usize {
-    let bytes = SLICE / F::VALUES * F::BYTES;
+const fn units<F: Format>(columns: usize) -> usize {
+    let bytes = columns / F::VALUES * F::BYTES;
     // A row begins at a multiple of the greatest power of two that divides a block.
     let step = 1usize << F::BYTES.trailing_zeros();
     (16usize.saturating_sub(step) + bytes).div_ceil(16)
@@ -54,20 +46,26 @@ const fn units<F: Format>() -> usize {
 
 /// Bytes of scratch memory from one row of a slice to the next: an odd number of units, against bank conflicts.
 #[inline(always)]
-const fn stride<F: Format>() -> usize {
-    (units::<F>() | 1) * 16
+const fn stride<F: Format>(columns: usize) -> usize {
+    (units::<F>(columns) | 1) * 16
+}
+
+/// Cells of `x` from one token of a slice to the next: not a multiple of 128 bytes, against bank conflicts.
+#[inline(always)]
+const fn x_stride(columns: usize) -> usize {
+    columns + 8
 }
 
 /// Cells of `x` in scratch memory: of every stage, and a row of zeros.
 #[inline(always)]
-fn x_cells(stages: usize, tokens: usize) -> usize {
-    stages * tokens * X_STRIDE + SLICE
+fn x_cells(columns: usize, count: usize) -> usize {
+    STAGES * count * x_stride(columns) + columns
 }
 
-/// Bytes of scratch memory for so many rows of weights and tokens.
-pub(crate) fn scratch<F: Format>(n: usize, count: usize) -> usize {
-    let stages = stages(n);
-    stages * BLOCK_ROWS * stride::<F>() + 2 * x_cells(stages, count)
+/// Bytes of scratch memory of a kernel for so many tokens of which there are `count`.
+pub(crate) fn scratch<F: Format>(tokens: usize, count: usize) -> usize {
+    let columns = slice_columns(tokens);
+    STAGES * BLOCK_ROWS * stride::<F>(columns) + 2 * x_cells(columns, count)
 }
 
 /// What a block multiplies.
@@ -96,82 +94,79 @@ pub(crate) fn multiply<B: Block, F: Format, I: MmaInput, const TOKENS: usize>(
     put: impl Fn(usize, usize, f32),
 ) {
     let Operands { k, n, count, .. } = a;
-    let (row0, stages) = (block.x() * BLOCK_ROWS, stages(n));
-    let weights = block.scratch::<u8>(stages * BLOCK_ROWS * stride::<F>());
-    let inputs = block.scratch::<u16>(x_cells(stages, count));
-    let zeros = stages * count * X_STRIDE;
-    block.each(SLICE, |lane, i| inputs.set(lane, zeros + i, 0));
+    let row0 = block.x() * BLOCK_ROWS;
+    let (columns, stride, x_stride) =
+        (slice_columns(TOKENS), stride::<F>(slice_columns(TOKENS)), x_stride(slice_columns(TOKENS)));
+    let weights = block.scratch::<u8>(STAGES * BLOCK_ROWS * stride);
+    let inputs = block.scratch::<u16>(x_cells(columns, count));
+    let zeros = STAGES * count * x_stride;
+    block.each(columns, |lane, i| inputs.set(lane, zeros + i, 0));
 
     // Where a row's part of a slice begins among the stored bytes. Past the last row it is read again, and its sums are not
     // stored.
     let begin = |row: usize, slice: usize| {
-        (a.first + (row0 + row).min(n - 1)) * F::row_bytes(k) + slice * F::row_bytes(SLICE)
-    };
-    // Begins to copy a slice. Of one with another after it all is there, and a little of the next may be copied in vain;
-    // nothing is read beyond a row's last one.
-    let copy = |slice: u32, stage: u32, is_last: bool| {
-        let (slice, stage) = (slice as usize, stage as usize);
-        block.lanes(|lane| {
-            let (row, part) = (lane / SHARE, lane % SHARE * 16);
-            let from = begin(row, slice);
-            // Bytes of the row from the unit on in which it begins.
-            let left = (F::row_bytes(k) + from % 16).saturating_sub(slice * F::row_bytes(SLICE)) as u32;
-            let to = (stage * BLOCK_ROWS + row) * stride::<F>() + part;
-            let from = from / 16 * 16 + part;
-            unrolled::<{ MOST_UNITS / SHARE }>(|i| {
-                let byte = i * SHARE * 16;
-                if part + byte < units::<F>() * 16 && (!is_last || ((part + byte) as u32) < left) {
-                    weights.copy_async(lane, to + byte, &a.w, from + byte, true);
-                }
-            });
-            let column = slice * SLICE + lane % 32 * 8;
-            unrolled::<{ MOST / WARPS }>(|i| {
-                let token = lane / 32 + i * WARPS;
-                if i * WARPS < TOKENS && token < count && (!is_last || column < k) {
-                    let to = (stage * count + token) * X_STRIDE + lane % 32 * 8;
-                    inputs.copy_async(lane, to, &a.x, row_of(lane, token) * k + column, true);
-                }
-            });
-        });
+        (a.first + (row0 + row).min(n - 1)) * F::row_bytes(k) + slice * F::row_bytes(columns)
     };
     // A GPU counts in 32 bits at half the price.
-    let (columns, stages) = (k as u32, stages as u32);
-    let slices = columns.div_ceil(SLICE as u32);
-    let fetch = |slice: u32, stage: u32| {
-        if slice + 1 < columns / SLICE as u32 {
-            copy(slice, stage, false);
-        } else if slice < slices {
-            copy(slice, stage, true);
-        }
-        block.warps(|_, warp| warp.copies_commit());
-    };
+    let all = k as u32;
+    let slices = all.div_ceil(columns as u32);
+    // Begins to copy a warp's rows of a slice, and its share of the tokens; nothing of a slice that there is not. A closure with
+    // two callers would not be inlined.
+    macro_rules! fetch {
+        ($index:ident, $warp:ident, $slice:expr, $stage:expr) => {{
+            let (index, slice, stage): (usize, u32, usize) = ($index, $slice, $stage as usize);
+            let first_column = slice * columns as u32;
+            $warp.lanes(|lane| {
+                let (lane_row, part) = (lane / SHARE, lane % SHARE * 16);
+                unrolled::<{ ROWS * SHARE / 32 }>(|group| {
+                    let row = index * ROWS + group * (32 / SHARE) + lane_row;
+                    let from = begin(row, slice as usize);
+                    // Bytes of the row from the unit on in which it begins.
+                    let ends = (F::row_bytes(k) + from % 16) as u32;
+                    let left = ends.saturating_sub(slice * F::row_bytes(columns) as u32);
+                    let to = (stage * BLOCK_ROWS + row) * stride + part;
+                    let from = from / 16 * 16 + part;
+                    unrolled::<{ MOST_COLUMNS / 8 / SHARE + 1 }>(|i| {
+                        let byte = i * SHARE * 16;
+                        if part + byte < 16 * units::<F>(columns) && ((part + byte) as u32) < left {
+                            weights.copy_async(index * 32 + lane, to + byte, &a.w, from + byte, true);
+                        }
+                    });
+                });
+                let at_once = LANES * 8 / columns;
+                let whole_lane = index * 32 + lane;
+                let (first, column) = (whole_lane / (columns / 8), whole_lane % (columns / 8) * 8);
+                unrolled::<{ MOST / WARPS }>(|i| {
+                    let token = first + i * at_once;
+                    if i * at_once < TOKENS && token < count && first_column + (column as u32) < all {
+                        let to = (stage * count + token) * x_stride + column;
+                        let from = row_of(whole_lane, token) * k + first_column as usize + column;
+                        inputs.copy_async(whole_lane, to, &a.x, from, true);
+                    }
+                });
+            });
+            $warp.copies_commit();
+        }};
+    }
 
-    for stage in 0..stages - 1 {
-        fetch(stage, stage);
+    for stage in 0..STAGES as u32 - 1 {
+        block.warps(|index, warp| fetch!(index, warp, stage, stage));
     }
     let mut sums = block.per_warp::<_, WARPS>(|_, warp| [warp.no_sums(); MOST / TILE]);
-    let (mut stage, mut free) = (0, stages - 1);
+    let (mut stage, mut free) = (0, STAGES as u32 - 1);
     for slice in 0..slices {
-        block.warps(|_, warp| {
-            if stages == 4 {
-                warp.copies_wait::<2>();
-            } else {
-                warp.copies_wait::<1>();
-            }
-        });
+        block.warps(|_, warp| warp.copies_wait::<{ STAGES - 2 }>());
         // The slice is there, of all warps; and all are done with the one before it, whose place is filled next.
         block.barrier();
-        fetch(slice + stages - 1, free);
-        free = stage;
         block.warps(|index, warp| {
+            let (first_row, first_token) = (stage as usize * BLOCK_ROWS, stage as usize * count);
             let bytes = |row: usize, column: usize| Staged {
                 bytes: weights,
                 lane: index * 32 + row * 4 + column % 8 / 2,
             };
-            let (first_row, first_token) = (stage as usize * BLOCK_ROWS, stage as usize * count);
             let place = |b: usize, row: usize| {
                 let at = index * ROWS + row;
-                F::place((first_row + at) * stride::<F>() + begin(at, slice as usize) % 16, b)
+                F::place((first_row + at) * stride + begin(at, slice as usize) % 16, b)
             };
             let shared = |b: usize, row: usize| F::shared(&bytes(row, 0), place(b, row));
             let read = |b: usize, row: usize, column: usize| {
@@ -182,14 +177,15 @@ pub(crate) fn multiply<B: Block, F: Format, I: MmaInput, const TOKENS: usize>(
             };
             // Tokens that there are not are zeros.
             let at = |b: usize, token: usize, octet: usize| {
-                let row = if token < count { (first_token + token) * X_STRIDE } else { zeros };
+                let row = if token < count { (first_token + token) * x_stride } else { zeros };
                 row + b * BLOCK + octet * 8
             };
-            let blocks = ((columns - slice * SLICE as u32).min(SLICE as u32) / BLOCK as u32) as usize;
+            let meanwhile = || fetch!(index, warp, slice + STAGES as u32 - 1, free);
+            let blocks = (all - slice * columns as u32).min(columns as u32) as usize / BLOCK;
             let sums = &mut sums[index];
             macro_rules! multiply {
-                ($written:expr) => {
-                    warp.multiply_rows::<I, TOKENS, { $written }, { MOST / TILE }, _, _, _>(
+                ($written:literal) => {
+                    warp.multiply_rows::<I, TOKENS, $written, { MOST / TILE }, _, _, _>(
                         blocks,
                         F::TOGETHER,
                         shared,
@@ -197,20 +193,22 @@ pub(crate) fn multiply<B: Block, F: Format, I: MmaInput, const TOKENS: usize>(
                         values,
                         &inputs,
                         at,
+                        meanwhile,
                         sums,
                     )
                 };
             }
             // The more there is to do for a block, the fewer are written out.
-            if TOKENS <= 16 {
-                multiply!(BLOCKS);
+            if TOKENS <= 8 {
+                multiply!(16);
             } else if TOKENS <= 32 {
-                multiply!(BLOCKS / 2);
+                multiply!(4);
             } else {
-                multiply!(BLOCKS / 4);
+                multiply!(2);
             }
         });
-        stage = if stage + 1 < stages { stage + 1 } else { 0 };
+        free = stage;
+        stage = if stage + 1 < STAGES as u32 { stage + 1 } else { 0 };
     }
     block.warps(|index, warp| {
         warp.each_sum::<TOKENS, { MOST / TILE }>(&sums[index], |token, row, sum| {

@@ -163,7 +163,8 @@ pub trait Warp: Team {
     /// device, of 16 on the host. `sums` has 16 tokens each.
     ///
     /// On the device `WRITTEN` blocks at a time are written out, see [`unrolled`], and what the next one is made of is read before
-    /// this one is made: a warp that waits for memory, and only then for the tensor core, is as slow as both.
+    /// this one is made: a warp that waits for memory, and only then for the tensor core, is as slow as both. `meanwhile` runs once,
+    /// while the first one is read.
     #[allow(clippy::too_many_arguments, reason = "each is one step of a pipeline")]
     fn multiply_rows<
         I: MmaInput,
@@ -182,6 +183,7 @@ pub trait Warp: Team {
         values: impl Fn(usize, S, R, usize) -> [[u16; 2]; 2],
         x: &X,
         at: impl Fn(usize, usize, usize) -> usize,
+        meanwhile: impl FnOnce(),
         sums: &mut [Self::Sums; TILES],
     );
 

@@ -133,6 +133,7 @@ impl Warp for DeviceGroup<32> {
         values: impl Fn(usize, S, R, usize) -> [[u16; 2]; 2],
         x: &X,
         at: impl Fn(usize, usize, usize) -> usize,
+        meanwhile: impl FnOnce(),
         sums: &mut [[[f32; 2]; 2]; TILES],
     ) {
         let lane = thread() % 32;
@@ -166,23 +167,29 @@ impl Warp for DeviceGroup<32> {
                 }
             });
         };
+        let (mut now, mut next) = (shared(0, row), ahead(0));
+        meanwhile();
         let mut first = 0;
         while first + WRITTEN <= blocks {
-            let (mut now, mut next) = (shared(first, row), ahead(first));
             unrolled::<WRITTEN>(|i| {
                 let (shared_now, this) = (now, next);
-                if i + 1 < WRITTEN {
-                    if (i + 1) % together == 0 {
-                        now = shared(first + i + 1, row);
+                let following = first + i + 1;
+                if i + 1 < WRITTEN || following < blocks {
+                    if (i + 1) % together == 0 || i + 1 == WRITTEN {
+                        now = shared(following, row);
                     }
-                    next = ahead(first + i + 1);
+                    next = ahead(following);
                 }
                 multiply(first + i, shared_now, this);
             });
             first += WRITTEN;
         }
         while first < blocks {
-            multiply(first, shared(first, row), ahead(first));
+            let (shared_now, this) = (now, next);
+            if first + 1 < blocks {
+                (now, next) = (shared(first + 1, row), ahead(first + 1));
+            }
+            multiply(first, shared_now, this);
             first += 1;
         }
     }

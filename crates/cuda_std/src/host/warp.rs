@@ -108,9 +108,11 @@ impl<M: Memory> Warp for HostTeam<32, M> {
         values: impl Fn(usize, S, R, usize) -> [[u16; 2]; 2],
         x: &X,
         at: impl Fn(usize, usize, usize) -> usize,
+        meanwhile: impl FnOnce(),
         sums: &mut [C; TILES],
     ) {
         debug_assert!(together.is_power_of_two());
+        meanwhile();
         for block in 0..blocks {
             let (mut first, mut second) = ([[0; 16]; 8], [[0; 16]; 8]);
             for row in 0..8 {
