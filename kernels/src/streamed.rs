@@ -7,7 +7,9 @@
 //! with them those of `x`, which the warps of a block share. A lane dequantises the values that the
 //! tensor core wants of it, two neighbours at a time, straight into its registers ([`Warp::multiply_rows`]).
 
-use cuda_std::{Block, In, MmaInput, Scratch, Team, Warp, unrolled};
+use core::marker::PhantomData;
+
+use cuda_std::{Block, In, Meanwhile, MmaInput, Scratch, Team, Warp};
 
 use crate::format::{BLOCK, Format, SUPER_BLOCK, Staged};
 
@@ -20,6 +22,8 @@ const ROWS: usize = 8;
 pub(crate) const BLOCK_ROWS: usize = WARPS * ROWS;
 /// Lanes that copy a row: what they ask for at once is a line of 128 bytes.
 const SHARE: usize = 8;
+/// Parts of a warp's rows that are copied by turns.
+const GROUPS: usize = ROWS * SHARE / 32;
 /// Tokens whose sums are kept together.
 const TILE: usize = 16;
 /// Tokens of a block at most.
@@ -84,6 +88,93 @@ pub(crate) struct Operands {
     pub(crate) count: usize,
 }
 
+/// Where a slice's copies go, and where the rows come from.
+struct Slices<'a, W, X, R> {
+    a: Operands,
+    /// A block's first row.
+    row0: usize,
+    weights: W,
+    inputs: X,
+    row_of: &'a R,
+}
+
+impl<W: Scratch<u8>, X: Scratch<u16>, R: Fn(usize, usize) -> usize> Slices<'_, W, X, R> {
+    /// Where a row's part of a slice begins among the stored bytes. Past the last row it is read again, and its sums are not
+    /// stored.
+    #[inline(always)]
+    fn begin<F: Format>(&self, row: usize, slice: usize, columns: usize) -> usize {
+        let Operands { k, first, n, .. } = self.a;
+        (first + (self.row0 + row).min(n - 1)) * F::row_bytes(k) + slice * F::row_bytes(columns)
+    }
+
+    /// Of the copies that bring a warp's rows of a slice and its share of the tokens, begins number `i` and every `of`-th after it;
+    /// nothing of a slice that there is not.
+    #[inline(always)]
+    fn copy<T: Team, F: Format, const TOKENS: usize>(
+        &self,
+        (index, warp): (usize, &T),
+        (slice, stage): (u32, u32),
+        (i, of): (usize, usize),
+    ) {
+        let Operands { w, x, k, count, .. } = self.a;
+        let (columns, stage) = (slice_columns(TOKENS), stage as usize);
+        let units = units::<F>(columns);
+        let first_column = slice * columns as u32;
+        warp.lanes(|lane| {
+            let whole_lane = index * 32 + lane;
+            let (lane_row, part) = (lane / SHARE, lane % SHARE * 16);
+            let mut number = i;
+            while number < units.div_ceil(SHARE) * GROUPS {
+                let row = index * ROWS + number % GROUPS * (ROWS / GROUPS) + lane_row;
+                let from = self.begin::<F>(row, slice as usize, columns);
+                // Bytes of the row from the unit on in which it begins.
+                let ends = (F::row_bytes(k) + from % 16) as u32;
+                let left = ends.saturating_sub(slice * F::row_bytes(columns) as u32);
+                let byte = part + number / GROUPS * SHARE * 16;
+                if byte < 16 * units && (byte as u32) < left {
+                    let to = (stage * BLOCK_ROWS + row) * stride::<F>(columns) + byte;
+                    self.weights.copy_async(whole_lane, to, &w, from / 16 * 16 + byte, true);
+                }
+                number += of;
+            }
+            let at_once = LANES * 8 / columns;
+            let (first, column) = (whole_lane / (columns / 8), whole_lane % (columns / 8) * 8);
+            let mut number = i;
+            while number * at_once < TOKENS {
+                let token = first + number * at_once;
+                if token < count && first_column + (column as u32) < k as u32 {
+                    let to = (stage * count + token) * x_stride(columns) + column;
+                    let from = (self.row_of)(whole_lane, token) * k + first_column as usize + column;
+                    self.inputs.copy_async(whole_lane, to, &x, from, true);
+                }
+                number += of;
+            }
+        });
+    }
+}
+
+/// A warp's copies of a slice, in `OF` pieces.
+struct Pieces<'a, T, F, W, X, R, const TOKENS: usize, const OF: usize> {
+    slices: &'a Slices<'a, W, X, R>,
+    warp: (usize, &'a T),
+    /// And its place.
+    slice: (u32, u32),
+    format: PhantomData<F>,
+}
+
+impl<T: Team, F: Format, W, X, R, const TOKENS: usize, const OF: usize> Meanwhile
+    for Pieces<'_, T, F, W, X, R, TOKENS, OF>
+where
+    W: Scratch<u8>,
+    X: Scratch<u16>,
+    R: Fn(usize, usize) -> usize,
+{
+    #[inline(always)]
+    fn run(&self, i: usize) {
+        self.slices.copy::<T, F, TOKENS>(self.warp, self.slice, (i, OF));
+    }
+}
+
 /// The block at `x` of the grid takes the rows from `x` times [`BLOCK_ROWS`] on. Token `t` multiplies row `row_of(lane, t)` of
 /// `x`; `put(t, row, sum)` gets the sums.
 #[inline(always)]
@@ -94,67 +185,24 @@ pub(crate) fn multiply<B: Block, F: Format, I: MmaInput, const TOKENS: usize>(
     put: impl Fn(usize, usize, f32),
 ) {
     let Operands { k, n, count, .. } = a;
+    let (columns, x_stride) = (slice_columns(TOKENS), x_stride(slice_columns(TOKENS)));
     let row0 = block.x() * BLOCK_ROWS;
-    let (columns, stride, x_stride) =
-        (slice_columns(TOKENS), stride::<F>(slice_columns(TOKENS)), x_stride(slice_columns(TOKENS)));
-    let weights = block.scratch::<u8>(STAGES * BLOCK_ROWS * stride);
+    let weights = block.scratch::<u8>(STAGES * BLOCK_ROWS * stride::<F>(columns));
     let inputs = block.scratch::<u16>(x_cells(columns, count));
     let zeros = STAGES * count * x_stride;
     block.each(columns, |lane, i| inputs.set(lane, zeros + i, 0));
 
-    // Where a row's part of a slice begins among the stored bytes. Past the last row it is read again, and its sums are not
-    // stored.
-    let begin = |row: usize, slice: usize| {
-        (a.first + (row0 + row).min(n - 1)) * F::row_bytes(k) + slice * F::row_bytes(columns)
-    };
-    // A GPU counts in 32 bits at half the price.
-    let all = k as u32;
-    let slices = all.div_ceil(columns as u32);
-    // Begins to copy a warp's rows of a slice, and its share of the tokens; nothing of a slice that there is not. A closure with
-    // two callers would not be inlined.
-    macro_rules! fetch {
-        ($index:ident, $warp:ident, $slice:expr, $stage:expr) => {{
-            let (index, slice, stage): (usize, u32, usize) = ($index, $slice, $stage as usize);
-            let first_column = slice * columns as u32;
-            $warp.lanes(|lane| {
-                let (lane_row, part) = (lane / SHARE, lane % SHARE * 16);
-                unrolled::<{ ROWS * SHARE / 32 }>(|group| {
-                    let row = index * ROWS + group * (32 / SHARE) + lane_row;
-                    let from = begin(row, slice as usize);
-                    // Bytes of the row from the unit on in which it begins.
-                    let ends = (F::row_bytes(k) + from % 16) as u32;
-                    let left = ends.saturating_sub(slice * F::row_bytes(columns) as u32);
-                    let to = (stage * BLOCK_ROWS + row) * stride + part;
-                    let from = from / 16 * 16 + part;
-                    unrolled::<{ MOST_COLUMNS / 8 / SHARE + 1 }>(|i| {
-                        let byte = i * SHARE * 16;
-                        if part + byte < 16 * units::<F>(columns) && ((part + byte) as u32) < left {
-                            weights.copy_async(index * 32 + lane, to + byte, &a.w, from + byte, true);
-                        }
-                    });
-                });
-                let at_once = LANES * 8 / columns;
-                let whole_lane = index * 32 + lane;
-                let (first, column) = (whole_lane / (columns / 8), whole_lane % (columns / 8) * 8);
-                unrolled::<{ MOST / WARPS }>(|i| {
-                    let token = first + i * at_once;
-                    if i * at_once < TOKENS && token < count && first_column + (column as u32) < all {
-                        let to = (stage * count + token) * x_stride + column;
-                        let from = row_of(whole_lane, token) * k + first_column as usize + column;
-                        inputs.copy_async(whole_lane, to, &a.x, from, true);
-                    }
-                });
-            });
-            $warp.copies_commit();
-        }};
-    }
-
+    let slices = Slices { a, row0, weights, inputs, row_of: &row_of };
     for stage in 0..STAGES as u32 - 1 {
-        block.warps(|index, warp| fetch!(index, warp, stage, stage));
+        block.warps(|index, warp| {
+            slices.copy::<_, F, TOKENS>((index, warp), (stage, stage), (0, 1));
+            warp.copies_commit();
+        });
     }
     let mut sums = block.per_warp::<_, WARPS>(|_, warp| [warp.no_sums(); MOST / TILE]);
     let (mut stage, mut free) = (0, STAGES as u32 - 1);
-    for slice in 0..slices {
+    // A GPU counts in 32 bits at half the price.
+    for slice in 0..(k as u32).div_ceil(columns as u32) {
         block.warps(|_, warp| warp.copies_wait::<{ STAGES - 2 }>());
         // The slice is there, of all warps; and all are done with the one before it, whose place is filled next.
         block.barrier();
@@ -166,7 +214,8 @@ pub(crate) fn multiply<B: Block, F: Format, I: MmaInput, const TOKENS: usize>(
             };
             let place = |b: usize, row: usize| {
                 let at = index * ROWS + row;
-                F::place((first_row + at) * stride + begin(at, slice as usize) % 16, b)
+                let begin = slices.begin::<F>(at, slice as usize, columns);
+                F::place((first_row + at) * stride::<F>(columns) + begin % 16, b)
             };
             let shared = |b: usize, row: usize| F::shared(&bytes(row, 0), place(b, row));
             let read = |b: usize, row: usize, column: usize| {
@@ -180,11 +229,16 @@ pub(crate) fn multiply<B: Block, F: Format, I: MmaInput, const TOKENS: usize>(
                 let row = if token < count { (first_token + token) * x_stride } else { zeros };
                 row + b * BLOCK + octet * 8
             };
-            let meanwhile = || fetch!(index, warp, slice + STAGES as u32 - 1, free);
-            let blocks = (all - slice * columns as u32).min(columns as u32) as usize / BLOCK;
+            let blocks = (k as u32 - slice * columns as u32).min(columns as u32) as usize / BLOCK;
             let sums = &mut sums[index];
             macro_rules! multiply {
-                ($written:literal) => {
+                ($written:literal) => {{
+                    let next = Pieces::<_, F, _, _, _, TOKENS, $written> {
+                        slices: &slices,
+                        warp: (index, warp),
+                        slice: (slice + STAGES as u32 - 1, free),
+                        format: PhantomData,
+                    };
                     warp.multiply_rows::<I, TOKENS, $written, { MOST / TILE }, _, _, _>(
                         blocks,
                         F::TOGETHER,
@@ -193,10 +247,10 @@ pub(crate) fn multiply<B: Block, F: Format, I: MmaInput, const TOKENS: usize>(
                         values,
                         &inputs,
                         at,
-                        meanwhile,
+                        &next,
                         sums,
                     )
-                };
+                }};
             }
             // The more there is to do for a block, the fewer are written out.
             if TOKENS <= 8 {
@@ -206,6 +260,7 @@ pub(crate) fn multiply<B: Block, F: Format, I: MmaInput, const TOKENS: usize>(
             } else {
                 multiply!(2);
             }
+            warp.copies_commit();
         });
         free = stage;
         stage = if stage + 1 < STAGES as u32 { stage + 1 } else { 0 };

@@ -163,8 +163,8 @@ pub trait Warp: Team {
     /// device, of 16 on the host. `sums` has 16 tokens each.
     ///
     /// On the device `WRITTEN` blocks at a time are written out, see [`unrolled`], and what the next one is made of is read before
-    /// this one is made: a warp that waits for memory, and only then for the tensor core, is as slow as both. `meanwhile` runs once,
-    /// while the first one is read.
+    /// this one is made: a warp that waits for memory, and only then for the tensor core, is as slow as both. `meanwhile` runs for
+    /// each number below `WRITTEN`, by turns with the first blocks.
     #[allow(clippy::too_many_arguments, reason = "each is one step of a pipeline")]
     fn multiply_rows<
         I: MmaInput,
@@ -183,7 +183,7 @@ pub trait Warp: Team {
         values: impl Fn(usize, S, R, usize) -> [[u16; 2]; 2],
         x: &X,
         at: impl Fn(usize, usize, usize) -> usize,
-        meanwhile: impl FnOnce(),
+        meanwhile: &impl Meanwhile,
         sums: &mut [Self::Sums; TILES],
     );
 
@@ -222,6 +222,12 @@ pub trait Warp: Team {
     /// Waits until at most the last `PENDING` groups of copies are under way, and makes the finished ones visible to
     /// the warp.
     fn copies_wait<const PENDING: usize>(&self);
+}
+
+/// Work that is done in pieces by turns with other work. No closure: it has many callers, and must be inlined in all.
+pub trait Meanwhile {
+    /// Piece `i`.
+    fn run(&self, i: usize);
 }
 
 /// A 16-bit input type of the tensor core.

@@ -8,7 +8,7 @@ use super::intrinsics::{
 };
 use super::{DeviceGroup, exchange_f32, thread};
 use crate::math::max;
-use crate::{MmaInput, Scratch, Warp, unrolled};
+use crate::{Meanwhile, MmaInput, Scratch, Warp, unrolled};
 
 /// Eights of tokens at most, see [`Warp::multiply_rows`].
 const MOST_EIGHTS: usize = 8;
@@ -133,7 +133,7 @@ impl Warp for DeviceGroup<32> {
         values: impl Fn(usize, S, R, usize) -> [[u16; 2]; 2],
         x: &X,
         at: impl Fn(usize, usize, usize) -> usize,
-        meanwhile: impl FnOnce(),
+        meanwhile: &impl Meanwhile,
         sums: &mut [[[f32; 2]; 2]; TILES],
     ) {
         let lane = thread() % 32;
@@ -168,7 +168,9 @@ impl Warp for DeviceGroup<32> {
             });
         };
         let (mut now, mut next) = (shared(0, row), ahead(0));
-        meanwhile();
+        if blocks < WRITTEN {
+            unrolled::<WRITTEN>(|i| meanwhile.run(i));
+        }
         let mut first = 0;
         while first + WRITTEN <= blocks {
             unrolled::<WRITTEN>(|i| {
@@ -179,6 +181,9 @@ impl Warp for DeviceGroup<32> {
                         now = shared(following, row);
                     }
                     next = ahead(following);
+                }
+                if first == 0 {
+                    meanwhile.run(i);
                 }
                 multiply(first + i, shared_now, this);
             });

@@ -5,7 +5,7 @@
 use super::{HostTeam, Lanes, Memory, WHOLE_WARP};
 use crate::math::max;
 use crate::tensor_core::simd::{A, B, C};
-use crate::{MmaInput, Scratch, Warp};
+use crate::{Meanwhile, MmaInput, Scratch, Warp};
 
 impl<M: Memory> HostTeam<32, M> {
     /// Sixteen values out of two octets.
@@ -108,11 +108,13 @@ impl<M: Memory> Warp for HostTeam<32, M> {
         values: impl Fn(usize, S, R, usize) -> [[u16; 2]; 2],
         x: &X,
         at: impl Fn(usize, usize, usize) -> usize,
-        meanwhile: impl FnOnce(),
+        meanwhile: &impl Meanwhile,
         sums: &mut [C; TILES],
     ) {
         debug_assert!(together.is_power_of_two());
-        meanwhile();
+        for i in 0..WRITTEN {
+            meanwhile.run(i);
+        }
         for block in 0..blocks {
             let (mut first, mut second) = ([[0; 16]; 8], [[0; 16]; 8]);
             for row in 0..8 {
