@@ -256,9 +256,9 @@ pub(crate) fn multiply<B: Block, F: Format, I: MmaInput, const TOKENS: usize>(
             if TOKENS <= 8 {
                 multiply!(16);
             } else if TOKENS <= 32 {
-                multiply!(4);
+                multiply!(8);
             } else {
-                multiply!(2);
+                multiply!(4);
             }
             warp.copies_commit();
         });

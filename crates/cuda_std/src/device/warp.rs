@@ -138,23 +138,26 @@ impl Warp for DeviceGroup<32> {
     ) {
         let lane = thread() % 32;
         let (row, column) = place();
-        let load = |block: usize, eight: usize| {
-            let token = x.address(at(block, eight * 8 + lane % 8, lane / 8));
-            let mut b = [0; 4];
-            // SAFETY: all lanes of the warp run this together, and `token` is in shared memory.
-            unsafe { load_matrix_4(&mut b, token.cast()) };
-            b
+        let load = |block: usize| {
+            let mut eights = [[0; 4]; MOST_EIGHTS];
+            unrolled::<MOST_EIGHTS>(|eight| {
+                if eight * 8 < TOKENS {
+                    let token = x.address(at(block, eight * 8 + lane % 8, lane / 8));
+                    // SAFETY: all lanes of the warp run this together, and `token` is in shared memory.
+                    unsafe { load_matrix_4(&mut eights[eight], token.cast()) };
+                }
+            });
+            eights
         };
-        let ahead = |block| (read(block, row, column), read(block, row, column + 8), load(block, 0));
-        let mut multiply = |block, shared, (left, right, first): (R, R, [u32; 4])| {
+        let ahead = |block| (read(block, row, column), read(block, row, column + 8), load(block));
+        let mut multiply = |block, shared, (left, right, x): (R, R, [[u32; 4]; MOST_EIGHTS])| {
             let (left, right) =
                 (values(block, shared, left, column), values(block, shared, right, column + 8));
-            unrolled::<{ MOST_EIGHTS }>(|eight| {
-                if eight * 8 < TOKENS {
-                    let x = if eight == 0 { first } else { load(block, eight) };
-                    for half in 0..2 {
-                        let (left, right) = (packed(left[half]), packed(right[half]));
-                        let sums = &mut sums[eight / 2][eight % 2];
+            for half in 0..2 {
+                let (left, right) = (packed(left[half]), packed(right[half]));
+                unrolled::<MOST_EIGHTS>(|eight| {
+                    if eight * 8 < TOKENS {
+                        let (x, sums) = (x[eight], &mut sums[eight / 2][eight % 2]);
                         // SAFETY: all lanes of the warp run this together.
                         unsafe {
                             if I::BF16 {
@@ -164,8 +167,8 @@ impl Warp for DeviceGroup<32> {
                             }
                         }
                     }
-                }
-            });
+                });
+            }
         };
         let (mut now, mut next) = (shared(0, row), ahead(0));
         if blocks < WRITTEN {
