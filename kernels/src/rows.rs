@@ -8,7 +8,7 @@
 //! A block a row. Bytes moved: `4 n` read (twice of the longest rows for f16) and 2 or `4 n` written a row.
 
 use cuda_std::math::{exponent, max, power_of_two};
-use cuda_std::{Bf16, Block, F16, Geometry, In, Out, Scratch, kernel};
+use cuda_std::{Bf16, Block, F16, Geometry, In, Out, Scratch, Source, kernel};
 
 /// Rows to write; what a form does not use is empty.
 #[derive(Clone, Copy)]
@@ -26,17 +26,18 @@ pub struct Rows {
 const MOST_HELD: usize = 32 << 10;
 
 /// Elements of a row that a block writes where several share it.
-const PART: usize = 4096;
+const PART: usize = 2048;
 /// Rows that are fewer leave a GPU idle.
 const FEW: usize = 64;
 
-/// Elements that a lane waits for at once.
-const AHEAD: usize = 8;
+/// Elements that a lane waits for at once, as many as it has of a [`PART`].
+const AHEAD: usize = 4;
 
 /// How rows are written.
 pub trait Form {
-    /// Bytes of scratch memory for a row of `n` elements.
-    fn scratch(n: usize) -> usize {
+    /// Cells of scratch memory that [`write`](Self::write) takes for a row of `n` elements.
+    #[inline(always)]
+    fn held(n: usize) -> usize {
         let _ = n;
         0
     }
@@ -53,16 +54,38 @@ pub trait Form {
         if Self::parts(rows, n) == 1 { (0, n) } else { (index * PART, n.min((index + 1) * PART)) }
     }
 
-    /// Writes elements `first..end` of row `row` of `n` elements, each `value(read(i))`; both may be asked several times. All of a
-    /// row's at once unless they are a [`part`](Self::part).
-    fn write<B: Block, V: Copy>(
+    /// Writes elements `first..end` of row `row` of `n` elements: `source`'s values of these numbers, for which it may be asked
+    /// several times. All of a row's at once unless they are a [`part`](Self::part). Cell `i` of `held` may be what a lane reads
+    /// for value `i`.
+    fn write<B: Block, S: Source<Value = f32>>(
         block: &B,
         rows: &Rows,
         row: (usize, usize),
         part: (usize, usize),
-        read: impl Fn(usize) -> V,
-        value: impl Fn(V) -> f32,
+        source: &S,
+        held: &B::Scratch<f32>,
     );
+}
+
+/// The values from `first` on.
+struct From<'a, S> {
+    source: &'a S,
+    first: usize,
+}
+
+impl<S: Source> Source for From<'_, S> {
+    type Read = S::Read;
+    type Value = S::Value;
+
+    #[inline(always)]
+    fn read(&self, i: usize) -> S::Read {
+        self.source.read(self.first + i)
+    }
+
+    #[inline(always)]
+    fn values<const N: usize>(&self, read: [S::Read; N]) -> [S::Value; N] {
+        self.source.values(read)
+    }
 }
 
 /// The form f32.
@@ -74,34 +97,34 @@ pub struct Rounded;
 
 impl Form for Plain {
     #[inline(always)]
-    fn write<B: Block, V: Copy>(
+    fn write<B: Block, S: Source<Value = f32>>(
         block: &B,
         rows: &Rows,
         (row, n): (usize, usize),
         (first, end): (usize, usize),
-        read: impl Fn(usize) -> V,
-        value: impl Fn(V) -> f32,
+        source: &S,
+        _: &B::Scratch<f32>,
     ) {
-        let read = |i| read(first + i);
-        block.each_read::<AHEAD, _>(end - first, read, |_, i, x| {
-            rows.values.set(row * n + first + i, value(x))
+        let at = row * n + first;
+        block.each_value::<AHEAD, _>(end - first, &From { source, first }, |_, i, value| {
+            rows.values.set(at + i, value);
         });
     }
 }
 
 impl Form for Rounded {
     #[inline(always)]
-    fn write<B: Block, V: Copy>(
+    fn write<B: Block, S: Source<Value = f32>>(
         block: &B,
         rows: &Rows,
         (row, n): (usize, usize),
         (first, end): (usize, usize),
-        read: impl Fn(usize) -> V,
-        value: impl Fn(V) -> f32,
+        source: &S,
+        _: &B::Scratch<f32>,
     ) {
-        let (read, at) = (|i| read(first + i), row * n + first);
-        block.each_read::<AHEAD, _>(end - first, read, |_, i, x| {
-            rows.bits.set(at + i, Bf16::from_f32(value(x)).0);
+        let at = row * n + first;
+        block.each_value::<AHEAD, _>(end - first, &From { source, first }, |_, i, value| {
+            rows.bits.set(at + i, Bf16::from_f32(value).0);
         });
     }
 }
@@ -112,39 +135,43 @@ impl Form for Scaled {
         1
     }
 
-    fn scratch(n: usize) -> usize {
-        if n <= MOST_HELD { 4 * n } else { 0 }
+    #[inline(always)]
+    fn held(n: usize) -> usize {
+        if n <= MOST_HELD { n } else { 0 }
     }
 
     #[inline(always)]
-    fn write<B: Block, V: Copy>(
+    fn write<B: Block, S: Source<Value = f32>>(
         block: &B,
         rows: &Rows,
         (row, n): (usize, usize),
         (first, end): (usize, usize),
-        read: impl Fn(usize) -> V,
-        value: impl Fn(V) -> f32,
+        source: &S,
+        held: &B::Scratch<f32>,
     ) {
         debug_assert!(first == 0 && end == n, "the factor is of a whole row");
-        // A lane reads below what it wrote itself.
-        let held = block.scratch::<f32>(if n <= MOST_HELD { n } else { 0 });
         let mut most = block.per_lane(0.0f32);
-        block.each_read::<AHEAD, _>(n, &read, |lane, i, x| {
-            let value = value(x);
-            most[lane] = max(most[lane], value.abs());
-            if n <= MOST_HELD {
+        let mut see = |lane: usize, value: f32| most[lane] = max(most[lane], value.abs());
+        // A lane reads below what it wrote itself.
+        if n <= MOST_HELD {
+            block.each_value::<AHEAD, _>(n, source, |lane, i, value| {
+                see(lane, value);
                 held.set(lane, i, value);
-            }
-        });
+            });
+        } else {
+            block.each_value::<AHEAD, _>(n, source, |lane, _, value| see(lane, value));
+        }
         let most = block.max(&most);
         // Powers of two whose inverse is normal, too: only rows far below f16 reach the bound.
         let up = if most > 0.0 { (14 - exponent(most)).clamp(-126, 126) } else { 0 };
         let factor = power_of_two(up);
-        let bits = |value: f32| F16::from_f32(value * factor).0;
+        let at = row * n;
+        let put = |i: usize, value: f32| rows.bits.set(at + i, F16::from_f32(value * factor).0);
         if n <= MOST_HELD {
-            block.each(n, |lane, i| rows.bits.set(row * n + i, bits(held.get(lane, i))));
+            let held = |i: usize| held.get(i % B::LANES, i);
+            block.each_read::<AHEAD, _>(n, held, |_, i, value| put(i, value));
         } else {
-            block.each_read::<AHEAD, _>(n, &read, |_, i, x| rows.bits.set(row * n + i, bits(value(x))));
+            block.each_value::<AHEAD, _>(n, source, |_, i, value| put(i, value));
         }
         block.lanes(|lane| {
             if lane == 0 {
@@ -169,13 +196,35 @@ pub struct Round {
 }
 
 fn geometry<F: Form>(a: &Round) -> Geometry {
-    Geometry { grid: [a.rows as usize, 1], scratch: F::scratch(a.n as usize) }
+    Geometry { grid: [a.rows as usize, 1], scratch: 4 * F::held(a.n as usize) }
+}
+
+/// A row as it is.
+struct Values {
+    x: In<f32>,
+    start: usize,
+}
+
+impl Source for Values {
+    type Read = f32;
+    type Value = f32;
+
+    #[inline(always)]
+    fn read(&self, i: usize) -> f32 {
+        self.x.get(self.start + i)
+    }
+
+    #[inline(always)]
+    fn values<const N: usize>(&self, read: [f32; N]) -> [f32; N] {
+        read
+    }
 }
 
 #[inline(always)]
 fn round<B: Block, F: Form>(block: &B, a: &Round) {
     let (row, n) = (block.x(), a.n as usize);
-    F::write(block, &a.y, (row, n), (0, n), |i| a.x.get(row * n + i), |x| x);
+    let values = Values { x: a.x, start: row * n };
+    F::write(block, &a.y, (row, n), (0, n), &values, &block.scratch(F::held(n)));
 }
 
 kernel! {

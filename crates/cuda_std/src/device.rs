@@ -4,7 +4,7 @@ use core::cell::Cell;
 use core::ops::{Index, IndexMut};
 
 use crate::math;
-use crate::{Block, F16, Team, unrolled};
+use crate::{Block, F16, Source, Team, unrolled};
 
 mod intrinsics;
 mod shared;
@@ -126,6 +126,50 @@ fn thread() -> usize {
     unsafe { thread_x() as usize }
 }
 
+/// What is read for elements `lane`, `lane + LANES`, ... below `n`, `M` at a time: `f(first, left, read)`, for element
+/// `first + j LANES` where `j LANES` is below `left`.
+#[inline(always)]
+fn each_batch<const LANES: usize, const M: usize, V: Copy>(
+    lane: usize,
+    n: usize,
+    read: impl Fn(usize) -> V,
+    mut f: impl FnMut(usize, u32, [V; M]),
+) {
+    let mut first = lane;
+    // Where all are there, nobody asks: each is read at a constant distance from the first.
+    while first + (M - 1) * LANES < n {
+        let mut values = [read(first); M];
+        unrolled::<M>(|j| values[j] = read(first + j * LANES));
+        f(first, u32::MAX, values);
+        first += M * LANES;
+    }
+    if first < n {
+        let left = (n - first) as u32;
+        // Past the end the first is read again.
+        let mut values = [read(first); M];
+        unrolled::<M>(|j| {
+            if j > 0 {
+                values[j] = read(first + if ((j * LANES) as u32) < left { j * LANES } else { 0 });
+            }
+        });
+        f(first, left, values);
+    }
+}
+
+/// `f` of those elements of a batch that are there.
+#[inline(always)]
+fn each_there<const LANES: usize, const M: usize, V: Copy>(
+    (first, left): (usize, u32),
+    values: [V; M],
+    mut f: impl FnMut(usize, V),
+) {
+    unrolled::<M>(|j| {
+        if ((j * LANES) as u32) < left {
+            f(first + j * LANES, values[j]);
+        }
+    });
+}
+
 impl<const LANES: usize> Team for DeviceBlock<LANES> {
     const LANES: usize = LANES;
     type PerLane<V: Copy> = Register<V>;
@@ -163,23 +207,29 @@ impl<const LANES: usize> Team for DeviceBlock<LANES> {
         mut f: impl FnMut(usize, usize, V),
     ) {
         let lane = thread();
-        let mut first = lane;
-        while first < n {
-            let at = |j: usize| first + j * LANES;
-            // Past the end the first is read again.
-            let mut values = [read(first); M];
-            unrolled::<M>(|j| {
-                if j > 0 {
-                    values[j] = read(if at(j) < n { at(j) } else { first });
-                }
-            });
-            unrolled::<M>(|j| {
-                if at(j) < n {
-                    f(lane, at(j), values[j]);
-                }
-            });
-            first += M * LANES;
-        }
+        each_batch::<LANES, M, V>(lane, n, read, |first, left, values| {
+            each_there::<LANES, M, V>((first, left), values, |i, value| f(lane, i, value));
+        });
+    }
+
+    #[inline(always)]
+    fn each_value<const M: usize, S: Source>(
+        &self,
+        n: usize,
+        source: &S,
+        mut f: impl FnMut(usize, usize, S::Value),
+    ) {
+        let lane = thread();
+        each_batch::<LANES, M, S::Read>(
+            lane,
+            n,
+            |i| source.read(i),
+            |first, left, read| {
+                each_there::<LANES, M, S::Value>((first, left), source.values(read), |i, value| {
+                    f(lane, i, value)
+                });
+            },
+        );
     }
 
     #[inline(always)]
@@ -342,23 +392,29 @@ impl<const N: usize> Team for DeviceGroup<N> {
         mut f: impl FnMut(usize, usize, V),
     ) {
         let lane = thread() % N;
-        let mut first = lane;
-        while first < n {
-            let at = |j: usize| first + j * N;
-            // Past the end the first is read again.
-            let mut values = [read(first); M];
-            unrolled::<M>(|j| {
-                if j > 0 {
-                    values[j] = read(if at(j) < n { at(j) } else { first });
-                }
-            });
-            unrolled::<M>(|j| {
-                if at(j) < n {
-                    f(lane, at(j), values[j]);
-                }
-            });
-            first += M * N;
-        }
+        each_batch::<N, M, V>(lane, n, read, |first, left, values| {
+            each_there::<N, M, V>((first, left), values, |i, value| f(lane, i, value));
+        });
+    }
+
+    #[inline(always)]
+    fn each_value<const M: usize, S: Source>(
+        &self,
+        n: usize,
+        source: &S,
+        mut f: impl FnMut(usize, usize, S::Value),
+    ) {
+        let lane = thread() % N;
+        each_batch::<N, M, S::Read>(
+            lane,
+            n,
+            |i| source.read(i),
+            |first, left, read| {
+                each_there::<N, M, S::Value>((first, left), source.values(read), |i, value| {
+                    f(lane, i, value)
+                });
+            },
+        );
     }
 
     #[inline(always)]

@@ -7,7 +7,7 @@ use core::ops::{Index, IndexMut};
 
 use crate::math;
 use crate::tensor_core::simd::{self, A, B, C};
-use crate::{Block, F16, In, MmaInput, Scratch, Team};
+use crate::{Block, F16, In, MmaInput, Scratch, Source, Team};
 
 mod warp;
 
@@ -196,6 +196,23 @@ impl<const N: usize, M: Memory> Team for HostTeam<N, M> {
             }
             base += N;
         }
+    }
+
+    #[inline(always)]
+    fn each_value<const AHEAD: usize, S: Source>(
+        &self,
+        n: usize,
+        source: &S,
+        mut f: impl FnMut(usize, usize, S::Value),
+    ) {
+        self.each_read::<1, _>(
+            n,
+            |i| source.read(i),
+            |lane, i, read| {
+                let [value] = source.values([read]);
+                f(lane, i, value);
+            },
+        );
     }
 
     #[inline(always)]

@@ -39,6 +39,14 @@ pub trait Team {
         f: impl FnMut(usize, usize, V),
     );
 
+    /// [`each_read`](Self::each_read) of a [`Source`]: lane `l` runs `f(l, i, value)` with value `i`.
+    fn each_value<const N: usize, S: Source>(
+        &self,
+        n: usize,
+        source: &S,
+        f: impl FnMut(usize, usize, S::Value),
+    );
+
     /// Lanes wait for each other; what they wrote to scratch memory before can be read by all after.
     fn barrier(&self);
 
@@ -57,6 +65,19 @@ pub trait Team {
 
     /// Exclusive prefix sum: lane `l` gets the exact sum of the lanes before it, wrapping.
     fn scan_u64(&self, values: &Self::PerLane<u64>) -> Self::PerLane<u64>;
+}
+
+/// Where values come from, several at a time: what they share is then decided once.
+pub trait Source {
+    /// What is read for a value.
+    type Read: Copy;
+    /// A value.
+    type Value: Copy;
+
+    /// Reads what value `i` is made of; may be asked in vain.
+    fn read(&self, i: usize) -> Self::Read;
+    /// The values made of what was read.
+    fn values<const N: usize>(&self, read: [Self::Read; N]) -> [Self::Value; N];
 }
 
 /// The lanes of a thread block.
