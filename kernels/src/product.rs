@@ -82,8 +82,26 @@ impl Line {
     /// What value `i` is made of.
     #[inline(always)]
     pub(crate) fn read(&self, i: usize) -> Parts {
-        let bias = if self.bias.is_empty() { 0.0 } else { self.bias.get(self.bias_start + i) };
+        self.read_if::<true>(i)
+    }
+
+    /// [`read`](Self::read); unless `BIASED` there is no bias.
+    #[inline(always)]
+    pub(crate) fn read_if<const BIASED: bool>(&self, i: usize) -> Parts {
+        let bias = if !BIASED || self.bias.is_empty() { 0.0 } else { self.bias.get(self.bias_start + i) };
         [self.sums.get(self.start + i), bias]
+    }
+
+    /// The values that are made of them; unless `BIASED` there is no bias.
+    #[inline(always)]
+    pub(crate) fn values_if<const BIASED: bool, const N: usize>(&self, parts: [Parts; N]) -> [f32; N] {
+        let mut values = parts.map(|[sum, _]| sum * self.factor);
+        if BIASED && !self.bias.is_empty() {
+            for i in 0..N {
+                values[i] += parts[i][1];
+            }
+        }
+        self.rounding.all(values)
     }
 
     /// The value that is made of it.
@@ -106,13 +124,7 @@ impl Source for Line {
 
     #[inline(always)]
     fn values<const N: usize>(&self, parts: [Parts; N]) -> [f32; N] {
-        let mut values = parts.map(|[sum, _]| sum * self.factor);
-        if !self.bias.is_empty() {
-            for i in 0..N {
-                values[i] += parts[i][1];
-            }
-        }
-        self.rounding.all(values)
+        self.values_if::<true, N>(parts)
     }
 }
 

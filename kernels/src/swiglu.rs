@@ -31,25 +31,25 @@ fn geometry<F: Form>(a: &Swiglu) -> Geometry {
     Geometry { grid: [a.rows as usize, F::parts(a.rows as usize, n)], scratch: 4 * F::held(n) }
 }
 
-/// A row of the activation.
-struct Activation {
+/// A row of the activation; without `BIASED` neither product has a bias, and none is asked for.
+struct Activation<const BIASED: bool> {
     gate: Line,
     up: Line,
 }
 
-impl Source for Activation {
+impl<const BIASED: bool> Source for Activation<BIASED> {
     type Read = (Parts, Parts);
     type Value = f32;
 
     #[inline(always)]
     fn read(&self, i: usize) -> Self::Read {
-        (self.gate.read(i), self.up.read(i))
+        (self.gate.read_if::<BIASED>(i), self.up.read_if::<BIASED>(i))
     }
 
     #[inline(always)]
     fn values<const N: usize>(&self, read: [Self::Read; N]) -> [f32; N] {
-        let gate = self.gate.values(read.map(|(gate, _)| gate));
-        let up = self.up.values(read.map(|(_, up)| up));
+        let gate = self.gate.values_if::<BIASED, N>(read.map(|(gate, _)| gate));
+        let up = self.up.values_if::<BIASED, N>(read.map(|(_, up)| up));
         let gate = silu(gate);
         array::from_fn(|i| gate[i] * up[i])
     }
@@ -58,9 +58,13 @@ impl Source for Activation {
 #[inline(always)]
 fn swiglu<B: Block, F: Form>(block: &B, a: &Swiglu) {
     let (row, n) = (block.x(), a.n as usize);
-    let activation = Activation { gate: a.gate.row(row), up: a.up.row(row) };
-    let part = F::part(block.y(), a.rows as usize, n);
-    F::write(block, &a.y, (row, n), part, &activation, &block.scratch(F::held(n)));
+    let (gate, up) = (a.gate.row(row), a.up.row(row));
+    let (part, held) = (F::part(block.y(), a.rows as usize, n), block.scratch(F::held(n)));
+    if gate.bias.is_empty() && up.bias.is_empty() {
+        F::write(block, &a.y, (row, n), part, &Activation::<false> { gate, up }, &held);
+    } else {
+        F::write(block, &a.y, (row, n), part, &Activation::<true> { gate, up }, &held);
+    }
 }
 
 kernel! {
