@@ -34,7 +34,7 @@ pub struct ExpertSwiglu {
 
 fn geometry<F: Form>(a: &ExpertSwiglu) -> Geometry {
     let n = a.n as usize;
-    Geometry { grid: [a.pairs as usize, F::parts(a.pairs as usize, n)], scratch: 4 * F::held(n) }
+    Geometry { grid: [a.pairs as usize, F::parts(&a.y, a.pairs as usize, n)], scratch: 4 * F::held(n) }
 }
 
 /// A pair's row of the activation.
@@ -71,7 +71,7 @@ fn swiglu<B: Block, F: Form>(block: &B, a: &ExpertSwiglu) {
     let (pair, n) = (block.x(), a.n as usize);
     let (gate, up) = (a.gate.row(pair), a.up.row(pair));
     let activation = Activation { gate, up, alpha: a.alpha, limit: a.limit };
-    let part = F::part(block.y(), a.pairs as usize, n);
+    let part = F::part(&a.y, block.y(), a.pairs as usize, n);
     F::write(block, &a.y, (pair, n), part, &activation, &block.scratch(F::held(n)));
 }
 

@@ -25,7 +25,7 @@ pub struct Gelu {
 
 fn geometry<F: Form>(a: &Gelu) -> Geometry {
     let n = a.n as usize;
-    Geometry { grid: [a.rows as usize, F::parts(a.rows as usize, n)], scratch: 4 * F::held(n) }
+    Geometry { grid: [a.rows as usize, F::parts(&a.y, a.rows as usize, n)], scratch: 4 * F::held(n) }
 }
 
 /// A row of the activation.
@@ -49,7 +49,7 @@ impl Source for Activation {
 #[inline(always)]
 fn activate<B: Block, F: Form>(block: &B, a: &Gelu) {
     let (row, n) = (block.x(), a.n as usize);
-    let part = F::part(block.y(), a.rows as usize, n);
+    let part = F::part(&a.y, block.y(), a.rows as usize, n);
     F::write(block, &a.y, (row, n), part, &Activation(a.x.row(row)), &block.scratch(F::held(n)));
 }
 

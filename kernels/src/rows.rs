@@ -5,7 +5,8 @@
 //! * f16: a row is first multiplied by `2^(14 - floor(log2 max|x|))`, which is exact, so that none of it overflows and
 //!   little of it becomes subnormal; the inverse goes to `factors`, by which the sums are multiplied.
 //!
-//! A block a row. Bytes moved: `4 n` read (twice of the longest rows for f16) and 2 or `4 n` written a row.
+//! A block a row. Bytes moved: `4 n` read (twice of the longest rows for f16) and 2 or `4 n` written a row. Where several blocks
+//! share a row of the form f16, each leaves its values and their greatest magnitude, and the last of them rounds.
 
 use cuda_std::math::{exponent, max, power_of_two};
 use cuda_std::{Bf16, Block, F16, Geometry, In, Out, Scratch, Source, kernel};
@@ -20,6 +21,26 @@ pub struct Rows {
     pub bits: Out<u16>,
     /// `[rows]`, of the form f16: what the product's sums are multiplied by.
     pub factors: Out<f32>,
+    /// Of the form f16, where blocks share a row.
+    pub shared: Shared,
+}
+
+/// What blocks that share a row of the form f16 leave each other; empty where they do not.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Shared {
+    /// `[rows, n]`: the row before it is rounded.
+    pub values: Out<f32>,
+    /// `[rows,` [`parts`]`]`: the greatest magnitude of each part.
+    pub tops: Out<f32>,
+    /// `[rows]`, zeros before and after: blocks that are done.
+    pub done: Out<u32>,
+}
+
+/// Parts that a row of `n` elements has where blocks share it.
+#[inline(always)]
+pub fn parts(n: usize) -> usize {
+    n.div_ceil(PART)
 }
 
 /// Elements of a row that scratch memory holds at most; of longer ones each is computed twice.
@@ -32,6 +53,8 @@ const FEW: usize = 64;
 
 /// Elements that a lane waits for at once, as many as it has of a [`PART`].
 const AHEAD: usize = 4;
+/// The same where a block rounds what others left.
+const SHARED_AHEAD: usize = 14;
 
 /// How rows are written.
 pub trait Form {
@@ -44,14 +67,14 @@ pub trait Form {
 
     /// Blocks that share a row of `n` elements, for [`part`](Self::part): several where there are few rows.
     #[inline(always)]
-    fn parts(rows: usize, n: usize) -> usize {
-        if rows < FEW { n.div_ceil(PART) } else { 1 }
+    fn parts(_: &Rows, rows: usize, n: usize) -> usize {
+        if rows < FEW { parts(n) } else { 1 }
     }
 
     /// Elements `first..end` of a row of `n`: those of a block that is the row's `index`-th.
     #[inline(always)]
-    fn part(index: usize, rows: usize, n: usize) -> (usize, usize) {
-        if Self::parts(rows, n) == 1 { (0, n) } else { (index * PART, n.min((index + 1) * PART)) }
+    fn part(y: &Rows, index: usize, rows: usize, n: usize) -> (usize, usize) {
+        if Self::parts(y, rows, n) == 1 { (0, n) } else { (index * PART, n.min((index + 1) * PART)) }
     }
 
     /// Writes elements `first..end` of row `row` of `n` elements: `source`'s values of these numbers, for which it may be asked
@@ -131,8 +154,8 @@ impl Form for Rounded {
 
 impl Form for Scaled {
     #[inline(always)]
-    fn parts(_: usize, _: usize) -> usize {
-        1
+    fn parts(y: &Rows, _: usize, n: usize) -> usize {
+        if y.shared.done.is_empty() { 1 } else { parts(n) }
     }
 
     #[inline(always)]
@@ -149,35 +172,70 @@ impl Form for Scaled {
         source: &S,
         held: &B::Scratch<f32>,
     ) {
-        debug_assert!(first == 0 && end == n, "the factor is of a whole row");
         let mut most = block.per_lane(0.0f32);
         let mut see = |lane: usize, value: f32| most[lane] = max(most[lane], value.abs());
+        if end - first < n {
+            let Shared { values, tops, done } = rows.shared;
+            let (parts, at) = (parts(n), row * n);
+            block.each_value::<AHEAD, _>(end - first, &From { source, first }, |lane, i, value| {
+                see(lane, value);
+                values.set(at + first + i, value);
+            });
+            let top = block.max(&most);
+            block.lanes(|lane| {
+                if lane == 0 {
+                    tops.set(row * parts + first / PART, top);
+                }
+            });
+            if block.last(&done, row, parts) {
+                let mut most = block.per_lane(0.0f32);
+                block.each(parts, |lane, i| most[lane] = max(most[lane], tops.get(row * parts + i)));
+                let scale = Scale::new(block, rows, row, block.max(&most));
+                let read = |i: usize| values.get(at + i);
+                block.each_read::<SHARED_AHEAD, _>(n, read, |_, i, value| scale.put(rows, at + i, value));
+            }
+            return;
+        }
+        let at = row * n;
         // A lane reads below what it wrote itself.
         if n <= MOST_HELD {
             block.each_value::<AHEAD, _>(n, source, |lane, i, value| {
                 see(lane, value);
                 held.set(lane, i, value);
             });
+            let scale = Scale::new(block, rows, row, block.max(&most));
+            let held = |i: usize| held.get(i % B::LANES, i);
+            block.each_read::<AHEAD, _>(n, held, |_, i, value| scale.put(rows, at + i, value));
         } else {
             block.each_value::<AHEAD, _>(n, source, |lane, _, value| see(lane, value));
+            let scale = Scale::new(block, rows, row, block.max(&most));
+            block.each_value::<AHEAD, _>(n, source, |_, i, value| scale.put(rows, at + i, value));
         }
-        let most = block.max(&most);
+    }
+}
+
+/// What a row of the form f16 is multiplied by before it is rounded.
+#[derive(Clone, Copy)]
+struct Scale(f32);
+
+impl Scale {
+    /// Of row `row`, whose greatest magnitude is `most`; its inverse goes to `factors`.
+    #[inline(always)]
+    fn new<B: Block>(block: &B, rows: &Rows, row: usize, most: f32) -> Self {
         // Powers of two whose inverse is normal, too: only rows far below f16 reach the bound.
         let up = if most > 0.0 { (14 - exponent(most)).clamp(-126, 126) } else { 0 };
-        let factor = power_of_two(up);
-        let at = row * n;
-        let put = |i: usize, value: f32| rows.bits.set(at + i, F16::from_f32(value * factor).0);
-        if n <= MOST_HELD {
-            let held = |i: usize| held.get(i % B::LANES, i);
-            block.each_read::<AHEAD, _>(n, held, |_, i, value| put(i, value));
-        } else {
-            block.each_value::<AHEAD, _>(n, source, |_, i, value| put(i, value));
-        }
         block.lanes(|lane| {
             if lane == 0 {
                 rows.factors.set(row, power_of_two(-up));
             }
         });
+        Self(power_of_two(up))
+    }
+
+    /// Writes element `at` of all rows.
+    #[inline(always)]
+    fn put(self, rows: &Rows, at: usize, value: f32) {
+        rows.bits.set(at, F16::from_f32(value * self.0).0);
     }
 }
 

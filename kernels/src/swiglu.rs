@@ -28,7 +28,7 @@ pub struct Swiglu {
 
 fn geometry<F: Form>(a: &Swiglu) -> Geometry {
     let n = a.n as usize;
-    Geometry { grid: [a.rows as usize, F::parts(a.rows as usize, n)], scratch: 4 * F::held(n) }
+    Geometry { grid: [a.rows as usize, F::parts(&a.y, a.rows as usize, n)], scratch: 4 * F::held(n) }
 }
 
 /// A row of the activation; without `BIASED` neither product has a bias, and none is asked for.
@@ -59,7 +59,7 @@ impl<const BIASED: bool> Source for Activation<BIASED> {
 fn swiglu<B: Block, F: Form>(block: &B, a: &Swiglu) {
     let (row, n) = (block.x(), a.n as usize);
     let (gate, up) = (a.gate.row(row), a.up.row(row));
-    let (part, held) = (F::part(block.y(), a.rows as usize, n), block.scratch(F::held(n)));
+    let (part, held) = (F::part(&a.y, block.y(), a.rows as usize, n), block.scratch(F::held(n)));
     if gate.bias.is_empty() && up.bias.is_empty() {
         F::write(block, &a.y, (row, n), part, &Activation::<false> { gate, up }, &held);
     } else {

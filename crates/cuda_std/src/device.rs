@@ -4,13 +4,15 @@ use core::cell::Cell;
 use core::ops::{Index, IndexMut};
 
 use crate::math;
-use crate::{Block, F16, Source, Team, unrolled};
+use crate::{Block, F16, Out, Source, Team, unrolled};
 
 mod intrinsics;
 mod shared;
 mod warp;
 
-use intrinsics::{block_barrier, block_x, block_y, shared_memory, shuffle_xor, thread_x, warp_barrier};
+use intrinsics::{
+    arrive, block_barrier, block_x, block_y, shared_memory, shuffle_xor, thread_x, warp_barrier,
+};
 pub(crate) use intrinsics::{pack_bf16, pack_f16, permute_bytes};
 pub use shared::Shared;
 
@@ -324,6 +326,24 @@ impl<const LANES: usize> Block for DeviceBlock<LANES> {
         self.used.set(offset + (len * size_of::<V>()).next_multiple_of(16));
         // SAFETY: within what the kernel's geometry asked for; aligned, since offsets are multiples of 16.
         Shared::new(unsafe { shared_memory().add(offset) }.cast())
+    }
+
+    #[inline(always)]
+    fn last(&self, cells: &Out<u32>, i: usize, count: usize) -> bool {
+        let last = count as u32 - 1;
+        // SAFETY: in range, by the promise given to the view; the first bytes of shared memory are for collectives, and barriers
+        // stand between writes and reads. The first thread's count, between them, orders what all threads read and write.
+        unsafe {
+            let before = shared_memory().cast::<u32>();
+            block_barrier();
+            if thread_x() == 0 {
+                before.write(arrive(cells.address(i), last));
+            }
+            block_barrier();
+            let before = before.read();
+            block_barrier();
+            before == last
+        }
     }
 
     #[inline(always)]

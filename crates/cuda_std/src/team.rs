@@ -99,6 +99,10 @@ pub trait Block: Team {
     /// Takes `len` values of scratch memory, uninitialised, out of what the kernel's geometry asked for.
     fn scratch<V: Copy>(&self, len: usize) -> Self::Scratch<V>;
 
+    /// Whether this block is the last of `count` to ask this of cell `i`, which is zero before the first and after the last. The last
+    /// sees what the others wrote to memory before they asked.
+    fn last(&self, cells: &crate::Out<u32>, i: usize, count: usize) -> bool;
+
     /// Splits the block into groups of `N` neighbouring lanes; each runs `f(index, group)`.
     fn groups<const N: usize>(&self, f: impl FnMut(usize, &Self::Group<N>));
 
