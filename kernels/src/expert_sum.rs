@@ -1,15 +1,20 @@
 //! What the experts of a token give together: `y[t] = sum over i of weight[t, i] value[t, i]`, a chain of fused multiply-adds
 //! from zero, the expert of the greatest weight first.
 //!
-//! A block covers 1024 elements of a token. Bytes moved: `4 (used + 1)` an element.
+//! A block covers 256 elements of a token. Bytes moved: `4 (used + 1)` an element.
+
+use core::array;
 
 use cuda_std::math::mul_add;
-use cuda_std::{Block, Geometry, In, Out, kernel};
+use cuda_std::{Block, Geometry, In, Out, kernel, unrolled};
 
 use crate::experts::ExpertProduct;
 
-/// Elements a block covers.
-const SPAN: usize = 1024;
+/// Elements a block covers: one a lane.
+const SPAN: usize = LANES;
+const LANES: usize = 256;
+/// Experts that a lane waits for at once.
+const AHEAD: usize = 4;
 
 /// Arguments of [`SUM`].
 #[derive(Clone, Copy)]
@@ -37,9 +42,19 @@ fn geometry(a: &ExpertSum) -> Geometry {
 fn sum<B: Block>(block: &B, a: &ExpertSum) {
     let (n, used, token, first) = (a.n as usize, a.used as usize, block.y(), block.x() * SPAN);
     block.each(SPAN.min(n - first), |_, i| {
-        let mut sum = 0.0f32;
-        for pair in token * used..(token + 1) * used {
-            sum = mul_add(a.weights.get(pair), a.values.get(pair, first + i), sum);
+        let (mut sum, mut slot) = (0.0f32, 0);
+        while slot < used {
+            // Past the last expert it is read again.
+            let pairs: [usize; AHEAD] = array::from_fn(|j| token * used + (slot + j).min(used - 1));
+            let weights = pairs.map(|pair| a.weights.get(pair));
+            let lines = pairs.map(|pair| a.values.row(pair));
+            let parts = lines.map(|line| line.read(first + i));
+            unrolled::<AHEAD>(|j| {
+                if slot + j < used {
+                    sum = mul_add(weights[j], lines[j].value(parts[j]), sum);
+                }
+            });
+            slot += AHEAD;
         }
         a.y.set(token * n + first + i, sum);
     });
@@ -47,5 +62,5 @@ fn sum<B: Block>(block: &B, a: &ExpertSum) {
 
 kernel! {
     /// The weighted sum of each token's experts.
-    pub SUM = expert_sum__sum(ExpertSum), lanes: 256, geometry: geometry, body: sum
+    pub SUM = expert_sum__sum(ExpertSum), lanes: LANES, geometry: geometry, body: sum
 }

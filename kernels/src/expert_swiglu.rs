@@ -3,10 +3,13 @@
 //!
 //! A block a pair, or several. Bytes moved: `8 n` read (twice of the longest rows of the form f16), 2 or `4 n` written a pair.
 
-use cuda_std::math::exp;
-use cuda_std::{Block, Geometry, kernel};
+use core::array;
+
+use cuda_std::math::over_one_plus_exp;
+use cuda_std::{Block, Geometry, Source, kernel};
 
 use crate::experts::ExpertProduct;
+use crate::product::{Line, Parts};
 use crate::rows::{Form, Plain, Rounded, Rows, Scaled};
 
 /// Arguments of [`F32`], [`F16_`] and [`BF16`].
@@ -31,20 +34,45 @@ pub struct ExpertSwiglu {
 
 fn geometry<F: Form>(a: &ExpertSwiglu) -> Geometry {
     let n = a.n as usize;
-    Geometry { grid: [a.pairs as usize, F::parts(a.pairs as usize, n)], scratch: F::scratch(n) }
+    Geometry { grid: [a.pairs as usize, F::parts(&a.y, a.pairs as usize, n)], scratch: 4 * F::held(n) }
+}
+
+/// A pair's row of the activation.
+struct Activation {
+    gate: Line,
+    up: Line,
+    alpha: f32,
+    limit: f32,
+}
+
+impl Source for Activation {
+    type Read = (Parts, Parts);
+    type Value = f32;
+
+    #[inline(always)]
+    fn read(&self, i: usize) -> Self::Read {
+        (self.gate.read(i), self.up.read(i))
+    }
+
+    #[inline(always)]
+    fn values<const N: usize>(&self, read: [Self::Read; N]) -> [f32; N] {
+        // A NaN stays one.
+        let below = |value: f32| if value > self.limit { self.limit } else { value };
+        let above = |value: f32| if value < -self.limit { -self.limit } else { value };
+        let gate = self.gate.values(read.map(|(gate, _)| gate)).map(below);
+        let up = self.up.values(read.map(|(_, up)| up)).map(|up| above(below(up)));
+        let gate = over_one_plus_exp(gate, gate.map(|gate| -self.alpha * gate));
+        array::from_fn(|i| gate[i] * (up[i] + 1.0))
+    }
 }
 
 #[inline(always)]
 fn swiglu<B: Block, F: Form>(block: &B, a: &ExpertSwiglu) {
     let (pair, n) = (block.x(), a.n as usize);
-    // A NaN stays one.
-    let below = |value: f32| if value > a.limit { a.limit } else { value };
-    let read = |i: usize| (a.gate.get(pair, i), a.up.get(pair, i));
-    F::write(block, &a.y, (pair, n), F::part(block.y(), a.pairs as usize, n), read, |(gate, up)| {
-        let (gate, up) = (below(gate), below(up));
-        let up = if up < -a.limit { -a.limit } else { up };
-        gate / (1.0 + exp(-a.alpha * gate)) * (up + 1.0)
-    });
+    let (gate, up) = (a.gate.row(pair), a.up.row(pair));
+    let activation = Activation { gate, up, alpha: a.alpha, limit: a.limit };
+    let part = F::part(&a.y, block.y(), a.pairs as usize, n);
+    F::write(block, &a.y, (pair, n), part, &activation, &block.scratch(F::held(n)));
 }
 
 kernel! {

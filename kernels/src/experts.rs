@@ -4,8 +4,9 @@
 //! order they are computed, [`crate::router`] says.
 
 use cuda_std::In;
+use cuda_std::math::divide;
 
-use crate::product::Rounding;
+use crate::product::{Line, Rounding};
 
 /// A product of pairs as its kernel leaves it, and what makes values of it: see [`crate::product`].
 #[derive(Clone, Copy)]
@@ -28,17 +29,22 @@ pub struct ExpertProduct {
 }
 
 impl ExpertProduct {
-    /// Value `i` of a pair.
+    /// The row of a pair.
     #[inline(always)]
-    pub(crate) fn get(&self, pair: usize, i: usize) -> f32 {
-        let mut value = self.sums.get(pair * self.n as usize + i);
-        if !self.factors.is_empty() {
-            value *= self.factors.get(pair / self.share as usize);
+    pub(crate) fn row(&self, pair: usize) -> Line {
+        let n = self.n as usize;
+        Line {
+            sums: self.sums,
+            start: pair * n,
+            bias: self.bias,
+            bias_start: if self.bias.is_empty() { 0 } else { self.chosen.get(pair) as usize * n },
+            factor: if self.factors.is_empty() {
+                1.0
+            } else {
+                self.factors.get(divide(pair, self.share as usize).0)
+            },
+            rounding: self.rounding,
         }
-        if !self.bias.is_empty() {
-            value += self.bias.get(self.chosen.get(pair) as usize * self.n as usize + i);
-        }
-        self.rounding.of(value)
     }
 }
 

@@ -115,9 +115,29 @@ fn chunk_geometry(a: &Flash) -> Geometry {
     Geometry { grid: [x * a.chunks as usize, y], scratch }
 }
 
+/// A row of a tile.
+#[derive(Clone, Copy)]
+struct Row {
+    there: bool,
+    /// Positions that it sees up to its own; none where it is not there.
+    seen: u32,
+    /// Its index in `[tokens, heads]`.
+    output: usize,
+}
+
+/// One value a warp: one of each row that a lane has elements of.
+type PerRow<B, V> = <B as Block>::PerWarp<<<B as Block>::Warp as Warp>::Rows<V>, WARPS>;
+
+/// Values of [`AHEAD`] steps.
+type Values<B> = [[<<B as Block>::Warp as Warp>::B; PARTS]; AHEAD];
+
 /// What one block works on: 16 rows at most, of one tile and one key head.
 struct Tile<B: Block> {
     rows: Asking,
+    /// What its last token sees, and the first position that its first does.
+    seen: usize,
+    first_seen: usize,
+    own: PerRow<B, Row>,
     query: B::Scratch<u16>,
     scores: B::Scratch<f32>,
     weights: B::Scratch<u16>,
@@ -127,48 +147,70 @@ struct Tile<B: Block> {
 }
 
 impl<B: Block> Tile<B> {
-    /// Tile `index`'s rows, with their queries in scratch memory once all lanes have waited.
+    /// Tile `index`'s rows, whose queries are on their way to scratch memory.
     #[inline(always)]
     fn new(block: &B, a: &Flash, index: usize) -> Self {
         let (head_dim, group) = (a.head_dim as usize, (a.heads / a.kv_heads) as usize);
         let (tile, part) = divide(index, parts(group));
+        let rows = Asking::new(a, tile, part * ROWS, block.y());
         let tile = Self {
-            rows: Asking::new(a, tile, part * ROWS, block.y()),
+            rows,
+            seen: rows.seen(a),
+            first_seen: rows.first_seen(a),
+            own: block.per_warp::<_, WARPS>(|_, warp| {
+                let mut own = warp.rows(Row { there: false, seen: 0, output: 0 });
+                warp.each_row(|_, row| {
+                    if rows.exists(row) {
+                        let seen = a.positions.get(rows.token(row)) + 1;
+                        own[row] = Row { there: true, seen, output: rows.output(a, row) };
+                    }
+                });
+                own
+            }),
             query: block.scratch::<u16>(ROWS * query_stride(head_dim)),
             scores: block.scratch::<f32>(ROWS * SCORES),
             weights: block.scratch::<u16>(ROWS * WEIGHTS),
             tops: block.scratch::<f32>(ROWS),
             totals: block.scratch::<f32>(ROWS),
         };
-        // In place of a row that is not there the first is read.
-        let read = |i: usize| {
-            let (row, d) = divide(i, head_dim);
-            let row = if tile.rows.exists(row) { row } else { 0 };
-            a.q.get(tile.rows.output(a, row) * head_dim + d)
-        };
-        block.each_read::<8, _>(ROWS * head_dim, read, |lane, i, bits| {
-            let (row, d) = divide(i, head_dim);
-            let bits = if tile.rows.exists(row) { bits } else { 0 };
-            tile.query.set(lane, row * query_stride(head_dim) + d, bits);
+        // An octet a copy; zeros for a row that is not there.
+        let octets = head_dim / 8;
+        block.each(ROWS * octets, |lane, i| {
+            let (row, octet) = divide(i, octets);
+            let there = tile.rows.exists(row);
+            let from = if there { tile.rows.output(a, row) * head_dim + octet * 8 } else { 0 };
+            tile.query.copy_async(lane, row * query_stride(head_dim) + octet * 8, &a.q, from, there);
         });
+        block.warps(|_, warp| warp.copies_commit());
         tile
     }
 
-    /// Scores and weights of the chunk from token `from` on; afterwards all lanes see `weights`, `tops` and `totals`.
+    /// Tokens of the chunk from `from` on that rows see, `skip..len`.
     #[inline(always)]
-    fn softmax<I: MmaInput + Cached>(&self, block: &B, a: &Flash, from: usize) {
-        let head_dim = a.head_dim as usize;
-        let scale = 1.0 / sqrt(head_dim as f32);
-        let len = CHUNK.min(self.rows.seen(a) - from);
-        let skip = self.rows.first_seen(a).saturating_sub(from);
+    fn tokens(&self, from: usize) -> (usize, usize) {
+        (self.first_seen.saturating_sub(from), CHUNK.min(self.seen - from))
+    }
 
-        // Scores: a page a warp.
-        block.warps(|index, warp| {
-            let mut scores = [warp.zero(); PAGE / 8];
-            if index * PAGE < len && skip < (index + 1) * PAGE {
-                let (keys, steps) = (self.rows.page(a, from / PAGE + index), head_dim / 16);
-                // The keys of all steps are waited for at once.
-                let mut k = [[warp.fill_b(|_, _| [0, 0]); PAGE / 8]; MAX_HEAD_DIM / 16];
+    /// Scores and weights of the chunk from token `from` on; afterwards all lanes see `weights`, `tops` and `totals`. The first
+    /// values are read on the way.
+    #[inline(always)]
+    fn softmax<I: MmaInput + Cached>(
+        &self,
+        block: &B,
+        a: &Flash,
+        from: usize,
+    ) -> B::PerWarp<Values<B>, WARPS> {
+        let head_dim = a.head_dim as usize;
+        let steps = head_dim / 16;
+        let scale = 1.0 / sqrt(head_dim as f32);
+        let (skip, len) = self.tokens(from);
+        let some = |index: usize| index * PAGE < len && skip < (index + 1) * PAGE;
+
+        // Scores: a page a warp. The keys of all steps are waited for at once, and with them the queries.
+        let keys = block.per_warp::<_, WARPS>(|index, warp| {
+            let mut k = [[warp.fill_b(|_, _| [0, 0]); PAGE / 8]; MAX_HEAD_DIM / 16];
+            if some(index) {
+                let keys = self.rows.page(a, from / PAGE + index);
                 unrolled::<{ MAX_HEAD_DIM / 16 }>(|step| {
                     if step < steps {
                         unrolled::<{ PAGE / 8 }>(|octet| {
@@ -178,33 +220,38 @@ impl<B: Block> Tile<B> {
                         });
                     }
                 });
+            }
+            k
+        });
+        block.warps(|_, warp| warp.copies_wait::<0>());
+        block.barrier();
+        let window = if a.window == 0 { u32::MAX } else { a.window };
+        block.warps(|index, warp| {
+            let mut scores = [warp.zero(); PAGE / 8];
+            if some(index) {
                 unrolled::<{ MAX_HEAD_DIM / 16 }>(|step| {
                     if step < steps {
                         let q = warp.load_a(&self.query, |row, octet| {
                             row * query_stride(head_dim) + step * 16 + octet * 8
                         });
                         unrolled::<{ PAGE / 8 }>(|octet| {
-                            warp.mma::<I>(&q, &k[step][octet], &mut scores[octet]);
+                            warp.mma::<I>(&q, &keys[index][step][octet], &mut scores[octet]);
                         });
                     }
                 });
             }
-            let mut seen = warp.rows(0u32);
-            warp.each_row(|_, row| {
-                if self.rows.exists(row) {
-                    seen[row] = a.positions.get(self.rows.token(row)) + 1;
-                }
-            });
-            let window = if a.window == 0 { u32::MAX } else { a.window };
             unrolled::<{ PAGE / 8 }>(|octet| {
                 warp.each_c(&scores[octet], |lane, row, column, score| {
                     let s = index * PAGE + octet * 8 + column;
-                    let at = (from + s) as u32;
-                    let sees = at < seen[row] && seen[row] - at <= window;
+                    let (at, seen) = ((from + s) as u32, self.own[index][row].seen);
+                    let sees = at < seen && seen - at <= window;
                     let score = if sees { score * scale } else { f32::NEG_INFINITY };
                     self.scores.set(index * 32 + lane, row * SCORES + s, score);
                 });
             });
+        });
+        let values = block.per_warp::<_, WARPS>(|index, warp| {
+            self.fetch::<I>(index, warp, a, from, skip / 16, len.div_ceil(16))
         });
         block.barrier();
 
@@ -240,9 +287,44 @@ impl<B: Block> Tile<B> {
             }
         });
         block.barrier();
+        values
     }
 
-    /// The chunk's weighted sums of the output's elements that warp `index` owns, see [`octet`].
+    /// Values of steps `first ..` of the chunk, of the elements that warp `index` owns; the last for those from `end` on.
+    #[inline(always)]
+    fn fetch<I: MmaInput + Cached>(
+        &self,
+        index: usize,
+        warp: &B::Warp,
+        a: &Flash,
+        from: usize,
+        first: usize,
+        end: usize,
+    ) -> Values<B> {
+        let head_dim = a.head_dim as usize;
+        // The pages of several steps are waited for at once, and then their values.
+        let mut pages = [0; AHEAD];
+        unrolled::<AHEAD>(|i| {
+            let step = (first + i).min(end - 1);
+            pages[i] = self.rows.page(a, (from + step * 16) / PAGE);
+        });
+        let mut v = [[warp.fill_b(|_, _| [0, 0]); PARTS]; AHEAD];
+        unrolled::<AHEAD>(|i| {
+            let step = (first + i).min(end - 1);
+            unrolled::<PARTS>(|part| {
+                let d = octet(index, part) * 8;
+                if d < head_dim {
+                    v[i][part] = warp.fill_b(|column, row| {
+                        let place = step * 16 % PAGE + row;
+                        a.value_pages.pair(pages[i] + I::value(place, d + column, head_dim))
+                    });
+                }
+            });
+        });
+        v
+    }
+
+    /// The chunk's weighted sums of the output's elements that warp `index` owns, see [`octet`]; `v` are the first values.
     #[inline(always)]
     fn values<I: MmaInput + Cached>(
         &self,
@@ -250,33 +332,14 @@ impl<B: Block> Tile<B> {
         warp: &B::Warp,
         a: &Flash,
         from: usize,
+        mut v: Values<B>,
     ) -> [<B::Warp as Warp>::C; PARTS] {
         let head_dim = a.head_dim as usize;
-        let len = CHUNK.min(self.rows.seen(a) - from);
-        let skip = self.rows.first_seen(a).saturating_sub(from);
+        let (skip, len) = self.tokens(from);
         let mut sums = [warp.zero(); PARTS];
         // Steps past the end, or before the window, would add zeros.
         let (mut first, end) = (skip / 16, len.div_ceil(16));
-        while first < end {
-            // The pages of several steps are waited for at once, and then their values.
-            let mut pages = [0; AHEAD];
-            unrolled::<AHEAD>(|i| {
-                let step = (first + i).min(end - 1);
-                pages[i] = self.rows.page(a, (from + step * 16) / PAGE);
-            });
-            let mut v = [[warp.fill_b(|_, _| [0, 0]); PARTS]; AHEAD];
-            unrolled::<AHEAD>(|i| {
-                let step = (first + i).min(end - 1);
-                unrolled::<PARTS>(|part| {
-                    let d = octet(index, part) * 8;
-                    if d < head_dim {
-                        v[i][part] = warp.fill_b(|column, row| {
-                            let place = step * 16 % PAGE + row;
-                            a.value_pages.pair(pages[i] + I::value(place, d + column, head_dim))
-                        });
-                    }
-                });
-            });
+        loop {
             unrolled::<AHEAD>(|i| {
                 let step = first + i;
                 if step < end {
@@ -292,11 +355,14 @@ impl<B: Block> Tile<B> {
                 }
             });
             first += AHEAD;
+            if first >= end {
+                return sums;
+            }
+            v = self.fetch::<I>(index, warp, a, from, first, end);
         }
-        sums
     }
 
-    /// `put(row, d, value)` for each output element of `sums` that there is.
+    /// `put(row, output, d, value)` for each output element of `sums` that there is, of the row that is `output`.
     #[inline(always)]
     fn each_output(
         &self,
@@ -304,14 +370,15 @@ impl<B: Block> Tile<B> {
         warp: &B::Warp,
         head_dim: usize,
         sums: &[<B::Warp as Warp>::C; PARTS],
-        mut put: impl FnMut(usize, usize, f32),
+        mut put: impl FnMut(usize, usize, usize, f32),
     ) {
+        let own = self.own[index];
         unrolled::<PARTS>(|part| {
             let d = octet(index, part) * 8;
             if d < head_dim {
                 warp.each_c(&sums[part], |_, row, column, sum| {
-                    if self.rows.exists(row) {
-                        put(row, d + column, sum);
+                    if own[row].there {
+                        put(row, own[row].output, d + column, sum);
                     }
                 });
             }
@@ -329,7 +396,6 @@ fn octet(index: usize, part: usize) -> usize {
 fn whole<B: Block, I: MmaInput + Cached>(block: &B, a: &Flash) {
     let head_dim = a.head_dim as usize;
     let tile = Tile::<B>::new(block, a, block.x());
-    block.barrier();
     let mut state = block.per_warp::<_, WARPS>(|_, warp| {
         let mut merge = warp.rows(Merge::NONE);
         warp.each_row(|_, row| {
@@ -339,17 +405,16 @@ fn whole<B: Block, I: MmaInput + Cached>(block: &B, a: &Flash) {
         });
         ([warp.zero(); PARTS], merge)
     });
-    let seen = tile.rows.seen(a);
-    let mut from = tile.rows.first_seen(a) / CHUNK * CHUNK;
-    while from < seen {
-        tile.softmax::<I>(block, a, from);
+    let mut from = tile.first_seen / CHUNK * CHUNK;
+    while from < tile.seen {
+        let values = tile.softmax::<I>(block, a, from);
         block.warps(|index, warp| {
             let (sums, merge) = &mut state[index];
             warp.each_row(|lane, row| {
                 let lane = index * 32 + lane;
                 merge[row] = merge[row].chunk(tile.tops.get(lane, row), tile.totals.get(lane, row));
             });
-            let chunk = tile.values::<I>(index, warp, a, from);
+            let chunk = tile.values::<I>(index, warp, a, from, values[index]);
             unrolled::<PARTS>(|part| {
                 warp.zip_c(&mut sums[part], &chunk[part], |row, _, sum, chunk| merge[row].sum(sum, chunk));
             });
@@ -358,8 +423,8 @@ fn whole<B: Block, I: MmaInput + Cached>(block: &B, a: &Flash) {
     }
     block.warps(|index, warp| {
         let (sums, merge) = &state[index];
-        tile.each_output(index, warp, head_dim, sums, |row, d, sum| {
-            a.out.set(tile.rows.output(a, row) * head_dim + d, sum / merge[row].total);
+        tile.each_output(index, warp, head_dim, sums, |row, output, d, sum| {
+            a.out.set(output * head_dim + d, sum / merge[row].total);
         });
     });
 }
@@ -370,22 +435,21 @@ fn chunk<B: Block, I: MmaInput + Cached>(block: &B, a: &Flash) {
     let (index, chunk) = divide(block.x(), chunks);
     let tile = Tile::<B>::new(block, a, index);
     let from = chunk * CHUNK;
-    if from >= tile.rows.seen(a) || from + CHUNK <= tile.rows.first_seen(a) {
+    if from >= tile.seen || from + CHUNK <= tile.first_seen {
         return;
     }
-    block.barrier();
-    tile.softmax::<I>(block, a, from);
-    let partial = |row: usize| tile.rows.output(a, row) * chunks + chunk;
+    let values = tile.softmax::<I>(block, a, from);
     block.each(ROWS, |lane, row| {
         if tile.rows.exists(row) {
-            a.partial_tops.set(partial(row) * 2, tile.tops.get(lane, row));
-            a.partial_tops.set(partial(row) * 2 + 1, tile.totals.get(lane, row));
+            let partial = tile.rows.output(a, row) * chunks + chunk;
+            a.partial_tops.set(partial * 2, tile.tops.get(lane, row));
+            a.partial_tops.set(partial * 2 + 1, tile.totals.get(lane, row));
         }
     });
     block.warps(|index, warp| {
-        let sums = tile.values::<I>(index, warp, a, from);
-        tile.each_output(index, warp, head_dim, &sums, |row, d, sum| {
-            a.partial.set(partial(row) * head_dim + d, sum);
+        let sums = tile.values::<I>(index, warp, a, from, values[index]);
+        tile.each_output(index, warp, head_dim, &sums, |_, output, d, sum| {
+            a.partial.set((output * chunks + chunk) * head_dim + d, sum);
         });
     });
 }

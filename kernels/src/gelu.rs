@@ -4,9 +4,9 @@
 //! A block a row, or several. Bytes moved: `4 n` read (twice of the longest rows of the form f16), 2 or `4 n` written a row.
 
 use cuda_std::math::gelu;
-use cuda_std::{Block, Geometry, kernel};
+use cuda_std::{Block, Geometry, Source, kernel};
 
-use crate::product::Product;
+use crate::product::{Line, Parts, Product};
 use crate::rows::{Form, Plain, Rounded, Rows, Scaled};
 
 /// Arguments of [`F32`], [`F16_`] and [`BF16`].
@@ -25,21 +25,32 @@ pub struct Gelu {
 
 fn geometry<F: Form>(a: &Gelu) -> Geometry {
     let n = a.n as usize;
-    Geometry { grid: [a.rows as usize, F::parts(a.rows as usize, n)], scratch: F::scratch(n) }
+    Geometry { grid: [a.rows as usize, F::parts(&a.y, a.rows as usize, n)], scratch: 4 * F::held(n) }
+}
+
+/// A row of the activation.
+struct Activation(Line);
+
+impl Source for Activation {
+    type Read = Parts;
+    type Value = f32;
+
+    #[inline(always)]
+    fn read(&self, i: usize) -> Parts {
+        self.0.read(i)
+    }
+
+    #[inline(always)]
+    fn values<const N: usize>(&self, read: [Parts; N]) -> [f32; N] {
+        gelu(self.0.values(read))
+    }
 }
 
 #[inline(always)]
 fn activate<B: Block, F: Form>(block: &B, a: &Gelu) {
     let (row, n) = (block.x(), a.n as usize);
-    let x = a.x.row(row);
-    F::write(
-        block,
-        &a.y,
-        (row, n),
-        F::part(block.y(), a.rows as usize, n),
-        |i| x.read(i),
-        |parts| gelu(x.value(parts)),
-    );
+    let part = F::part(&a.y, block.y(), a.rows as usize, n);
+    F::write(block, &a.y, (row, n), part, &Activation(a.x.row(row)), &block.scratch(F::held(n)));
 }
 
 kernel! {

@@ -6,7 +6,7 @@
 //! the result; what is read again comes from cache.
 
 use cuda_std::math::{mul_add, sqrt};
-use cuda_std::{Block, Geometry, In, Out, kernel};
+use cuda_std::{Block, Geometry, In, Out, Source, kernel};
 
 use crate::product::Product;
 use crate::rows::{Form, Plain, Rounded, Rows, Scaled};
@@ -36,7 +36,30 @@ pub struct LayerNorm {
 }
 
 fn geometry<F: Form>(a: &LayerNorm) -> Geometry {
-    Geometry { grid: [a.rows as usize, 1], scratch: F::scratch(a.n as usize) }
+    Geometry { grid: [a.rows as usize, 1], scratch: 4 * F::held(a.n as usize) }
+}
+
+/// A row, once its mean and its scale are known.
+struct Normed<'a> {
+    a: &'a LayerNorm,
+    start: usize,
+    mean: f32,
+    scale: f32,
+}
+
+impl Source for Normed<'_> {
+    type Read = [f32; 3];
+    type Value = f32;
+
+    #[inline(always)]
+    fn read(&self, i: usize) -> [f32; 3] {
+        [self.a.x.get(self.start + i), self.a.w.get(i), self.a.bias.get(i)]
+    }
+
+    #[inline(always)]
+    fn values<const N: usize>(&self, read: [[f32; 3]; N]) -> [f32; N] {
+        read.map(|[x, w, bias]| mul_add((x - self.mean) * self.scale, w, bias))
+    }
 }
 
 #[inline(always)]
@@ -56,8 +79,8 @@ fn layer_norm<B: Block, F: Form>(block: &B, a: &LayerNorm) {
     let mut squares = block.per_lane(0.0f32);
     block.each(n, |lane, i| squares[lane] = mul_add(x(i) - mean, x(i) - mean, squares[lane]));
     let scale = 1.0 / sqrt(block.sum(&squares) / n as f32 + a.epsilon);
-    let read = |i: usize| (x(i), a.w.get(i), a.bias.get(i));
-    F::write(block, &a.y, (row, n), (0, n), read, |(x, w, bias)| mul_add((x - mean) * scale, w, bias));
+    let normed = Normed { a, start: from * n, mean, scale };
+    F::write(block, &a.y, (row, n), (0, n), &normed, &block.scratch(F::held(n)));
 }
 
 kernel! {

@@ -5,9 +5,9 @@
 //! Bytes moved: `8 n` for the addition and 2 or `4 n` for the result; what is read again comes from cache.
 
 use cuda_std::math::{mul_add, sqrt};
-use cuda_std::{Block, Geometry, In, Out, Scratch, kernel};
+use cuda_std::{Block, Geometry, In, Out, Scratch, Source, kernel};
 
-use crate::product::Product;
+use crate::product::{Line, Parts, Product};
 use crate::rows::{Form, Plain, Rounded, Rows, Scaled};
 
 /// Arguments of [`F32`], [`F16_`] and [`BF16`].
@@ -35,47 +35,107 @@ pub struct RmsNorm {
 /// Elements of a row that scratch memory holds at most; of longer ones each is read again.
 const MOST_HELD: usize = 8 << 10;
 
-/// Cells that hold a row.
-fn held(n: usize) -> usize {
+/// Cells that hold a row before its norm, and after where its form asks for that.
+fn held<F: Form>(n: usize) -> usize {
+    if n <= MOST_HELD { n } else { F::held(n) }
+}
+
+/// Cells that hold the weights.
+fn weights(n: usize) -> usize {
     if n <= MOST_HELD { n } else { 0 }
 }
 
 fn geometry<F: Form>(a: &RmsNorm) -> Geometry {
     let n = a.n as usize;
-    Geometry { grid: [a.rows as usize, 1], scratch: (4 * held(n)).next_multiple_of(16) + F::scratch(n) }
+    let scratch = (4 * held::<F>(n)).next_multiple_of(16) + 4 * weights(n);
+    Geometry { grid: [a.rows as usize, 1], scratch }
+}
+
+/// A row with the product added to it, and the weights, which are waited for at the same time.
+struct Added<'a> {
+    a: &'a RmsNorm,
+    start: usize,
+    product: Line,
+    adds: bool,
+    holds: bool,
+}
+
+impl Source for Added<'_> {
+    type Read = (f32, Parts, f32);
+    type Value = (f32, f32);
+
+    #[inline(always)]
+    fn read(&self, i: usize) -> Self::Read {
+        let parts = if self.adds { self.product.read(i) } else { [0.0; 2] };
+        (self.a.x.get(self.start + i), parts, if self.holds { self.a.w.get(i) } else { 0.0 })
+    }
+
+    #[inline(always)]
+    fn values<const N: usize>(&self, read: [Self::Read; N]) -> [(f32, f32); N] {
+        let mut values = read.map(|(x, _, w)| (x, w));
+        if self.adds {
+            let products = self.product.values(read.map(|(_, parts, _)| parts));
+            for i in 0..N {
+                values[i].0 += products[i];
+            }
+        }
+        values
+    }
+}
+
+/// A row once its scale is known. A lane reads what it wrote itself.
+struct Normed<'a, B: Block> {
+    a: &'a RmsNorm,
+    start: usize,
+    holds: bool,
+    held: B::Scratch<f32>,
+    weights: B::Scratch<f32>,
+    scale: f32,
+}
+
+impl<B: Block> Source for Normed<'_, B> {
+    type Read = (f32, f32);
+    type Value = f32;
+
+    #[inline(always)]
+    fn read(&self, i: usize) -> (f32, f32) {
+        let lane = i % B::LANES;
+        if self.holds {
+            (self.held.get(lane, i), self.weights.get(lane, i))
+        } else {
+            (self.a.x.get(self.start + i), self.a.w.get(i))
+        }
+    }
+
+    #[inline(always)]
+    fn values<const N: usize>(&self, read: [(f32, f32); N]) -> [f32; N] {
+        read.map(|(x, w)| x * self.scale * w)
+    }
 }
 
 #[inline(always)]
 fn rms_norm<B: Block, F: Form>(block: &B, a: &RmsNorm) {
     let (n, row) = (a.n as usize, block.x());
     let from = if a.from.is_empty() { row } else { a.from.get(row) as usize };
-    let (held, holds) = (block.scratch::<f32>(held(n)), n <= MOST_HELD);
+    let (start, adds, holds) = (from * n, !a.product.sums.is_empty(), n <= MOST_HELD);
+    let held = block.scratch::<f32>(held::<F>(n));
+    let weights = block.scratch::<f32>(weights(n));
+
     let mut squares = block.per_lane(0.0f32);
-    let mut take = |lane: usize, i: usize, x: f32| {
+    let added = Added { a, start, product: a.product.row(from), adds, holds };
+    block.each_value::<8, _>(n, &added, |lane, i, (x, w)| {
         squares[lane] = mul_add(x, x, squares[lane]);
+        if adds {
+            a.x.set(start + i, x);
+        }
         if holds {
             held.set(lane, i, x);
+            weights.set(lane, i, w);
         }
-    };
-    let x = |i: usize| a.x.get(from * n + i);
-    if a.product.sums.is_empty() {
-        block.each_read::<8, _>(n, x, take);
-    } else {
-        let product = a.product.row(from);
-        block.each_read::<8, _>(
-            n,
-            |i| (x(i), product.read(i)),
-            |lane, i, (x, parts)| {
-                let x = x + product.value(parts);
-                a.x.set(from * n + i, x);
-                take(lane, i, x);
-            },
-        );
-    }
+    });
     let scale = 1.0 / sqrt(block.sum(&squares) / n as f32 + a.epsilon);
-    // A lane reads what it wrote itself.
-    let x = |i: usize| if holds { held.get(i % B::LANES, i) } else { x(i) };
-    F::write(block, &a.y, (row, n), (0, n), |i| (x(i), a.w.get(i)), |(x, w)| x * scale * w);
+    let normed = Normed::<B> { a, start, holds, held, weights, scale };
+    F::write(block, &a.y, (row, n), (0, n), &normed, &held);
 }
 
 kernel! {

@@ -4,7 +4,7 @@
 //! it costs no pass of its own: the factor of a row whose elements were scaled before they were rounded, a bias, and the
 //! rounding to the type that the next product takes.
 
-use cuda_std::{Bf16, F16, In};
+use cuda_std::{Bf16, F16, In, Source};
 
 /// Sums, and what makes values of them.
 #[derive(Clone, Copy)]
@@ -41,9 +41,15 @@ impl Rounding {
 impl Product {
     /// A row of the product.
     #[inline(always)]
-    pub(crate) fn row(&self, row: usize) -> Line<'_> {
-        let factor = if self.factors.is_empty() { 1.0 } else { self.factors.get(row) };
-        Line { product: self, start: row * self.stride as usize + self.first as usize, factor }
+    pub(crate) fn row(&self, row: usize) -> Line {
+        Line {
+            sums: self.sums,
+            start: row * self.stride as usize + self.first as usize,
+            bias: self.bias,
+            bias_start: 0,
+            factor: if self.factors.is_empty() { 1.0 } else { self.factors.get(row) },
+            rounding: self.rounding,
+        }
     }
 
     /// Value `i` of a row.
@@ -55,56 +61,83 @@ impl Product {
 }
 
 /// A row of a product.
-pub(crate) struct Line<'a> {
-    product: &'a Product,
+#[derive(Clone, Copy)]
+pub(crate) struct Line {
+    pub(crate) sums: In<f32>,
     /// Its first sum.
-    start: usize,
-    factor: f32,
+    pub(crate) start: usize,
+    /// Added; empty where there is none.
+    pub(crate) bias: In<f32>,
+    /// Its first bias.
+    pub(crate) bias_start: usize,
+    pub(crate) factor: f32,
+    pub(crate) rounding: Rounding,
 }
 
 /// A sum and the bias that is added to it, as they are read; several are waited for at once, see
 /// [`each_read`](cuda_std::Team::each_read).
 pub(crate) type Parts = [f32; 2];
 
-impl Line<'_> {
+impl Line {
     /// What value `i` is made of.
     #[inline(always)]
     pub(crate) fn read(&self, i: usize) -> Parts {
-        let Product { sums, bias, .. } = self.product;
-        [sums.get(self.start + i), if bias.is_empty() { 0.0 } else { bias.get(i) }]
+        self.read_if::<true>(i)
+    }
+
+    /// [`read`](Self::read); unless `BIASED` there is no bias.
+    #[inline(always)]
+    pub(crate) fn read_if<const BIASED: bool>(&self, i: usize) -> Parts {
+        let bias = if !BIASED || self.bias.is_empty() { 0.0 } else { self.bias.get(self.bias_start + i) };
+        [self.sums.get(self.start + i), bias]
+    }
+
+    /// The values that are made of them; unless `BIASED` there is no bias.
+    #[inline(always)]
+    pub(crate) fn values_if<const BIASED: bool, const N: usize>(&self, parts: [Parts; N]) -> [f32; N] {
+        let mut values = parts.map(|[sum, _]| sum * self.factor);
+        if BIASED && !self.bias.is_empty() {
+            for i in 0..N {
+                values[i] += parts[i][1];
+            }
+        }
+        self.rounding.all(values)
     }
 
     /// The value that is made of it.
     #[inline(always)]
-    pub(crate) fn value(&self, [sum, bias]: Parts) -> f32 {
-        let mut value = sum * self.factor;
-        if !self.product.bias.is_empty() {
-            value += bias;
-        }
-        self.product.rounding.of(value)
+    pub(crate) fn value(&self, parts: Parts) -> f32 {
+        let [value] = self.values([parts]);
+        value
+    }
+}
+
+/// The row's values.
+impl Source for Line {
+    type Read = Parts;
+    type Value = f32;
+
+    #[inline(always)]
+    fn read(&self, i: usize) -> Parts {
+        self.read(i)
+    }
+
+    #[inline(always)]
+    fn values<const N: usize>(&self, parts: [Parts; N]) -> [f32; N] {
+        self.values_if::<true, N>(parts)
     }
 }
 
 impl Rounding {
-    /// A value rounded so.
+    /// Values rounded so. Which way is decided once for all of them.
     #[inline(always)]
-    pub(crate) fn of(self, value: f32) -> f32 {
-        let half = || F16::from_f32(value).to_f32();
-        let brain = || Bf16::from_f32(value).to_f32();
-        // Between branches a GPU would wait for each value by itself. To a CPU a conversion is fifty instructions.
-        #[cfg(target_arch = "nvptx64")]
-        {
-            let (half, brain) = (half(), brain());
-            let rounded = if self == Self::F16 { half } else { brain };
-            if self == Self::NONE { value } else { rounded }
-        }
-        #[cfg(not(target_arch = "nvptx64"))]
+    pub(crate) fn all<const N: usize>(self, values: [f32; N]) -> [f32; N] {
         if self == Self::F16 {
-            half()
+            values.map(|value| F16::from_f32(value).to_f32())
         } else if self == Self::BF16 {
-            brain()
+            values.map(|value| Bf16::from_f32(value).to_f32())
         } else {
-            value
+            values
         }
     }
 }

@@ -12,7 +12,7 @@
 //! A block has eight heads of one token. Bytes moved: 4 for each element of Q, K and V, and what is written of them.
 
 use cuda_std::math::{divide, mul_add, sqrt};
-use cuda_std::{Bf16, Block, F16, Geometry, In, Out, Scratch, Team, kernel};
+use cuda_std::{Bf16, Block, F16, Geometry, In, Out, Scratch, Source, Team, kernel};
 
 use crate::kv::{Cached, Full, PAGE};
 use crate::product::{Line, Product};
@@ -174,7 +174,8 @@ fn turn<B: Block, S>(
     };
     block.each_read::<1, _>(heads * half, read, |lane, i, (one, two, [cos, sin])| {
         let (head, _, first, second) = place(i);
-        let (x, y) = (x(lane, head, first, line.value(one)), x(lane, head, second, line.value(two)));
+        let [one, two] = line.values([one, two]);
+        let (x, y) = (x(lane, head, first, one), x(lane, head, second, two));
         put(head, first, mul_add(x, cos, -(y * sin)));
         put(head, second, mul_add(x, sin, y * cos));
     });

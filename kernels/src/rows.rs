@@ -5,10 +5,11 @@
 //! * f16: a row is first multiplied by `2^(14 - floor(log2 max|x|))`, which is exact, so that none of it overflows and
 //!   little of it becomes subnormal; the inverse goes to `factors`, by which the sums are multiplied.
 //!
-//! A block a row. Bytes moved: `4 n` read (twice of the longest rows for f16) and 2 or `4 n` written a row.
+//! A block a row. Bytes moved: `4 n` read (twice of the longest rows for f16) and 2 or `4 n` written a row. Where several blocks
+//! share a row of the form f16, each leaves its values and their greatest magnitude, and the last of them rounds.
 
 use cuda_std::math::{exponent, max, power_of_two};
-use cuda_std::{Bf16, Block, F16, Geometry, In, Out, Scratch, kernel};
+use cuda_std::{Bf16, Block, F16, Geometry, In, Out, Scratch, Source, kernel};
 
 /// Rows to write; what a form does not use is empty.
 #[derive(Clone, Copy)]
@@ -20,49 +21,94 @@ pub struct Rows {
     pub bits: Out<u16>,
     /// `[rows]`, of the form f16: what the product's sums are multiplied by.
     pub factors: Out<f32>,
+    /// Of the form f16, where blocks share a row.
+    pub shared: Shared,
+}
+
+/// What blocks that share a row of the form f16 leave each other; empty where they do not.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Shared {
+    /// `[rows, n]`: the row before it is rounded.
+    pub values: Out<f32>,
+    /// `[rows,` [`parts`]`]`: the greatest magnitude of each part.
+    pub tops: Out<f32>,
+    /// `[rows]`, zeros before and after: blocks that are done.
+    pub done: Out<u32>,
+}
+
+/// Parts that a row of `n` elements has where blocks share it.
+#[inline(always)]
+pub fn parts(n: usize) -> usize {
+    n.div_ceil(PART)
 }
 
 /// Elements of a row that scratch memory holds at most; of longer ones each is computed twice.
 const MOST_HELD: usize = 32 << 10;
 
 /// Elements of a row that a block writes where several share it.
-const PART: usize = 4096;
+const PART: usize = 2048;
 /// Rows that are fewer leave a GPU idle.
 const FEW: usize = 64;
 
-/// Elements that a lane waits for at once.
-const AHEAD: usize = 8;
+/// Elements that a lane waits for at once, as many as it has of a [`PART`].
+const AHEAD: usize = 4;
+/// The same where a block rounds what others left.
+const SHARED_AHEAD: usize = 14;
 
 /// How rows are written.
 pub trait Form {
-    /// Bytes of scratch memory for a row of `n` elements.
-    fn scratch(n: usize) -> usize {
+    /// Cells of scratch memory that [`write`](Self::write) takes for a row of `n` elements.
+    #[inline(always)]
+    fn held(n: usize) -> usize {
         let _ = n;
         0
     }
 
     /// Blocks that share a row of `n` elements, for [`part`](Self::part): several where there are few rows.
     #[inline(always)]
-    fn parts(rows: usize, n: usize) -> usize {
-        if rows < FEW { n.div_ceil(PART) } else { 1 }
+    fn parts(_: &Rows, rows: usize, n: usize) -> usize {
+        if rows < FEW { parts(n) } else { 1 }
     }
 
     /// Elements `first..end` of a row of `n`: those of a block that is the row's `index`-th.
     #[inline(always)]
-    fn part(index: usize, rows: usize, n: usize) -> (usize, usize) {
-        if Self::parts(rows, n) == 1 { (0, n) } else { (index * PART, n.min((index + 1) * PART)) }
+    fn part(y: &Rows, index: usize, rows: usize, n: usize) -> (usize, usize) {
+        if Self::parts(y, rows, n) == 1 { (0, n) } else { (index * PART, n.min((index + 1) * PART)) }
     }
 
-    /// Writes elements `first..end` of row `row` of `n` elements, each `value(read(i))`; both may be asked several times. All of a
-    /// row's at once unless they are a [`part`](Self::part).
-    fn write<B: Block, V: Copy>(
+    /// Writes elements `first..end` of row `row` of `n` elements: `source`'s values of these numbers, for which it may be asked
+    /// several times. All of a row's at once unless they are a [`part`](Self::part). Cell `i` of `held` may be what a lane reads
+    /// for value `i`.
+    fn write<B: Block, S: Source<Value = f32>>(
         block: &B,
         rows: &Rows,
         row: (usize, usize),
         part: (usize, usize),
-        read: impl Fn(usize) -> V,
-        value: impl Fn(V) -> f32,
+        source: &S,
+        held: &B::Scratch<f32>,
     );
+}
+
+/// The values from `first` on.
+struct From<'a, S> {
+    source: &'a S,
+    first: usize,
+}
+
+impl<S: Source> Source for From<'_, S> {
+    type Read = S::Read;
+    type Value = S::Value;
+
+    #[inline(always)]
+    fn read(&self, i: usize) -> S::Read {
+        self.source.read(self.first + i)
+    }
+
+    #[inline(always)]
+    fn values<const N: usize>(&self, read: [S::Read; N]) -> [S::Value; N] {
+        self.source.values(read)
+    }
 }
 
 /// The form f32.
@@ -74,83 +120,122 @@ pub struct Rounded;
 
 impl Form for Plain {
     #[inline(always)]
-    fn write<B: Block, V: Copy>(
+    fn write<B: Block, S: Source<Value = f32>>(
         block: &B,
         rows: &Rows,
         (row, n): (usize, usize),
         (first, end): (usize, usize),
-        read: impl Fn(usize) -> V,
-        value: impl Fn(V) -> f32,
+        source: &S,
+        _: &B::Scratch<f32>,
     ) {
-        let read = |i| read(first + i);
-        block.each_read::<AHEAD, _>(end - first, read, |_, i, x| {
-            rows.values.set(row * n + first + i, value(x))
+        let at = row * n + first;
+        block.each_value::<AHEAD, _>(end - first, &From { source, first }, |_, i, value| {
+            rows.values.set(at + i, value);
         });
     }
 }
 
 impl Form for Rounded {
     #[inline(always)]
-    fn write<B: Block, V: Copy>(
+    fn write<B: Block, S: Source<Value = f32>>(
         block: &B,
         rows: &Rows,
         (row, n): (usize, usize),
         (first, end): (usize, usize),
-        read: impl Fn(usize) -> V,
-        value: impl Fn(V) -> f32,
+        source: &S,
+        _: &B::Scratch<f32>,
     ) {
-        let (read, at) = (|i| read(first + i), row * n + first);
-        block.each_read::<AHEAD, _>(end - first, read, |_, i, x| {
-            rows.bits.set(at + i, Bf16::from_f32(value(x)).0);
+        let at = row * n + first;
+        block.each_value::<AHEAD, _>(end - first, &From { source, first }, |_, i, value| {
+            rows.bits.set(at + i, Bf16::from_f32(value).0);
         });
     }
 }
 
 impl Form for Scaled {
     #[inline(always)]
-    fn parts(_: usize, _: usize) -> usize {
-        1
-    }
-
-    fn scratch(n: usize) -> usize {
-        if n <= MOST_HELD { 4 * n } else { 0 }
+    fn parts(y: &Rows, _: usize, n: usize) -> usize {
+        if y.shared.done.is_empty() { 1 } else { parts(n) }
     }
 
     #[inline(always)]
-    fn write<B: Block, V: Copy>(
+    fn held(n: usize) -> usize {
+        if n <= MOST_HELD { n } else { 0 }
+    }
+
+    #[inline(always)]
+    fn write<B: Block, S: Source<Value = f32>>(
         block: &B,
         rows: &Rows,
         (row, n): (usize, usize),
         (first, end): (usize, usize),
-        read: impl Fn(usize) -> V,
-        value: impl Fn(V) -> f32,
+        source: &S,
+        held: &B::Scratch<f32>,
     ) {
-        debug_assert!(first == 0 && end == n, "the factor is of a whole row");
-        // A lane reads below what it wrote itself.
-        let held = block.scratch::<f32>(if n <= MOST_HELD { n } else { 0 });
         let mut most = block.per_lane(0.0f32);
-        block.each_read::<AHEAD, _>(n, &read, |lane, i, x| {
-            let value = value(x);
-            most[lane] = max(most[lane], value.abs());
-            if n <= MOST_HELD {
-                held.set(lane, i, value);
+        let mut see = |lane: usize, value: f32| most[lane] = max(most[lane], value.abs());
+        if end - first < n {
+            let Shared { values, tops, done } = rows.shared;
+            let (parts, at) = (parts(n), row * n);
+            block.each_value::<AHEAD, _>(end - first, &From { source, first }, |lane, i, value| {
+                see(lane, value);
+                values.set(at + first + i, value);
+            });
+            let top = block.max(&most);
+            block.lanes(|lane| {
+                if lane == 0 {
+                    tops.set(row * parts + first / PART, top);
+                }
+            });
+            if block.last(&done, row, parts) {
+                let mut most = block.per_lane(0.0f32);
+                block.each(parts, |lane, i| most[lane] = max(most[lane], tops.get(row * parts + i)));
+                let scale = Scale::new(block, rows, row, block.max(&most));
+                let read = |i: usize| values.get(at + i);
+                block.each_read::<SHARED_AHEAD, _>(n, read, |_, i, value| scale.put(rows, at + i, value));
             }
-        });
-        let most = block.max(&most);
+            return;
+        }
+        let at = row * n;
+        // A lane reads below what it wrote itself.
+        if n <= MOST_HELD {
+            block.each_value::<AHEAD, _>(n, source, |lane, i, value| {
+                see(lane, value);
+                held.set(lane, i, value);
+            });
+            let scale = Scale::new(block, rows, row, block.max(&most));
+            let held = |i: usize| held.get(i % B::LANES, i);
+            block.each_read::<AHEAD, _>(n, held, |_, i, value| scale.put(rows, at + i, value));
+        } else {
+            block.each_value::<AHEAD, _>(n, source, |lane, _, value| see(lane, value));
+            let scale = Scale::new(block, rows, row, block.max(&most));
+            block.each_value::<AHEAD, _>(n, source, |_, i, value| scale.put(rows, at + i, value));
+        }
+    }
+}
+
+/// What a row of the form f16 is multiplied by before it is rounded.
+#[derive(Clone, Copy)]
+struct Scale(f32);
+
+impl Scale {
+    /// Of row `row`, whose greatest magnitude is `most`; its inverse goes to `factors`.
+    #[inline(always)]
+    fn new<B: Block>(block: &B, rows: &Rows, row: usize, most: f32) -> Self {
         // Powers of two whose inverse is normal, too: only rows far below f16 reach the bound.
         let up = if most > 0.0 { (14 - exponent(most)).clamp(-126, 126) } else { 0 };
-        let factor = power_of_two(up);
-        let bits = |value: f32| F16::from_f32(value * factor).0;
-        if n <= MOST_HELD {
-            block.each(n, |lane, i| rows.bits.set(row * n + i, bits(held.get(lane, i))));
-        } else {
-            block.each_read::<AHEAD, _>(n, &read, |_, i, x| rows.bits.set(row * n + i, bits(value(x))));
-        }
         block.lanes(|lane| {
             if lane == 0 {
                 rows.factors.set(row, power_of_two(-up));
             }
         });
+        Self(power_of_two(up))
+    }
+
+    /// Writes element `at` of all rows.
+    #[inline(always)]
+    fn put(self, rows: &Rows, at: usize, value: f32) {
+        rows.bits.set(at, F16::from_f32(value * self.0).0);
     }
 }
 
@@ -169,13 +254,35 @@ pub struct Round {
 }
 
 fn geometry<F: Form>(a: &Round) -> Geometry {
-    Geometry { grid: [a.rows as usize, 1], scratch: F::scratch(a.n as usize) }
+    Geometry { grid: [a.rows as usize, 1], scratch: 4 * F::held(a.n as usize) }
+}
+
+/// A row as it is.
+struct Values {
+    x: In<f32>,
+    start: usize,
+}
+
+impl Source for Values {
+    type Read = f32;
+    type Value = f32;
+
+    #[inline(always)]
+    fn read(&self, i: usize) -> f32 {
+        self.x.get(self.start + i)
+    }
+
+    #[inline(always)]
+    fn values<const N: usize>(&self, read: [f32; N]) -> [f32; N] {
+        read
+    }
 }
 
 #[inline(always)]
 fn round<B: Block, F: Form>(block: &B, a: &Round) {
     let (row, n) = (block.x(), a.n as usize);
-    F::write(block, &a.y, (row, n), (0, n), |i| a.x.get(row * n + i), |x| x);
+    let values = Values { x: a.x, start: row * n };
+    F::write(block, &a.y, (row, n), (0, n), &values, &block.scratch(F::held(n)));
 }
 
 kernel! {

@@ -2,10 +2,12 @@
 //!
 //! A block a row, or several. Bytes moved: `8 n` read (twice of the longest rows of the form f16), 2 or `4 n` written a row.
 
-use cuda_std::math::silu;
-use cuda_std::{Block, Geometry, kernel};
+use core::array;
 
-use crate::product::Product;
+use cuda_std::math::silu;
+use cuda_std::{Block, Geometry, Source, kernel};
+
+use crate::product::{Line, Parts, Product};
 use crate::rows::{Form, Plain, Rounded, Rows, Scaled};
 
 /// Arguments of [`F32`], [`F16_`] and [`BF16`].
@@ -26,17 +28,43 @@ pub struct Swiglu {
 
 fn geometry<F: Form>(a: &Swiglu) -> Geometry {
     let n = a.n as usize;
-    Geometry { grid: [a.rows as usize, F::parts(a.rows as usize, n)], scratch: F::scratch(n) }
+    Geometry { grid: [a.rows as usize, F::parts(&a.y, a.rows as usize, n)], scratch: 4 * F::held(n) }
+}
+
+/// A row of the activation; without `BIASED` neither product has a bias, and none is asked for.
+struct Activation<const BIASED: bool> {
+    gate: Line,
+    up: Line,
+}
+
+impl<const BIASED: bool> Source for Activation<BIASED> {
+    type Read = (Parts, Parts);
+    type Value = f32;
+
+    #[inline(always)]
+    fn read(&self, i: usize) -> Self::Read {
+        (self.gate.read_if::<BIASED>(i), self.up.read_if::<BIASED>(i))
+    }
+
+    #[inline(always)]
+    fn values<const N: usize>(&self, read: [Self::Read; N]) -> [f32; N] {
+        let gate = self.gate.values_if::<BIASED, N>(read.map(|(gate, _)| gate));
+        let up = self.up.values_if::<BIASED, N>(read.map(|(_, up)| up));
+        let gate = silu(gate);
+        array::from_fn(|i| gate[i] * up[i])
+    }
 }
 
 #[inline(always)]
 fn swiglu<B: Block, F: Form>(block: &B, a: &Swiglu) {
     let (row, n) = (block.x(), a.n as usize);
     let (gate, up) = (a.gate.row(row), a.up.row(row));
-    let read = |i: usize| (gate.read(i), up.read(i));
-    F::write(block, &a.y, (row, n), F::part(block.y(), a.rows as usize, n), read, |parts| {
-        silu(gate.value(parts.0)) * up.value(parts.1)
-    });
+    let (part, held) = (F::part(&a.y, block.y(), a.rows as usize, n), block.scratch(F::held(n)));
+    if gate.bias.is_empty() && up.bias.is_empty() {
+        F::write(block, &a.y, (row, n), part, &Activation::<false> { gate, up }, &held);
+    } else {
+        F::write(block, &a.y, (row, n), part, &Activation::<true> { gate, up }, &held);
+    }
 }
 
 kernel! {

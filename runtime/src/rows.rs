@@ -12,7 +12,18 @@ pub struct Rows {
     values: Option<Buffer<f32>>,
     bits: Option<Buffer<u16>>,
     factors: Option<Buffer<f32>>,
+    shared: Option<Shared>,
 }
+
+/// Memory for the first rows of the form f16, of which blocks of a kernel share one.
+struct Shared {
+    values: Buffer<f32>,
+    tops: Buffer<f32>,
+    done: Buffer<u32>,
+}
+
+/// Rows that blocks share at most; more occupy a GPU by themselves.
+const SHARED: usize = 8;
 
 impl Rows {
     /// Memory for `rows` rows in each of `forms`.
@@ -27,6 +38,7 @@ impl Rows {
             values: any(&[Form::F32]).then(|| device.alloc(purpose, rows * width)).transpose()?,
             bits: any(&[Form::F16, Form::Bf16]).then(|| device.alloc(purpose, rows * width)).transpose()?,
             factors: any(&[Form::F16]).then(|| device.alloc(purpose, rows)).transpose()?,
+            shared: any(&[Form::F16]).then(|| Shared::new(device, rows.min(SHARED), width)).transpose()?,
         })
     }
 
@@ -76,19 +88,53 @@ impl Rows {
                     values: self.values().view_mut(0, len),
                     bits: nothing_out(),
                     factors: nothing_out(),
+                    shared: Shared::nothing(),
                 },
                 Form::Bf16 => rows::Rows {
                     values: nothing_out(),
                     bits: self.bits().view_mut(0, len),
                     factors: nothing_out(),
+                    shared: Shared::nothing(),
                 },
                 Form::F16 => rows::Rows {
                     values: nothing_out(),
                     bits: self.bits().view_mut(0, len),
                     factors: self.factors.as_ref().map_or_else(nothing_out, |f| f.view_mut(0, rows)),
+                    shared: match &self.shared {
+                        Some(shared) if rows <= SHARED => shared.view_mut(rows, self.width),
+                        _ => Shared::nothing(),
+                    },
                 },
             }
         }
+    }
+}
+
+impl Shared {
+    fn new(device: &Device, rows: usize, width: usize) -> Result<Self, DeviceError> {
+        let purpose = Purpose::Activations;
+        Ok(Self {
+            values: device.alloc(purpose, rows * width)?,
+            tops: device.alloc(purpose, rows * rows::parts(width))?,
+            done: device.alloc(purpose, rows)?,
+        })
+    }
+
+    /// # Safety
+    /// See [`Out::new`].
+    unsafe fn view_mut(&self, rows: usize, width: usize) -> rows::Shared {
+        // SAFETY: the caller's promise; zeros when made, and after every kernel.
+        unsafe {
+            rows::Shared {
+                values: self.values.view_mut(0, rows * width),
+                tops: self.tops.view_mut(0, rows * rows::parts(width)),
+                done: self.done.view_mut(0, rows),
+            }
+        }
+    }
+
+    fn nothing() -> rows::Shared {
+        rows::Shared { values: nothing_out(), tops: nothing_out(), done: nothing_out() }
     }
 }
 

@@ -4,7 +4,7 @@ use core::cell::Cell;
 use core::ops::{Index, IndexMut};
 
 use crate::math;
-use crate::{Block, F16, Team, unrolled};
+use crate::{Block, F16, Out, Source, Team, unrolled};
 
 mod intrinsics;
 mod shared;
@@ -14,7 +14,9 @@ pub(crate) use intrinsics::{
     add_f16_pairs, multiply_bf16_pairs, multiply_f16_pairs, pack_bf16, pack_f16, permute_bytes,
     widen_f16_pair,
 };
-use intrinsics::{block_barrier, block_x, block_y, shared_memory, shuffle_xor, thread_x, warp_barrier};
+use intrinsics::{
+    arrive, block_barrier, block_x, block_y, shared_memory, shuffle_xor, thread_x, warp_barrier,
+};
 pub use shared::Shared;
 
 /// A register of this thread; the lane in an index is this thread's and picks nothing.
@@ -129,6 +131,50 @@ fn thread() -> usize {
     unsafe { thread_x() as usize }
 }
 
+/// What is read for elements `lane`, `lane + LANES`, ... below `n`, `M` at a time: `f(first, left, read)`, for element
+/// `first + j LANES` where `j LANES` is below `left`.
+#[inline(always)]
+fn each_batch<const LANES: usize, const M: usize, V: Copy>(
+    lane: usize,
+    n: usize,
+    read: impl Fn(usize) -> V,
+    mut f: impl FnMut(usize, u32, [V; M]),
+) {
+    let mut first = lane;
+    // Where all are there, nobody asks: each is read at a constant distance from the first.
+    while first + (M - 1) * LANES < n {
+        let mut values = [read(first); M];
+        unrolled::<M>(|j| values[j] = read(first + j * LANES));
+        f(first, u32::MAX, values);
+        first += M * LANES;
+    }
+    if first < n {
+        let left = (n - first) as u32;
+        // Past the end the first is read again.
+        let mut values = [read(first); M];
+        unrolled::<M>(|j| {
+            if j > 0 {
+                values[j] = read(first + if ((j * LANES) as u32) < left { j * LANES } else { 0 });
+            }
+        });
+        f(first, left, values);
+    }
+}
+
+/// `f` of those elements of a batch that are there.
+#[inline(always)]
+fn each_there<const LANES: usize, const M: usize, V: Copy>(
+    (first, left): (usize, u32),
+    values: [V; M],
+    mut f: impl FnMut(usize, V),
+) {
+    unrolled::<M>(|j| {
+        if ((j * LANES) as u32) < left {
+            f(first + j * LANES, values[j]);
+        }
+    });
+}
+
 impl<const LANES: usize> Team for DeviceBlock<LANES> {
     const LANES: usize = LANES;
     type PerLane<V: Copy> = Register<V>;
@@ -166,23 +212,29 @@ impl<const LANES: usize> Team for DeviceBlock<LANES> {
         mut f: impl FnMut(usize, usize, V),
     ) {
         let lane = thread();
-        let mut first = lane;
-        while first < n {
-            let at = |j: usize| first + j * LANES;
-            // Past the end the first is read again.
-            let mut values = [read(first); M];
-            unrolled::<M>(|j| {
-                if j > 0 {
-                    values[j] = read(if at(j) < n { at(j) } else { first });
-                }
-            });
-            unrolled::<M>(|j| {
-                if at(j) < n {
-                    f(lane, at(j), values[j]);
-                }
-            });
-            first += M * LANES;
-        }
+        each_batch::<LANES, M, V>(lane, n, read, |first, left, values| {
+            each_there::<LANES, M, V>((first, left), values, |i, value| f(lane, i, value));
+        });
+    }
+
+    #[inline(always)]
+    fn each_value<const M: usize, S: Source>(
+        &self,
+        n: usize,
+        source: &S,
+        mut f: impl FnMut(usize, usize, S::Value),
+    ) {
+        let lane = thread();
+        each_batch::<LANES, M, S::Read>(
+            lane,
+            n,
+            |i| source.read(i),
+            |first, left, read| {
+                each_there::<LANES, M, S::Value>((first, left), source.values(read), |i, value| {
+                    f(lane, i, value)
+                });
+            },
+        );
     }
 
     #[inline(always)]
@@ -280,6 +332,24 @@ impl<const LANES: usize> Block for DeviceBlock<LANES> {
     }
 
     #[inline(always)]
+    fn last(&self, cells: &Out<u32>, i: usize, count: usize) -> bool {
+        let last = count as u32 - 1;
+        // SAFETY: in range, by the promise given to the view; the first bytes of shared memory are for collectives, and barriers
+        // stand between writes and reads. The first thread's count, between them, orders what all threads read and write.
+        unsafe {
+            let before = shared_memory().cast::<u32>();
+            block_barrier();
+            if thread_x() == 0 {
+                before.write(arrive(cells.address(i), last));
+            }
+            block_barrier();
+            let before = before.read();
+            block_barrier();
+            before == last
+        }
+    }
+
+    #[inline(always)]
     fn groups<const N: usize>(&self, mut f: impl FnMut(usize, &DeviceGroup<N>)) {
         const { assert!(N.is_power_of_two() && N <= 32 && LANES % N == 0) };
         f(thread() / N, &DeviceGroup(()));
@@ -345,23 +415,29 @@ impl<const N: usize> Team for DeviceGroup<N> {
         mut f: impl FnMut(usize, usize, V),
     ) {
         let lane = thread() % N;
-        let mut first = lane;
-        while first < n {
-            let at = |j: usize| first + j * N;
-            // Past the end the first is read again.
-            let mut values = [read(first); M];
-            unrolled::<M>(|j| {
-                if j > 0 {
-                    values[j] = read(if at(j) < n { at(j) } else { first });
-                }
-            });
-            unrolled::<M>(|j| {
-                if at(j) < n {
-                    f(lane, at(j), values[j]);
-                }
-            });
-            first += M * N;
-        }
+        each_batch::<N, M, V>(lane, n, read, |first, left, values| {
+            each_there::<N, M, V>((first, left), values, |i, value| f(lane, i, value));
+        });
+    }
+
+    #[inline(always)]
+    fn each_value<const M: usize, S: Source>(
+        &self,
+        n: usize,
+        source: &S,
+        mut f: impl FnMut(usize, usize, S::Value),
+    ) {
+        let lane = thread() % N;
+        each_batch::<N, M, S::Read>(
+            lane,
+            n,
+            |i| source.read(i),
+            |first, left, read| {
+                each_there::<N, M, S::Value>((first, left), source.values(read), |i, value| {
+                    f(lane, i, value)
+                });
+            },
+        );
     }
 
     #[inline(always)]

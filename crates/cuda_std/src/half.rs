@@ -93,11 +93,20 @@ impl Bf16 {
     }
 
     /// Rounded to nearest, ties to even.
+    #[cfg(target_arch = "nvptx64")]
+    #[inline(always)]
+    pub fn from_f32(value: f32) -> Self {
+        // SAFETY: no requirement.
+        Self(unsafe { crate::device::pack_bf16(value, 0.0) } as u16)
+    }
+
+    /// Rounded to nearest, ties to even.
+    #[cfg(not(target_arch = "nvptx64"))]
     #[inline(always)]
     pub fn from_f32(value: f32) -> Self {
         let bits = value.to_bits();
         if bits & 0x7fff_ffff > 0x7f80_0000 {
-            return Self(0x7fff);
+            return Self(0x7fff); // as the GPU's conversion answers a NaN
         }
         Self(((bits + 0x7fff + ((bits >> 16) & 1)) >> 16) as u16)
     }

@@ -4,10 +4,11 @@
 use core::cell::Cell;
 use core::marker::PhantomData;
 use core::ops::{Index, IndexMut};
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use crate::math;
 use crate::tensor_core::simd::{self, A, B, C};
-use crate::{Block, F16, In, MmaInput, Scratch, Team};
+use crate::{Block, F16, In, MmaInput, Out, Scratch, Source, Team};
 
 mod warp;
 
@@ -199,6 +200,23 @@ impl<const N: usize, M: Memory> Team for HostTeam<N, M> {
     }
 
     #[inline(always)]
+    fn each_value<const AHEAD: usize, S: Source>(
+        &self,
+        n: usize,
+        source: &S,
+        mut f: impl FnMut(usize, usize, S::Value),
+    ) {
+        self.each_read::<1, _>(
+            n,
+            |i| source.read(i),
+            |lane, i, read| {
+                let [value] = source.values([read]);
+                f(lane, i, value);
+            },
+        );
+    }
+
+    #[inline(always)]
     fn barrier(&self) {
         self.memory.barrier(self.first, N);
     }
@@ -255,6 +273,17 @@ impl<const N: usize, M: Memory> Block for HostTeam<N, M> {
         let offset = self.used.get();
         self.used.set(offset + (len * size_of::<V>()).next_multiple_of(16));
         self.memory.cells(offset, len)
+    }
+
+    #[inline(always)]
+    fn last(&self, cells: &Out<u32>, i: usize, count: usize) -> bool {
+        // SAFETY: in range, by the promise given to the view; blocks use the cell in no other way.
+        let cell = unsafe { AtomicU32::from_ptr(cells.address(i)) };
+        let last = cell.fetch_add(1, Ordering::AcqRel) + 1 == count as u32;
+        if last {
+            cell.store(0, Ordering::Relaxed);
+        }
+        last
     }
 
     #[inline(always)]

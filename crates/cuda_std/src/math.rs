@@ -69,10 +69,21 @@ const LEAST: f32 = -104.0;
 
 #[inline(always)]
 fn exp_within(clamped: f32) -> f32 {
-    // Adding 1.5 * 2^23 leaves no room for a fraction: the sum's low bits are the nearest integer.
-    const ROUND: f32 = 12_582_912.0;
-    let n = mul_add(clamped, core::f32::consts::LOG2_E, ROUND) - ROUND;
-    let r = mul_add(n, -0.693_359_4, clamped);
+    let (p, n) = exp_parts(clamped);
+    let n = n.to_bits() as i32 - ROUND.to_bits() as i32;
+    let half = n >> 1;
+    p * power_of_two(half) * power_of_two(n - half)
+}
+
+/// Adding it leaves no room for a fraction: the sum's low bits are the nearest integer.
+const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23
+
+/// `e^r`, and `n` plus [`ROUND`].
+#[inline(always)]
+fn exp_parts(x: f32) -> (f32, f32) {
+    let rounded = mul_add(x, core::f32::consts::LOG2_E, ROUND);
+    let n = rounded - ROUND;
+    let r = mul_add(n, -0.693_359_4, x);
     let r = mul_add(n, 2.121_944_4e-4, r);
     let mut p = mul_add(r, 1.0 / 5040.0, 1.0 / 720.0);
     p = mul_add(p, r, 1.0 / 120.0);
@@ -81,9 +92,7 @@ fn exp_within(clamped: f32) -> f32 {
     p = mul_add(p, r, 0.5);
     p = mul_add(p, r, 1.0);
     p = mul_add(p, r, 1.0);
-    let n = (n + ROUND).to_bits() as i32 - ROUND.to_bits() as i32;
-    let half = n >> 1;
-    p * power_of_two(half) * power_of_two(n - half)
+    (p, rounded)
 }
 
 /// `floor(log2 |x|)` of a finite `x` other than zero, subnormals included; -150 of a zero, 128 of infinity and NaN.
@@ -103,21 +112,68 @@ pub fn power_of_two(n: i32) -> f32 {
     f32::from_bits(((n + 127) as u32) << 23)
 }
 
-/// `x / (1 + e^-x)`, the activation called SiLU or swish.
+/// `x / (1 + e^y)` of each, what activations are made of. Neither is 2^20 times the other, unless both are as good as zero.
+///
+/// A GPU divides in a branch, in case an exponent is extreme: one value after the other. Here it asks once for all of them, and
+/// where none is, all are divided at once.
 #[inline(always)]
-pub fn silu(x: f32) -> f32 {
-    x / (1.0 + exp(-x))
+pub fn over_one_plus_exp<const N: usize>(x: [f32; N], y: [f32; N]) -> [f32; N] {
+    #[cfg(target_arch = "nvptx64")]
+    if y.iter().fold(0.0, |most, y| max(most, y.abs())) < MODERATE {
+        return core::array::from_fn(|i| over_one_plus_exp_moderate(x[i], y[i]));
+    }
+    core::array::from_fn(|i| x[i] / (1.0 + exp(y[i])))
 }
 
-/// `x / 2 (1 + tanh(u))` with `u = sqrt(2 / pi) (x + 0.044715 x^3)`, the activation called GELU in its tanh form.
+/// Below, neither an exponential nor a quotient by it comes near the ends of f32.
+#[cfg(any(test, target_arch = "nvptx64"))]
+const MODERATE: f32 = 64.0;
+
+/// The same bits for a `y` whose magnitude is below [`MODERATE`] or which is NaN.
+///
+/// Method: a reciprocal that is correctly rounded, a quotient by it, and a correction by what remains, which is exact (Markstein
+/// 1990). Where `x` is so little that something underflows, the divisor is 2 and the first quotient right.
+#[cfg(any(test, target_arch = "nvptx64"))]
+#[inline(always)]
+fn over_one_plus_exp_moderate(x: f32, y: f32) -> f32 {
+    let (p, n) = exp_parts(y);
+    // The low bits of `n` become an exponent.
+    let d = mul_add(p, f32::from_bits((n.to_bits() << 23).wrapping_add(1.0f32.to_bits())), 1.0);
+    let r = reciprocal(d);
+    let q = x * r;
+    // What remains has its sign turned, so that a zero keeps its own.
+    mul_add(-r, mul_add(d, q, -x), q)
+}
+
+/// `1 / d` of a positive `d` whose exponent is moderate, correctly rounded: the tests go through all fractions.
+///
+/// Method: a linear guess at the bits, and iterations that square, cube and square its error. The first is let overshoot, without
+/// which the greatest fraction would be off by one unit.
+#[cfg(any(test, target_arch = "nvptx64"))]
+#[inline(always)]
+fn reciprocal(d: f32) -> f32 {
+    let r = f32::from_bits(0x7ef3_11c7u32.wrapping_sub(d.to_bits()));
+    let r = r * mul_add(-d, r, 2.004);
+    let e = mul_add(-d, r, 1.0);
+    let r = mul_add(r, mul_add(e, e, e), r);
+    mul_add(r, mul_add(-d, r, 1.0), r)
+}
+
+/// `x / (1 + e^-x)` of each, the activation called SiLU or swish.
+#[inline(always)]
+pub fn silu<const N: usize>(x: [f32; N]) -> [f32; N] {
+    over_one_plus_exp(x, x.map(|x| -x))
+}
+
+/// `x / 2 (1 + tanh(u))` of each with `u = sqrt(2 / pi) (x + 0.044715 x^3)`, the activation called GELU in its tanh form.
 ///
 /// Method: `(1 + tanh(u)) / 2 = 1 / (1 + e^-2u)`, which keeps its digits where the tangent is near -1.
 #[inline(always)]
-pub fn gelu(x: f32) -> f32 {
+pub fn gelu<const N: usize>(x: [f32; N]) -> [f32; N] {
     // -2 sqrt(2 / pi), and that times 0.044715.
     const LINEAR: f32 = -1.595_769_2;
     const CUBIC: f32 = -0.071_354_815;
-    x / (1.0 + exp(x * mul_add(CUBIC * x, x, LINEAR)))
+    over_one_plus_exp(x, x.map(|x| x * mul_add(CUBIC * x, x, LINEAR)))
 }
 
 /// Bits of a float in an order of unsigned integers that is the order of the floats: negative zero just below zero,
@@ -209,6 +265,7 @@ pub fn divide(a: usize, b: usize) -> (usize, usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::F16;
 
     #[test]
     fn exp_is_within_one_and_a_half_units_everywhere() {
@@ -247,7 +304,7 @@ mod tests {
                 let want = wide / (1.0 + (-2.0 * u).exp());
                 // The exponent is off by three roundings, and its error is the answer's; far below zero both vanish.
                 let tolerance = want.abs() * (4.0 + (2.0 * u).abs().min(90.0) * 3.0) * 2f64.powi(-24) + 1e-36;
-                let got = gelu(x) as f64;
+                let got = gelu([x])[0] as f64;
                 assert!((got - want).abs() <= tolerance, "gelu({x:e}): {got:e} for {want:e}");
             }
             bits += 1021;
@@ -256,15 +313,58 @@ mod tests {
         let tangent =
             |x: f64| 0.5 * x * (1.0 + (0.797_884_560_802_865_4 * (x + 0.044715 * x * x * x)).tanh());
         for x in [-3.0, -1.0, -0.1, 0.0, 0.1, 1.0, 3.0f32] {
-            assert!((gelu(x) as f64 - tangent(x as f64)).abs() < 3e-7, "{x}");
+            assert!((gelu([x])[0] as f64 - tangent(x as f64)).abs() < 3e-7, "{x}");
         }
     }
 
     #[test]
     fn gelu_at_its_ends() {
-        assert_eq!([gelu(f32::MAX), gelu(f32::INFINITY)], [f32::MAX, f32::INFINITY]);
-        assert_eq!([gelu(f32::MIN), gelu(-20.0)], [0.0, 0.0]);
-        assert!(gelu(f32::NAN).is_nan());
+        assert_eq!(gelu([f32::MAX, f32::INFINITY]), [f32::MAX, f32::INFINITY]);
+        assert_eq!(gelu([f32::MIN, -20.0]), [0.0, 0.0]);
+        assert!(gelu([f32::NAN])[0].is_nan());
+    }
+
+    #[test]
+    fn reciprocals_are_correctly_rounded() {
+        for fraction in 0..1 << 23 {
+            let d = f32::from_bits(1.0f32.to_bits() | fraction);
+            assert_eq!(reciprocal(d).to_bits(), (1.0 / d).to_bits(), "{d:e}");
+        }
+    }
+
+    #[test]
+    fn moderate_quotients_have_the_bits_of_divisions() {
+        let same = |x: f32, y: f32| {
+            let (got, want) = (over_one_plus_exp_moderate(x, y), x / (1.0 + exp(y)));
+            assert!(
+                got.to_bits() == want.to_bits() || (got.is_nan() && want.is_nan()),
+                "{x:e} {y:e}: {got:e}, not {want:e}"
+            );
+        };
+        // As those who ask do: SiLU, GELU and gpt-oss's; every value of both 16-bit types among them.
+        let all = |x: f32| {
+            for y in [
+                -x,
+                1.702 * -x,
+                -2.0f32.powi(20) * x,
+                2.0f32.powi(-20) * x,
+                x * mul_add(-0.071_354_815 * x, x, -1.595_769_2),
+            ] {
+                if y.abs() < MODERATE {
+                    same(x, y);
+                }
+            }
+        };
+        (0..=u32::MAX >> 12).map(|i| f32::from_bits(i << 12)).for_each(all);
+        (0..=u16::MAX).map(|bits| F16(bits).to_f32()).for_each(all);
+        let mut random = 1u64;
+        for _ in 0..1 << 20 {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            // Between 2^-32 and 2^6, of both signs.
+            let bits = (random >> 32) as u32;
+            all(f32::from_bits((bits & 0x807f_ffff) | (95 + (random >> 8) as u32 % 38) << 23));
+        }
+        same(f32::NAN, f32::NAN);
     }
 
     #[test]

@@ -39,6 +39,14 @@ pub trait Team {
         f: impl FnMut(usize, usize, V),
     );
 
+    /// [`each_read`](Self::each_read) of a [`Source`]: lane `l` runs `f(l, i, value)` with value `i`.
+    fn each_value<const N: usize, S: Source>(
+        &self,
+        n: usize,
+        source: &S,
+        f: impl FnMut(usize, usize, S::Value),
+    );
+
     /// Lanes wait for each other; what they wrote to scratch memory before can be read by all after.
     fn barrier(&self);
 
@@ -59,6 +67,19 @@ pub trait Team {
     fn scan_u64(&self, values: &Self::PerLane<u64>) -> Self::PerLane<u64>;
 }
 
+/// Where values come from, several at a time: what they share is then decided once.
+pub trait Source {
+    /// What is read for a value.
+    type Read: Copy;
+    /// A value.
+    type Value: Copy;
+
+    /// Reads what value `i` is made of; may be asked in vain.
+    fn read(&self, i: usize) -> Self::Read;
+    /// The values made of what was read.
+    fn values<const N: usize>(&self, read: [Self::Read; N]) -> [Self::Value; N];
+}
+
 /// The lanes of a thread block.
 pub trait Block: Team {
     /// Lanes of a block that form a smaller team: `N` of them, a power of two up to 32.
@@ -77,6 +98,10 @@ pub trait Block: Team {
 
     /// Takes `len` values of scratch memory, uninitialised, out of what the kernel's geometry asked for.
     fn scratch<V: Copy>(&self, len: usize) -> Self::Scratch<V>;
+
+    /// Whether this block is the last of `count` to ask this of cell `i`, which is zero before the first and after the last. The last
+    /// sees what the others wrote to memory before they asked.
+    fn last(&self, cells: &crate::Out<u32>, i: usize, count: usize) -> bool;
 
     /// Splits the block into groups of `N` neighbouring lanes; each runs `f(index, group)`.
     fn groups<const N: usize>(&self, f: impl FnMut(usize, &Self::Group<N>));

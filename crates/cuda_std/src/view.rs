@@ -140,8 +140,8 @@ impl In<u8> {
 impl<V: Copy> Out<V> {
     /// # Safety
     /// `pointer` holds `len` values that the device may read and write while kernels with this view run, nobody
-    /// else uses them meanwhile, blocks of one launch write different values, and every index that such a kernel
-    /// derives from its arguments is below `len`: bounds are checked in debug builds of the host only.
+    /// else uses them meanwhile, blocks of one launch write different values, or use one by [`Block::last`](crate::Block::last)
+    /// alone, and every index that such a kernel derives from its arguments is below `len`: bounds are checked in debug builds of the host only.
     #[inline(always)]
     pub const unsafe fn new(pointer: *mut V, len: usize) -> Self {
         Self { pointer, len: len as u64 }
@@ -163,6 +163,13 @@ impl<V: Copy> Out<V> {
     #[inline(always)]
     pub const fn as_ptr(&self) -> *mut V {
         self.pointer
+    }
+
+    /// The address of the value at `i`.
+    #[inline(always)]
+    pub(crate) fn address(&self, i: usize) -> *mut V {
+        debug_assert!(i < self.len(), "address of {i} of {}", self.len());
+        self.pointer.wrapping_add(i)
     }
 
     /// The value at `i`.

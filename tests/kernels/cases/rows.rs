@@ -4,7 +4,7 @@
 //! Where the rows are computed first, what is off before rounding is off after it, and rounding adds half a unit in the
 //! last place.
 
-use kernels::rows::{BF16, F16_, Round, Rows};
+use kernels::rows::{BF16, F16_, Round, Rows, Shared, parts};
 
 use super::float::Float;
 use super::random::Random;
@@ -83,17 +83,30 @@ fn up(most: f64) -> i32 {
     exponent.map_or(126, |exponent| (14 - exponent).clamp(-126, 126))
 }
 
-/// Memory for rows, in the order of what [`expect_rows`] answers.
+/// Memory for rows, in the order of what [`expect_rows`] answers; where there are few of the form f16, blocks may share one.
 pub(crate) fn stage_rows(stage: &mut Stage, form: Float, rows: usize, n: usize) -> Rows {
+    let nothing = Shared { values: stage.nothing(), tops: stage.nothing(), done: stage.nothing() };
     match form {
-        Float::F32 => {
-            Rows { values: stage.output(rows * n), bits: stage.nothing(), factors: stage.nothing() }
-        }
+        Float::F32 => Rows {
+            values: stage.output(rows * n),
+            bits: stage.nothing(),
+            factors: stage.nothing(),
+            shared: nothing,
+        },
         _ => Rows {
             values: stage.nothing(),
             // A 16-bit float may have the bits of the stage's poison: not as an output. These are NaNs.
             bits: stage.in_out(&vec![u16::MAX; rows * n]),
             factors: if form == Float::F16 { stage.output(rows) } else { stage.nothing() },
+            shared: if form == Float::F16 && rows < 8 {
+                Shared {
+                    values: stage.workspace(rows * n),
+                    tops: stage.workspace(rows * parts(n)),
+                    done: stage.counters(rows),
+                }
+            } else {
+                nothing
+            },
         },
     }
 }

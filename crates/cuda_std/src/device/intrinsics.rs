@@ -3,6 +3,7 @@
 unsafe extern "C" {
     pub(crate) fn shared_memory() -> *mut u8;
     pub(crate) fn block_barrier();
+    pub(crate) fn arrive(cell: *mut u32, last: u32) -> u32;
     pub(crate) fn warp_barrier(mask: u32);
     pub(crate) fn shuffle_xor(mask: u32, value: u32, lanes: u32) -> u32;
     pub(crate) fn copy_async_16(to: *mut u8, from: *const u8, bytes: u32);
