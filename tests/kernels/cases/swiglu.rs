@@ -41,7 +41,19 @@ impl Gate {
 }
 
 pub(crate) fn cases(form: Float) -> Vec<Box<dyn Case>> {
-    let shapes = [(1, 1), (1, 255), (5, 1024), (3, 341), (1, 1025), (17, 576), (2, 1536), (70, 7), (9, 40), (9, 2100), (2, 4500)];
+    let shapes = [
+        (1, 1),
+        (1, 255),
+        (5, 1024),
+        (3, 341),
+        (1, 1025),
+        (17, 576),
+        (2, 1536),
+        (70, 7),
+        (9, 40),
+        (9, 2100),
+        (2, 4500),
+    ];
     let variants = shapes.into_iter().enumerate().map(|(i, (rows, n))| (rows, n, i));
     let more = (0..12).map(|variant| (4, 100, variant));
     let cases = variants.chain(more).map(|(rows, n, variant)| Gate::new(form, rows, n, variant));
