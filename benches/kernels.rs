@@ -165,7 +165,7 @@ fn products(tensor_core: bool) -> Vec<Row> {
                     matmul::Product::new(float, n, k, m, 1)
                 }));
             }
-            for stored in quantised() {
+            for stored in quantised().chain([Stored::F16, Stored::BF16]) {
                 let k = stored.row_length(k);
                 rows.push(row(format!("qmatmul/{}", stored.lower()), format!("{n}x{k} m={m}"), move || {
                     qmatmul::Product::new(stored, n, k, m, 1)

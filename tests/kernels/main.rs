@@ -65,6 +65,12 @@ fn of_weights(stored: Stored) -> Vec<Trial> {
         rows::of_matvec(stored, device)
     }));
     trials.extend(of_experts(stored));
+    if stored != Stored::F32 {
+        trials.extend(suite(&format!("qmatmul/{name}"), move |scale| cases::qmatmul::cases(stored, scale)));
+        trials.extend(relation(&format!("qmatmul/{name}/a_row_has_the_same_bits_alone"), move |device| {
+            rows::of_qmatmul(stored, device)
+        }));
+    }
     if !stored.is_quantised() {
         trials.push(Trial::test(format!("embed/{name}/widens_exactly"), move || {
             golden::plain_types_widen_exactly(stored)
@@ -74,10 +80,6 @@ fn of_weights(stored: Stored) -> Vec<Trial> {
     trials
         .push(Trial::test(format!("embed/{name}/golden"), move || golden::dequantises_as_the_oracle(stored)));
     trials.extend(suite(&format!("dequantise/{name}"), move |scale| cases::dequantise::cases(stored, scale)));
-    trials.extend(suite(&format!("qmatmul/{name}"), move |scale| cases::qmatmul::cases(stored, scale)));
-    trials.extend(relation(&format!("qmatmul/{name}/a_row_has_the_same_bits_alone"), move |device| {
-        rows::of_qmatmul(stored, device)
-    }));
     trials.extend(relation(&format!("qmatmul/{name}/is_dequantise_then_matmul"), move |device| {
         rows::dequantised_before_is_dequantised_on_the_way(stored, device)
     }));

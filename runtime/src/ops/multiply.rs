@@ -1,5 +1,6 @@
 //! Products of rows with matrices.
 
+use kernels::format::BLOCK;
 use kernels::product::{Product, Rounding};
 use kernels::{logits, matmul, matvec, qmatmul};
 
@@ -10,6 +11,9 @@ use crate::model::weights::Matrix;
 use crate::numerics::Form;
 use crate::products::Products;
 use crate::rows::Rows;
+
+/// Rows of 16-bit matrices up to which a warp has few of them: a GPU with more is busy anyway.
+const NARROW: usize = 8192;
 
 /// Leaves the sums of `tokens` rows `x`, which are there in `w`'s form, with every matrix of `w` in `sums`: see
 /// [`Linear::product`].
@@ -59,7 +63,8 @@ fn multiply_one(
             return device.launch(kernel, &matvec::MatVec { w: stored(), x, y, k, n, m });
         }
         let x = x.bits().view(0, inputs);
-        if let Some(kernel) = qmatmul::of(w.stored, tokens) {
+        let is_narrow = w.rows <= NARROW && w.columns.is_multiple_of(BLOCK);
+        if let Some(kernel) = qmatmul::of(w.stored, tokens).filter(|_| w.stored.is_quantised() || is_narrow) {
             return device.launch(kernel, &qmatmul::QMatMul { w: stored(), x, y, k, n, m });
         }
         let kernel = if form == Form::Bf16 { &matmul::BF16 } else { &matmul::F16_ };

@@ -1,4 +1,4 @@
-//! Quantised matrix x few rows on the tensor core: the oracles of [`super::matmul`] over the rounded weights.
+//! Stored matrix x few rows on the tensor core: the oracles of [`super::matmul`] over the rounded weights.
 
 use kernels::qmatmul::{self, QMatMul};
 
@@ -84,7 +84,7 @@ impl Case for Product {
             n: self.n as u32,
             m: self.m as u32,
         };
-        Launch::new(qmatmul::of(self.stored, self.m).expect("quantised weights"), args)
+        Launch::new(qmatmul::of(self.stored, self.m).expect("all but f32"), args)
     }
 
     fn oracle(&self) -> Vec<Expect> {

@@ -18,7 +18,7 @@ pub(crate) trait Layout: Copy {
     /// Where in a block there are f16s: its scale, then its minimum.
     fn halves(self) -> &'static [usize];
 
-    /// The type that `tc` rounds quantised weights to, and the rows they multiply.
+    /// The type that `tc` rounds weights to, and the rows they multiply.
     fn rounded(self) -> Float;
 
     /// `n` random values as they are stored, all of them finite and some of them zero.
@@ -70,7 +70,7 @@ impl Layout for Stored {
     }
 
     fn rounded(self) -> Float {
-        if self == Stored::MXFP4 { Float::Bf16 } else { Float::F16 }
+        if matches!(self, Stored::MXFP4 | Stored::BF16) { Float::Bf16 } else { Float::F16 }
     }
 
     fn random(self, random: &mut Random, n: usize) -> Vec<u8> {
