@@ -49,9 +49,6 @@ pub(crate) const ROWS: usize = 2;
 /// Blocks of 32 columns that a GPU waits for at once.
 #[cfg(target_arch = "nvptx64")]
 const AHEAD: usize = 4;
-/// The same of one token and weights that stand alone.
-#[cfg(target_arch = "nvptx64")]
-const AHEAD_OF_ONE: usize = 12;
 /// Rows of weights a block owns.
 pub(crate) const BLOCK_ROWS: usize = LANES / GROUP * ROWS;
 
@@ -117,10 +114,6 @@ pub(crate) fn chains<B: Block, F: Format, const M: usize>(
             };
         }
         let mut first = 0;
-        while F::PARTIAL && M == 1 && first + AHEAD_OF_ONE <= blocks {
-            fold!(AHEAD_OF_ONE, first);
-            first += AHEAD_OF_ONE;
-        }
         while first + AHEAD <= blocks {
             fold!(AHEAD, first);
             first += AHEAD;

@@ -12,8 +12,9 @@ use crate::numerics::Form;
 use crate::products::Products;
 use crate::rows::Rows;
 
-/// Rows of 16-bit matrices up to which a warp has few of them: a GPU with more is busy anyway.
-const NARROW: usize = 8192;
+/// Rows of 16-bit matrices up to which a warp of a GPU has few of them: those of a block for each of 132 multiprocessors. With
+/// more, warps that have twice as many keep it busier.
+const NARROW: usize = 32 * 132;
 
 /// Leaves the sums of `tokens` rows `x`, which are there in `w`'s form, with every matrix of `w` in `sums`: see
 /// [`Linear::product`].
