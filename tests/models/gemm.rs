@@ -2,8 +2,9 @@
 //! alone or among 2048.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
+use std::sync::{Barrier, mpsc};
 use std::thread;
+use std::time::Duration;
 
 use cublas_sys::Cublas;
 use libtest_mimic::{Failed, Trial};
@@ -52,19 +53,27 @@ fn same_bits(input: Input) -> Result<(), Failed> {
     // Others' products and copies, on streams of their own.
     let done = AtomicBool::new(false);
     let (tell, begun) = mpsc::channel();
+    // Whoever makes matrices beside two that compute all the time can wait for the driver's lock for minutes.
+    let made = Barrier::new(3);
     thread::scope(|scope| {
         let load = |seed| {
-            let (done, tell) = (&done, tell.clone());
+            let (done, tell, made) = (&done, tell.clone(), &made);
             move || -> Result<(), String> {
-                let told = |error: DeviceError| error.to_string();
-                let device = Device::cuda(0, IMAGES).map_err(told)?;
-                let multiply = Multiply::new(&device, input, seed).map_err(|error| format!("{error:?}"))?;
+                let make = || {
+                    let device = Device::cuda(0, IMAGES)?;
+                    let multiply = Multiply::new(&device, input, seed)?;
+                    Ok((device, multiply))
+                };
+                let all: Result<_, Failed> = make();
+                made.wait();
+                let (device, multiply) = all.map_err(|error| format!("{error:?}"))?;
                 let mut tell = Some(tell);
                 while !done.load(Ordering::Relaxed) {
                     multiply.rows(&device, ROWS).map_err(|error| format!("{error:?}"))?;
                     if let Some(tell) = tell.take() {
                         tell.send(()).map_err(|error| error.to_string())?;
                     }
+                    thread::sleep(Duration::from_micros(100));
                 }
                 Ok(())
             }
