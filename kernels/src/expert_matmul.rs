@@ -13,7 +13,7 @@ use crate::experts::Tile;
 #[cfg(not(target_arch = "nvptx64"))]
 use crate::format::Stored;
 use crate::format::{Brain, Format, Half, IQ4_NL, MXFP4, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
-use crate::streamed::{self, BLOCK_ROWS, LANES, Operands};
+use crate::streamed::{self, Operands, block_rows, warps};
 
 /// Arguments of every kernel here.
 #[derive(Clone, Copy)]
@@ -49,13 +49,16 @@ pub const TILES: [usize; 3] = [8, 32, 64];
 
 fn geometry<F: Format, const TOKENS: usize>(a: &ExpertMatMul) -> Geometry {
     Geometry {
-        grid: [(a.n as usize).div_ceil(BLOCK_ROWS), a.count as usize],
+        grid: [(a.n as usize).div_ceil(block_rows(TOKENS)), a.count as usize],
         scratch: streamed::scratch::<F>(TOKENS, TOKENS) + 4 * TOKENS,
     }
 }
 
 #[inline(always)]
-fn matmul<B: Block, F: Format, I: MmaInput, const TOKENS: usize>(block: &B, a: &ExpertMatMul) {
+fn matmul<B: Block, F: Format, I: MmaInput, const TOKENS: usize, const WARPS: usize>(
+    block: &B,
+    a: &ExpertMatMul,
+) {
     let ExpertMatMul { w, x, .. } = *a;
     let (k, n, share) = (a.k as usize, a.n as usize, a.share as usize);
     let Tile { expert, first, count } = Tile::get(&a.tiles, block.y());
@@ -66,7 +69,7 @@ fn matmul<B: Block, F: Format, I: MmaInput, const TOKENS: usize>(block: &B, a: &
     let inputs = block.scratch::<u32>(TOKENS);
     block.each(count, |lane, t| inputs.set(lane, t, a.sorted.get(first + t) / share as u32));
     block.barrier();
-    streamed::multiply::<B, F, I, TOKENS>(
+    streamed::multiply::<B, F, I, TOKENS, WARPS>(
         block,
         Operands { w, x, k, first: expert * n, n, count },
         |lane, t| inputs.get(lane, t) as usize,
@@ -79,8 +82,8 @@ macro_rules! kernels {
     ($($stored:ident, $format:ident, $input:ident { $($NAME:ident = $entry:ident, $tile:literal;)* })*) => {
         $($(kernel! {
             /// See the module; the name tells the stored type and how many pairs a block computes.
-            pub $NAME = $entry(ExpertMatMul), lanes: LANES, geometry: geometry::<$format, $tile>,
-            body: matmul::<_, $format, $input, $tile>
+            pub $NAME = $entry(ExpertMatMul), lanes: 32 * warps($tile), geometry: geometry::<$format, $tile>,
+            body: matmul::<_, $format, $input, $tile, { warps($tile) }>
         })*)*
 
         /// The kernel for weights stored so and one of [`TILES`]; none for F32, and for types whose super-blocks experts' rows have

@@ -13,7 +13,7 @@ use crate::format::Stored;
 use crate::format::{
     Brain, Format, Half, IQ4_NL, IQ4_XS, MXFP4, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0,
 };
-use crate::streamed::{self, BLOCK_ROWS, LANES, Operands};
+use crate::streamed::{self, Operands, block_rows, warps};
 
 /// Arguments of every kernel here.
 #[derive(Clone, Copy)]
@@ -41,17 +41,20 @@ fn tokens<const TOKENS: usize>(a: &QMatMul, y: usize) -> (usize, usize) {
 }
 
 fn geometry<F: Format, const TOKENS: usize>(a: &QMatMul) -> Geometry {
-    let grid = [(a.n as usize).div_ceil(BLOCK_ROWS), (a.m as usize).div_ceil(TOKENS)];
+    let grid = [(a.n as usize).div_ceil(block_rows(TOKENS)), (a.m as usize).div_ceil(TOKENS)];
     let (_, count) = tokens::<TOKENS>(a, 0);
     Geometry { grid, scratch: streamed::scratch::<F>(TOKENS, count) }
 }
 
 #[inline(always)]
-fn qmatmul<B: Block, F: Format, I: MmaInput, const TOKENS: usize>(block: &B, a: &QMatMul) {
+fn qmatmul<B: Block, F: Format, I: MmaInput, const TOKENS: usize, const WARPS: usize>(
+    block: &B,
+    a: &QMatMul,
+) {
     let QMatMul { w, x, .. } = *a;
     let (k, n) = (a.k as usize, a.n as usize);
     let (token0, count) = tokens::<TOKENS>(a, block.y());
-    streamed::multiply::<B, F, I, TOKENS>(
+    streamed::multiply::<B, F, I, TOKENS, WARPS>(
         block,
         Operands { w, x, k, first: 0, n, count },
         |_, token| token0 + token,
@@ -64,8 +67,8 @@ macro_rules! kernels {
     ($($stored:ident, $format:ident, $input:ident { $($NAME:ident = $entry:ident, $tokens:literal;)* })*) => {
         $($(kernel! {
             /// See the module; the name tells the stored type and how many tokens a block computes.
-            pub $NAME = $entry(QMatMul), lanes: LANES, geometry: geometry::<$format, $tokens>,
-            body: qmatmul::<_, $format, $input, $tokens>
+            pub $NAME = $entry(QMatMul), lanes: 32 * warps($tokens), geometry: geometry::<$format, $tokens>,
+            body: qmatmul::<_, $format, $input, $tokens, { warps($tokens) }>
         })*)*
 
         /// The kernel for weights stored so and so many tokens; none for F32.

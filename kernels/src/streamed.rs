@@ -13,13 +13,19 @@ use cuda_std::{Block, In, Meanwhile, MmaInput, Scratch, Team, Warp};
 
 use crate::format::{BLOCK, Format, SUPER_BLOCK, Staged};
 
-const WARPS: usize = 4;
-/// Lanes of a block.
-pub(crate) const LANES: usize = WARPS * 32;
+/// Warps of a block of a kernel for so many tokens. Of the most, the tokens' values fill a multiprocessor's scratch memory: whoever
+/// is there shares them. Of fewer, a matrix of 4096 rows would leave half of the multiprocessors idle.
+pub(crate) const fn warps(tokens: usize) -> usize {
+    if tokens <= 32 { 4 } else { 8 }
+}
+
 /// Rows of weights a warp owns.
 const ROWS: usize = 8;
-/// Rows of weights a block owns.
-pub(crate) const BLOCK_ROWS: usize = WARPS * ROWS;
+/// Rows of weights that a block of a kernel for so many tokens owns.
+pub(crate) const fn block_rows(tokens: usize) -> usize {
+    warps(tokens) * ROWS
+}
+
 /// Lanes that copy a row: what they ask for at once is a line of 128 bytes.
 const SHARE: usize = 8;
 /// Parts of a warp's rows that are copied by turns.
@@ -69,7 +75,7 @@ fn x_cells(columns: usize, count: usize) -> usize {
 /// Bytes of scratch memory of a kernel for so many tokens of which there are `count`.
 pub(crate) fn scratch<F: Format>(tokens: usize, count: usize) -> usize {
     let columns = slice_columns(tokens);
-    STAGES * BLOCK_ROWS * stride::<F>(columns) + 2 * x_cells(columns, count)
+    STAGES * block_rows(tokens) * stride::<F>(columns) + 2 * x_cells(columns, count)
 }
 
 /// What a block multiplies.
@@ -132,12 +138,12 @@ impl<W: Scratch<u8>, X: Scratch<u16>, R: Fn(usize, usize) -> usize> Slices<'_, W
                 let left = ends.saturating_sub(slice * F::row_bytes(columns) as u32);
                 let byte = part + number / GROUPS * SHARE * 16;
                 if byte < 16 * units && (byte as u32) < left {
-                    let to = (stage * BLOCK_ROWS + row) * stride::<F>(columns) + byte;
+                    let to = (stage * block_rows(TOKENS) + row) * stride::<F>(columns) + byte;
                     self.weights.copy_async(whole_lane, to, &w, from / 16 * 16 + byte, true);
                 }
                 number += of;
             }
-            let at_once = LANES * 8 / columns;
+            let at_once = warps(TOKENS) * 32 * 8 / columns;
             let (first, column) = (whole_lane / (columns / 8), whole_lane % (columns / 8) * 8);
             let mut number = i;
             while number * at_once < TOKENS {
@@ -175,19 +181,20 @@ where
     }
 }
 
-/// The block at `x` of the grid takes the rows from `x` times [`BLOCK_ROWS`] on. Token `t` multiplies row `row_of(lane, t)` of
+/// The block at `x` of the grid, of `WARPS` warps, takes the rows from `x` times [`block_rows`] on. Token `t` multiplies row `row_of(lane, t)` of
 /// `x`; `put(t, row, sum)` gets the sums.
 #[inline(always)]
-pub(crate) fn multiply<B: Block, F: Format, I: MmaInput, const TOKENS: usize>(
+pub(crate) fn multiply<B: Block, F: Format, I: MmaInput, const TOKENS: usize, const WARPS: usize>(
     block: &B,
     a: Operands,
     row_of: impl Fn(usize, usize) -> usize,
     put: impl Fn(usize, usize, f32),
 ) {
+    const { assert!(WARPS == warps(TOKENS)) };
     let Operands { k, n, count, .. } = a;
     let (columns, x_stride) = (slice_columns(TOKENS), x_stride(slice_columns(TOKENS)));
-    let row0 = block.x() * BLOCK_ROWS;
-    let weights = block.scratch::<u8>(STAGES * BLOCK_ROWS * stride::<F>(columns));
+    let row0 = block.x() * block_rows(TOKENS);
+    let weights = block.scratch::<u8>(STAGES * block_rows(TOKENS) * stride::<F>(columns));
     let inputs = block.scratch::<u16>(x_cells(columns, count));
     let zeros = STAGES * count * x_stride;
     block.each(columns, |lane, i| inputs.set(lane, zeros + i, 0));
@@ -207,7 +214,7 @@ pub(crate) fn multiply<B: Block, F: Format, I: MmaInput, const TOKENS: usize>(
         // The slice is there, of all warps; and all are done with the one before it, whose place is filled next.
         block.barrier();
         block.warps(|index, warp| {
-            let (first_row, first_token) = (stage as usize * BLOCK_ROWS, stage as usize * count);
+            let (first_row, first_token) = (stage as usize * block_rows(TOKENS), stage as usize * count);
             let bytes = |row: usize, column: usize| Staged {
                 bytes: weights,
                 lane: index * 32 + row * 4 + column % 8 / 2,
