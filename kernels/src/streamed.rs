@@ -259,8 +259,8 @@ pub(crate) fn multiply<B: Block, F: Format, I: MmaInput, const TOKENS: usize, co
                     )
                 }};
             }
-            // The more there is to do for a block, the fewer are written out.
-            if TOKENS <= 8 {
+            // The more there is to do for a block, the fewer are written out: what is too long is not inlined.
+            if TOKENS <= 8 && !F::LONG {
                 multiply!(16);
             } else if TOKENS <= 32 {
                 multiply!(8);

@@ -12,6 +12,7 @@ pub struct IQ4_NL;
 
 impl Format for IQ4_NL {
     const BYTES: usize = 2 + BLOCK / 2;
+    const LONG: bool = true;
     type Shared = F16;
     type Scale = f32;
     type Raw<const N: usize> = Few<N>;
@@ -44,6 +45,7 @@ pub struct IQ4_XS;
 impl Format for IQ4_XS {
     const BYTES: usize = 2 + 2 + 4 + SUPER_BLOCK / 2;
     const VALUES: usize = SUPER_BLOCK;
+    const LONG: bool = true;
     /// `d`, the upper bits of all, a byte of lower ones.
     type Shared = (F16, u16, u8);
     type Scale = f32;

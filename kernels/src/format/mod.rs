@@ -67,6 +67,8 @@ pub trait Format {
     const VALUES: usize = BLOCK;
     /// Whether a row may end within a block.
     const PARTIAL: bool = false;
+    /// Whether values take many instructions: of a loop over them, less is written out.
+    const LONG: bool = false;
     /// Neighbouring blocks of which [`shared`](Self::shared) reads the same.
     const TOGETHER: usize = 1;
     /// What is read of what the 32 values of a block share.
