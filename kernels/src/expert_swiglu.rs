@@ -3,10 +3,8 @@
 //!
 //! A block a pair, or several. Bytes moved: `8 n` read (twice of the longest rows of the form f16), 2 or `4 n` written a pair.
 
-use core::array;
-
 use cuda_std::math::over_one_plus_exp;
-use cuda_std::{Block, Geometry, Source, kernel};
+use cuda_std::{Block, Geometry, Source, kernel, made, mapped};
 
 use crate::experts::ExpertProduct;
 use crate::product::{Line, Parts};
@@ -59,10 +57,10 @@ impl Source for Activation {
         // A NaN stays one.
         let below = |value: f32| if value > self.limit { self.limit } else { value };
         let above = |value: f32| if value < -self.limit { -self.limit } else { value };
-        let gate = self.gate.values(read.map(|(gate, _)| gate)).map(below);
-        let up = self.up.values(read.map(|(_, up)| up)).map(|up| above(below(up)));
-        let gate = over_one_plus_exp(gate, gate.map(|gate| -self.alpha * gate));
-        array::from_fn(|i| gate[i] * (up[i] + 1.0))
+        let gate = mapped(self.gate.values(mapped(read, |(gate, _)| gate)), below);
+        let up = mapped(self.up.values(mapped(read, |(_, up)| up)), |up| above(below(up)));
+        let gate = over_one_plus_exp(gate, mapped(gate, |gate| -self.alpha * gate));
+        made(|i| gate[i] * (up[i] + 1.0))
     }
 }
 

@@ -6,7 +6,7 @@
 //! the result; what is read again comes from cache.
 
 use cuda_std::math::{mul_add, sqrt};
-use cuda_std::{Block, Geometry, In, Out, Source, kernel};
+use cuda_std::{Block, Geometry, In, Out, Source, kernel, mapped};
 
 use crate::product::Product;
 use crate::rows::{Form, Plain, Rounded, Rows, Scaled};
@@ -58,7 +58,7 @@ impl Source for Normed<'_> {
 
     #[inline(always)]
     fn values<const N: usize>(&self, read: [[f32; 3]; N]) -> [f32; N] {
-        read.map(|[x, w, bias]| mul_add((x - self.mean) * self.scale, w, bias))
+        mapped(read, |[x, w, bias]| mul_add((x - self.mean) * self.scale, w, bias))
     }
 }
 

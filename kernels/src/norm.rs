@@ -5,7 +5,7 @@
 //! Bytes moved: `8 n` for the addition and 2 or `4 n` for the result; what is read again comes from cache.
 
 use cuda_std::math::{mul_add, sqrt};
-use cuda_std::{Block, Geometry, In, Out, Scratch, Source, kernel};
+use cuda_std::{Block, Geometry, In, Out, Scratch, Source, kernel, mapped};
 
 use crate::product::{Line, Parts, Product};
 use crate::rows::{Form, Plain, Rounded, Rows, Scaled};
@@ -72,9 +72,9 @@ impl Source for Added<'_> {
 
     #[inline(always)]
     fn values<const N: usize>(&self, read: [Self::Read; N]) -> [(f32, f32); N] {
-        let mut values = read.map(|(x, _, w)| (x, w));
+        let mut values = mapped(read, |(x, _, w)| (x, w));
         if self.adds {
-            let products = self.product.values(read.map(|(_, parts, _)| parts));
+            let products = self.product.values(mapped(read, |(_, parts, _)| parts));
             for i in 0..N {
                 values[i].0 += products[i];
             }
@@ -109,7 +109,7 @@ impl<B: Block> Source for Normed<'_, B> {
 
     #[inline(always)]
     fn values<const N: usize>(&self, read: [(f32, f32); N]) -> [f32; N] {
-        read.map(|(x, w)| x * self.scale * w)
+        mapped(read, |(x, w)| x * self.scale * w)
     }
 }
 

@@ -4,7 +4,7 @@
 //! it costs no pass of its own: the factor of a row whose elements were scaled before they were rounded, a bias, and the
 //! rounding to the type that the next product takes.
 
-use cuda_std::{Bf16, F16, In, Source};
+use cuda_std::{Bf16, F16, In, Source, mapped};
 
 /// Sums, and what makes values of them.
 #[derive(Clone, Copy)]
@@ -95,7 +95,7 @@ impl Line {
     /// The values that are made of them; unless `BIASED` there is no bias.
     #[inline(always)]
     pub(crate) fn values_if<const BIASED: bool, const N: usize>(&self, parts: [Parts; N]) -> [f32; N] {
-        let mut values = parts.map(|[sum, _]| sum * self.factor);
+        let mut values = mapped(parts, |[sum, _]| sum * self.factor);
         if BIASED && !self.bias.is_empty() {
             for i in 0..N {
                 values[i] += parts[i][1];
@@ -133,9 +133,9 @@ impl Rounding {
     #[inline(always)]
     pub(crate) fn all<const N: usize>(self, values: [f32; N]) -> [f32; N] {
         if self == Self::F16 {
-            values.map(|value| F16::from_f32(value).to_f32())
+            mapped(values, |value| F16::from_f32(value).to_f32())
         } else if self == Self::BF16 {
-            values.map(|value| Bf16::from_f32(value).to_f32())
+            mapped(values, |value| Bf16::from_f32(value).to_f32())
         } else {
             values
         }

@@ -126,6 +126,12 @@ impl<W: Scratch<u8>, X: Scratch<u16>, R: Fn(usize, usize) -> usize> Slices<'_, W
         let (columns, stage) = (slice_columns(TOKENS), stage as usize);
         let units = units::<F>(columns);
         let first_column = slice * columns as u32;
+        let at_once = warps(TOKENS) * 32 * 8 / columns;
+        // A host would walk the lanes for nothing.
+        let is_host = cfg!(not(target_arch = "nvptx64"));
+        if is_host && i >= units.div_ceil(SHARE) * GROUPS && i * at_once >= TOKENS {
+            return;
+        }
         warp.lanes(|lane| {
             let whole_lane = index * 32 + lane;
             let (lane_row, part) = (lane / SHARE, lane % SHARE * 16);
@@ -143,7 +149,6 @@ impl<W: Scratch<u8>, X: Scratch<u16>, R: Fn(usize, usize) -> usize> Slices<'_, W
                 }
                 number += of;
             }
-            let at_once = warps(TOKENS) * 32 * 8 / columns;
             let (first, column) = (whole_lane / (columns / 8), whole_lane % (columns / 8) * 8);
             let mut number = i;
             while number * at_once < TOKENS {

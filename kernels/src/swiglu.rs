@@ -2,10 +2,8 @@
 //!
 //! A block a row, or several. Bytes moved: `8 n` read (twice of the longest rows of the form f16), 2 or `4 n` written a row.
 
-use core::array;
-
 use cuda_std::math::silu;
-use cuda_std::{Block, Geometry, Source, kernel};
+use cuda_std::{Block, Geometry, Source, kernel, made, mapped};
 
 use crate::product::{Line, Parts, Product};
 use crate::rows::{Form, Plain, Rounded, Rows, Scaled};
@@ -48,10 +46,10 @@ impl<const BIASED: bool> Source for Activation<BIASED> {
 
     #[inline(always)]
     fn values<const N: usize>(&self, read: [Self::Read; N]) -> [f32; N] {
-        let gate = self.gate.values_if::<BIASED, N>(read.map(|(gate, _)| gate));
-        let up = self.up.values_if::<BIASED, N>(read.map(|(_, up)| up));
+        let gate = self.gate.values_if::<BIASED, N>(mapped(read, |(gate, _)| gate));
+        let up = self.up.values_if::<BIASED, N>(mapped(read, |(_, up)| up));
         let gate = silu(gate);
-        array::from_fn(|i| gate[i] * up[i])
+        made(|i| gate[i] * up[i])
     }
 }
 

@@ -38,7 +38,7 @@ pub use half::{Bf16, F16};
 pub use kernel::Geometry;
 #[cfg(not(target_arch = "nvptx64"))]
 pub use kernel::{HostEntry, Kernel};
-pub use team::{Block, Meanwhile, MmaInput, Scratch, Source, Team, Warp, unrolled};
+pub use team::{Block, Meanwhile, MmaInput, Scratch, Source, Team, Warp, made, mapped, unrolled};
 pub use view::{In, Out, Value};
 
 #[cfg(not(target_arch = "nvptx64"))]

@@ -120,9 +120,9 @@ pub fn power_of_two(n: i32) -> f32 {
 pub fn over_one_plus_exp<const N: usize>(x: [f32; N], y: [f32; N]) -> [f32; N] {
     #[cfg(target_arch = "nvptx64")]
     if y.iter().fold(0.0, |most, y| max(most, y.abs())) < MODERATE {
-        return core::array::from_fn(|i| over_one_plus_exp_moderate(x[i], y[i]));
+        return crate::made(|i| over_one_plus_exp_moderate(x[i], y[i]));
     }
-    core::array::from_fn(|i| x[i] / (1.0 + exp(y[i])))
+    crate::made(|i| x[i] / (1.0 + exp(y[i])))
 }
 
 /// Below, neither an exponential nor a quotient by it comes near the ends of f32.
@@ -162,7 +162,7 @@ fn reciprocal(d: f32) -> f32 {
 /// `x / (1 + e^-x)` of each, the activation called SiLU or swish.
 #[inline(always)]
 pub fn silu<const N: usize>(x: [f32; N]) -> [f32; N] {
-    over_one_plus_exp(x, x.map(|x| -x))
+    over_one_plus_exp(x, crate::mapped(x, |x| -x))
 }
 
 /// `x / 2 (1 + tanh(u))` of each with `u = sqrt(2 / pi) (x + 0.044715 x^3)`, the activation called GELU in its tanh form.
@@ -173,7 +173,7 @@ pub fn gelu<const N: usize>(x: [f32; N]) -> [f32; N] {
     // -2 sqrt(2 / pi), and that times 0.044715.
     const LINEAR: f32 = -1.595_769_2;
     const CUBIC: f32 = -0.071_354_815;
-    over_one_plus_exp(x, x.map(|x| x * mul_add(CUBIC * x, x, LINEAR)))
+    over_one_plus_exp(x, crate::mapped(x, |x| x * mul_add(CUBIC * x, x, LINEAR)))
 }
 
 /// Bits of a float in an order of unsigned integers that is the order of the floats: negative zero just below zero,

@@ -294,3 +294,31 @@ pub fn unrolled<const N: usize>(mut f: impl FnMut(usize)) {
         each!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
     }
 }
+
+/// `f` of each number below `N`. The library's own `from_fn` is not inlined into the SIMD versions of the host.
+#[inline(always)]
+pub fn made<V: Copy + Default, const N: usize>(f: impl Fn(usize) -> V) -> [V; N] {
+    #[cfg(target_arch = "nvptx64")]
+    {
+        core::array::from_fn(f)
+    }
+    #[cfg(not(target_arch = "nvptx64"))]
+    {
+        let mut made = [V::default(); N];
+        for (i, made) in made.iter_mut().enumerate() {
+            *made = f(i);
+        }
+        made
+    }
+}
+
+/// `f` of each value: see [`made`].
+#[inline(always)]
+pub fn mapped<A: Copy, V: Copy + Default, const N: usize>(values: [A; N], f: impl Fn(A) -> V) -> [V; N] {
+    #[cfg(target_arch = "nvptx64")]
+    {
+        values.map(f)
+    }
+    #[cfg(not(target_arch = "nvptx64"))]
+    made(|i| f(values[i]))
+}
