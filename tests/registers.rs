@@ -51,7 +51,7 @@ fn registers_are_the_reviewed_ones(ptxas: &str, version: String) -> Result<(), F
     let folder = tempfile::tempdir()?;
     let (mut registers, mut local) = (BTreeMap::new(), Vec::new());
     for image in IMAGES {
-        for (kernel, used) in assemble(ptxas, folder.path(), image.family, image.ptx)? {
+        for (kernel, used) in assemble(ptxas, folder.path(), image.family, &image.text((9, 0)))? {
             if used.local > 0 {
                 local.push(format!("{kernel}: {} bytes", used.local));
             }

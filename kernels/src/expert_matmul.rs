@@ -9,11 +9,11 @@
 
 use cuda_std::{Bf16, Block, F16, Geometry, In, MmaInput, Out, Scratch, kernel};
 
-use crate::experts::Tile;
+use crate::experts::Tile as Pairs;
 #[cfg(not(target_arch = "nvptx64"))]
 use crate::format::Stored;
 use crate::format::{Brain, Format, Half, IQ4_NL, MXFP4, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
-use crate::streamed::{self, Operands, block_rows, warps};
+use crate::streamed::{self, Operands, Tile};
 
 /// Arguments of every kernel here.
 #[derive(Clone, Copy)]
@@ -39,37 +39,59 @@ pub struct ExpertMatMul {
     pub count: u32,
 }
 
-/// Pairs of a tile at most, of the kernel for so many pairs and experts.
-pub fn tile(pairs: usize, experts: usize) -> usize {
-    TILES.into_iter().find(|tile| pairs <= tile * experts).unwrap_or(TILES[TILES.len() - 1])
+/// Pairs of a tile at most, of the kernel for so many pairs and experts, whose blocks may take `room` bytes of scratch memory.
+#[cfg(not(target_arch = "nvptx64"))]
+pub fn tile(pairs: usize, experts: usize, room: usize) -> usize {
+    let fits = |pairs: &usize| {
+        let tile =
+            [Tile::FEW, Tile::MANY_WIDE, Tile::MOST_WIDE].into_iter().find(|tile| tile.tokens() == *pairs);
+        // Of no stored type that experts have a row is longer.
+        tile.is_some_and(|tile| scratch::<Half>(tile) <= room)
+    };
+    let mut tiles = TILES.into_iter().filter(fits);
+    let enough = tiles.clone().find(|tile| pairs <= tile * experts);
+    enough.or(tiles.next_back()).unwrap_or(TILES[0])
 }
 
 /// Pairs of a tile that there are kernels for.
+#[cfg(not(target_arch = "nvptx64"))]
 pub const TILES: [usize; 3] = [8, 32, 64];
 
-fn geometry<F: Format, const TOKENS: usize>(a: &ExpertMatMul) -> Geometry {
-    Geometry {
-        grid: [(a.n as usize).div_ceil(block_rows(TOKENS)), a.count as usize],
-        scratch: streamed::scratch::<F>(TOKENS, TOKENS) + 4 * TOKENS,
-    }
+fn geometry<F: Format>(tile: Tile, a: &ExpertMatMul) -> Geometry {
+    Geometry { grid: [(a.n as usize).div_ceil(tile.rows()), a.count as usize], scratch: scratch::<F>(tile) }
+}
+
+/// Bytes of scratch memory of a block.
+fn scratch<F: Format>(tile: Tile) -> usize {
+    tile.scratch::<F>(tile.tokens()) + 4 * tile.tokens()
 }
 
 #[inline(always)]
-fn matmul<B: Block, F: Format, I: MmaInput, const TOKENS: usize, const WARPS: usize>(
+fn matmul<
+    B: Block,
+    F: Format,
+    I: MmaInput,
+    const WARPS: usize,
+    const EIGHTS: usize,
+    const PART: usize,
+    const SIXTEENS: usize,
+    const PARTS: usize,
+>(
     block: &B,
     a: &ExpertMatMul,
 ) {
     let ExpertMatMul { w, x, .. } = *a;
     let (k, n, share) = (a.k as usize, a.n as usize, a.share as usize);
-    let Tile { expert, first, count } = Tile::get(&a.tiles, block.y());
+    block.await_predecessors();
+    let Pairs { expert, first, count } = Pairs::get(&a.tiles, block.y());
     if count == 0 {
         return;
     }
     // By pair: its row of `x`.
-    let inputs = block.scratch::<u32>(TOKENS);
+    let inputs = block.scratch::<u32>(PART * PARTS);
     block.each(count, |lane, t| inputs.set(lane, t, a.sorted.get(first + t) / share as u32));
     block.barrier();
-    streamed::multiply::<B, F, I, TOKENS, WARPS>(
+    streamed::multiply::<B, F, I, WARPS, EIGHTS, PART, SIXTEENS, PARTS>(
         block,
         Operands { w, x, k, first: expert * n, n, count },
         |lane, t| inputs.get(lane, t) as usize,
@@ -79,11 +101,21 @@ fn matmul<B: Block, F: Format, I: MmaInput, const TOKENS: usize, const WARPS: us
 
 /// A kernel for each stored type and each of [`TILES`].
 macro_rules! kernels {
-    ($($stored:ident, $format:ident, $input:ident { $($NAME:ident = $entry:ident, $tile:literal;)* })*) => {
+    ($($stored:ident, $format:ident, $input:ident { $($NAME:ident = $entry:ident, $tile:ident;)* })*) => {
         $($(kernel! {
             /// See the module; the name tells the stored type and how many pairs a block computes.
-            pub $NAME = $entry(ExpertMatMul), lanes: 32 * warps($tile), geometry: geometry::<$format, $tile>,
-            body: matmul::<_, $format, $input, $tile, { warps($tile) }>
+            pub $NAME = $entry(ExpertMatMul), lanes: 32 * Tile::$tile.warps,
+            geometry: |a| geometry::<$format>(Tile::$tile, a),
+            body: matmul::<
+                _,
+                $format,
+                $input,
+                { Tile::$tile.warps },
+                { Tile::$tile.eights },
+                { Tile::$tile.part },
+                { Tile::$tile.sixteens() },
+                { Tile::$tile.parts },
+            >, streams: weights
         })*)*
 
         /// The kernel for weights stored so and one of [`TILES`]; none for F32, and for types whose super-blocks experts' rows have
@@ -91,7 +123,7 @@ macro_rules! kernels {
         #[cfg(not(target_arch = "nvptx64"))]
         pub fn of(stored: Stored, tile: usize) -> Option<&'static cuda_std::Kernel<ExpertMatMul>> {
             let kernels: &[(usize, &'static cuda_std::Kernel<ExpertMatMul>)] = match stored {
-                $(Stored::$stored => &[$(($tile, &$NAME)),*],)*
+                $(Stored::$stored => &[$((Tile::$tile.tokens(), &$NAME)),*],)*
                 _ => return None,
             };
             kernels.iter().find(|(most, _)| tile == *most).map(|&(_, kernel)| kernel)
@@ -101,48 +133,48 @@ macro_rules! kernels {
 
 kernels! {
     F16, Half, F16 {
-        F16_T8 = expert_matmul__f16_8, 8;
-        F16_T32 = expert_matmul__f16_32, 32;
-        F16_T64 = expert_matmul__f16_64, 64;
+        F16_T8 = expert_matmul__f16_8, FEW;
+        F16_T32 = expert_matmul__f16_32, MANY_WIDE;
+        F16_T64 = expert_matmul__f16_64, MOST_WIDE;
     }
     BF16, Brain, Bf16 {
-        BF16_T8 = expert_matmul__bf16_8, 8;
-        BF16_T32 = expert_matmul__bf16_32, 32;
-        BF16_T64 = expert_matmul__bf16_64, 64;
+        BF16_T8 = expert_matmul__bf16_8, FEW;
+        BF16_T32 = expert_matmul__bf16_32, MANY_WIDE;
+        BF16_T64 = expert_matmul__bf16_64, MOST_WIDE;
     }
     Q8_0, Q8_0, F16 {
-        Q8_0_T8 = expert_matmul__q8_0_8, 8;
-        Q8_0_T32 = expert_matmul__q8_0_32, 32;
-        Q8_0_T64 = expert_matmul__q8_0_64, 64;
+        Q8_0_T8 = expert_matmul__q8_0_8, FEW;
+        Q8_0_T32 = expert_matmul__q8_0_32, MANY_WIDE;
+        Q8_0_T64 = expert_matmul__q8_0_64, MOST_WIDE;
     }
     Q4_0, Q4_0, F16 {
-        Q4_0_T8 = expert_matmul__q4_0_8, 8;
-        Q4_0_T32 = expert_matmul__q4_0_32, 32;
-        Q4_0_T64 = expert_matmul__q4_0_64, 64;
+        Q4_0_T8 = expert_matmul__q4_0_8, FEW;
+        Q4_0_T32 = expert_matmul__q4_0_32, MANY_WIDE;
+        Q4_0_T64 = expert_matmul__q4_0_64, MOST_WIDE;
     }
     Q4_1, Q4_1, F16 {
-        Q4_1_T8 = expert_matmul__q4_1_8, 8;
-        Q4_1_T32 = expert_matmul__q4_1_32, 32;
-        Q4_1_T64 = expert_matmul__q4_1_64, 64;
+        Q4_1_T8 = expert_matmul__q4_1_8, FEW;
+        Q4_1_T32 = expert_matmul__q4_1_32, MANY_WIDE;
+        Q4_1_T64 = expert_matmul__q4_1_64, MOST_WIDE;
     }
     Q5_0, Q5_0, F16 {
-        Q5_0_T8 = expert_matmul__q5_0_8, 8;
-        Q5_0_T32 = expert_matmul__q5_0_32, 32;
-        Q5_0_T64 = expert_matmul__q5_0_64, 64;
+        Q5_0_T8 = expert_matmul__q5_0_8, FEW;
+        Q5_0_T32 = expert_matmul__q5_0_32, MANY_WIDE;
+        Q5_0_T64 = expert_matmul__q5_0_64, MOST_WIDE;
     }
     Q5_1, Q5_1, F16 {
-        Q5_1_T8 = expert_matmul__q5_1_8, 8;
-        Q5_1_T32 = expert_matmul__q5_1_32, 32;
-        Q5_1_T64 = expert_matmul__q5_1_64, 64;
+        Q5_1_T8 = expert_matmul__q5_1_8, FEW;
+        Q5_1_T32 = expert_matmul__q5_1_32, MANY_WIDE;
+        Q5_1_T64 = expert_matmul__q5_1_64, MOST_WIDE;
     }
     IQ4_NL, IQ4_NL, F16 {
-        IQ4_NL_T8 = expert_matmul__iq4_nl_8, 8;
-        IQ4_NL_T32 = expert_matmul__iq4_nl_32, 32;
-        IQ4_NL_T64 = expert_matmul__iq4_nl_64, 64;
+        IQ4_NL_T8 = expert_matmul__iq4_nl_8, FEW;
+        IQ4_NL_T32 = expert_matmul__iq4_nl_32, MANY_WIDE;
+        IQ4_NL_T64 = expert_matmul__iq4_nl_64, MOST_WIDE;
     }
     MXFP4, MXFP4, Bf16 {
-        MXFP4_T8 = expert_matmul__mxfp4_8, 8;
-        MXFP4_T32 = expert_matmul__mxfp4_32, 32;
-        MXFP4_T64 = expert_matmul__mxfp4_64, 64;
+        MXFP4_T8 = expert_matmul__mxfp4_8, FEW;
+        MXFP4_T32 = expert_matmul__mxfp4_32, MANY_WIDE;
+        MXFP4_T64 = expert_matmul__mxfp4_64, MOST_WIDE;
     }
 }

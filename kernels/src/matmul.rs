@@ -68,8 +68,8 @@ fn matmul<B: Block, I: MmaInput>(block: &B, a: &MatMul) {
         let (row0, token0) = ((block.x() * warps + index) * ROWS, block.y() * TOKENS);
         let slices = k.div_ceil(SLICE);
         let at = |slice: usize| index * STAGES + slice % STAGES;
-        // Begins to copy a slice; what lies outside of the matrices becomes zero.
-        let fetch = |slice: usize| {
+        // Begin to copy a slice; what lies outside of the matrices becomes zero.
+        let fetch_weights = |slice: usize| {
             warp.lanes(|lane| {
                 for unit in (lane..ROWS * UNITS).step_by(32) {
                     let (row, unit) = (unit / UNITS, unit % UNITS);
@@ -78,6 +78,10 @@ fn matmul<B: Block, I: MmaInput>(block: &B, a: &MatMul) {
                     let valid = row0 + row < n && column < k;
                     weights.copy_async(index * 32 + lane, to, &a.w, (row0 + row) * k + column, valid);
                 }
+            });
+        };
+        let fetch_inputs = |slice: usize| {
+            warp.lanes(|lane| {
                 for unit in (lane..TOKENS * UNITS).step_by(32) {
                     let (token, unit) = (unit / UNITS, unit % UNITS);
                     let column = slice * SLICE + unit * 8;
@@ -88,15 +92,21 @@ fn matmul<B: Block, I: MmaInput>(block: &B, a: &MatMul) {
             });
         };
 
+        // No kernel writes weights.
         for slice in 0..STAGES - 1 {
-            fetch(slice);
+            fetch_weights(slice);
+        }
+        block.await_predecessors();
+        for slice in 0..STAGES - 1 {
+            fetch_inputs(slice);
             warp.copies_commit();
         }
         let mut sums = warp.zero();
         for slice in 0..slices {
             // Slice `slice` has arrived; and all lanes are done with the one before it, whose place is filled next.
             warp.copies_wait::<{ STAGES - 2 }>();
-            fetch(slice + STAGES - 1);
+            fetch_weights(slice + STAGES - 1);
+            fetch_inputs(slice + STAGES - 1);
             warp.copies_commit();
             for step in 0..SLICE / 16 {
                 let (w, x) = (at(slice) * ROWS * SLICE, at(slice) * TOKENS * SLICE);
@@ -105,6 +115,7 @@ fn matmul<B: Block, I: MmaInput>(block: &B, a: &MatMul) {
                 warp.mma::<I>(&w, &x, &mut sums);
             }
         }
+        block.launch_successor();
         warp.each_c(&sums, |_, row, token, sum| {
             if row0 + row < n && token0 + token < m {
                 a.y.set((token0 + token) * n + row0 + row, sum);
@@ -115,9 +126,11 @@ fn matmul<B: Block, I: MmaInput>(block: &B, a: &MatMul) {
 
 kernel! {
     /// bf16 weights and inputs.
-    pub BF16 = matmul__bf16(MatMul), lanes: LANES, geometry: geometry, body: matmul::<_, Bf16>
+    pub BF16 = matmul__bf16(MatMul), lanes: LANES, geometry: geometry, body: matmul::<_, Bf16>,
+    streams: weights
 }
 kernel! {
     /// f16 weights and inputs.
-    pub F16_ = matmul__f16(MatMul), lanes: LANES, geometry: geometry, body: matmul::<_, F16>
+    pub F16_ = matmul__f16(MatMul), lanes: LANES, geometry: geometry, body: matmul::<_, F16>,
+    streams: weights
 }

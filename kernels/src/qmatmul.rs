@@ -13,7 +13,7 @@ use crate::format::Stored;
 use crate::format::{
     Brain, Format, Half, IQ4_NL, IQ4_XS, MXFP4, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0,
 };
-use crate::streamed::{self, Operands, block_rows, warps};
+use crate::streamed::{self, Operands, Tile};
 
 /// Arguments of every kernel here.
 #[derive(Clone, Copy)]
@@ -35,26 +35,36 @@ pub struct QMatMul {
 
 /// Tokens that the blocks at `y` own: `first..first + count`.
 #[inline(always)]
-fn tokens<const TOKENS: usize>(a: &QMatMul, y: usize) -> (usize, usize) {
-    let first = y * TOKENS;
-    (first, (a.m as usize - first).min(TOKENS))
+fn tokens(tile: Tile, a: &QMatMul, y: usize) -> (usize, usize) {
+    let first = y * tile.tokens();
+    (first, (a.m as usize - first).min(tile.tokens()))
 }
 
-fn geometry<F: Format, const TOKENS: usize>(a: &QMatMul) -> Geometry {
-    let grid = [(a.n as usize).div_ceil(block_rows(TOKENS)), (a.m as usize).div_ceil(TOKENS)];
-    let (_, count) = tokens::<TOKENS>(a, 0);
-    Geometry { grid, scratch: streamed::scratch::<F>(TOKENS, count) }
+fn geometry<F: Format>(tile: Tile, a: &QMatMul) -> Geometry {
+    let grid = [(a.n as usize).div_ceil(tile.rows()), (a.m as usize).div_ceil(tile.tokens())];
+    let (_, count) = tokens(tile, a, 0);
+    Geometry { grid, scratch: tile.scratch::<F>(count) }
 }
 
 #[inline(always)]
-fn qmatmul<B: Block, F: Format, I: MmaInput, const TOKENS: usize, const WARPS: usize>(
+fn qmatmul<
+    B: Block,
+    F: Format,
+    I: MmaInput,
+    const WARPS: usize,
+    const EIGHTS: usize,
+    const PART: usize,
+    const SIXTEENS: usize,
+    const PARTS: usize,
+>(
     block: &B,
     a: &QMatMul,
 ) {
     let QMatMul { w, x, .. } = *a;
     let (k, n) = (a.k as usize, a.n as usize);
-    let (token0, count) = tokens::<TOKENS>(a, block.y());
-    streamed::multiply::<B, F, I, TOKENS, WARPS>(
+    let tile = Tile { warps: WARPS, eights: EIGHTS, part: PART, parts: PARTS };
+    let (token0, count) = tokens(tile, a, block.y());
+    streamed::multiply::<B, F, I, WARPS, EIGHTS, PART, SIXTEENS, PARTS>(
         block,
         Operands { w, x, k, first: 0, n, count },
         |_, token| token0 + token,
@@ -62,85 +72,143 @@ fn qmatmul<B: Block, F: Format, I: MmaInput, const TOKENS: usize, const WARPS: u
     );
 }
 
-/// A kernel for each stored type and number of tokens that a block computes at most.
+/// A kernel for each stored type and [`Tile`].
 macro_rules! kernels {
-    ($($stored:ident, $format:ident, $input:ident { $($NAME:ident = $entry:ident, $tokens:literal;)* })*) => {
+    ($($stored:ident, $format:ident, $input:ident { $($NAME:ident = $entry:ident, $tile:ident;)* })*) => {
         $($(kernel! {
-            /// See the module; the name tells the stored type and how many tokens a block computes.
-            pub $NAME = $entry(QMatMul), lanes: 32 * warps($tokens), geometry: geometry::<$format, $tokens>,
-            body: qmatmul::<_, $format, $input, $tokens, { warps($tokens) }>
+            /// See the module; the name tells the stored type and what a block computes.
+            pub $NAME = $entry(QMatMul), lanes: 32 * Tile::$tile.warps,
+            geometry: |a| geometry::<$format>(Tile::$tile, a),
+            body: qmatmul::<
+                _,
+                $format,
+                $input,
+                { Tile::$tile.warps },
+                { Tile::$tile.eights },
+                { Tile::$tile.part },
+                { Tile::$tile.sixteens() },
+                { Tile::$tile.parts },
+            >, streams: weights
         })*)*
 
-        /// The kernel for weights stored so and so many tokens; none for F32.
+        /// The kernel for weights stored so, so many rows of them and so many tokens, whose blocks take no more than `room` bytes of
+        /// scratch memory, if there is one; none for F32.
         #[cfg(not(target_arch = "nvptx64"))]
-        pub fn of(stored: Stored, tokens: usize) -> Option<&'static cuda_std::Kernel<QMatMul>> {
-            let kernels: &[(usize, &'static cuda_std::Kernel<QMatMul>)] = match stored {
+        pub fn of(
+            stored: Stored,
+            rows: usize,
+            tokens: usize,
+            room: usize,
+        ) -> Option<&'static cuda_std::Kernel<QMatMul>> {
+            let kernels: &[(Tile, usize, &'static cuda_std::Kernel<QMatMul>)] = match stored {
                 Stored::F32 => return None,
-                $(Stored::$stored => &[$(($tokens, &$NAME)),*],)*
+                $(Stored::$stored => {
+                    &[$((Tile::$tile, Tile::$tile.scratch::<$format>(Tile::$tile.tokens()), &$NAME)),*]
+                })*
             };
-            let fits = kernels.iter().find(|(most, _)| tokens <= *most);
-            fits.or(kernels.last()).map(|&(_, kernel)| kernel)
+            let fits = |tile| kernels.iter().find(|kernel| kernel.0 == tile && kernel.1 <= room);
+            let tiles = [Tile::of(rows, tokens), Tile::MANY, Tile::FEW];
+            tiles.into_iter().find_map(fits).map(|&(.., kernel)| kernel)
         }
     };
 }
 
 kernels! {
     F16, Half, F16 {
-        F16_T8 = qmatmul__f16_8, 8;
+        F16_T8 = qmatmul__f16_8, FEW;
     }
     BF16, Brain, Bf16 {
-        BF16_T8 = qmatmul__bf16_8, 8;
+        BF16_T8 = qmatmul__bf16_8, FEW;
     }
     Q8_0, Q8_0, F16 {
-        Q8_0_T8 = qmatmul__q8_0_8, 8;
-        Q8_0_T32 = qmatmul__q8_0_32, 32;
+        Q8_0_T8 = qmatmul__q8_0_8, FEW;
+        Q8_0_T32 = qmatmul__q8_0_32, MANY;
+        Q8_0_T32_WIDE = qmatmul__q8_0_32_wide, MANY_WIDE;
+        Q8_0_T64 = qmatmul__q8_0_64, MOST;
+        Q8_0_T64_WIDE = qmatmul__q8_0_64_wide, MOST_WIDE;
     }
     Q4_0, Q4_0, F16 {
-        Q4_0_T8 = qmatmul__q4_0_8, 8;
-        Q4_0_T32 = qmatmul__q4_0_32, 32;
+        Q4_0_T8 = qmatmul__q4_0_8, FEW;
+        Q4_0_T32 = qmatmul__q4_0_32, MANY;
+        Q4_0_T32_WIDE = qmatmul__q4_0_32_wide, MANY_WIDE;
+        Q4_0_T64 = qmatmul__q4_0_64, MOST;
+        Q4_0_T64_WIDE = qmatmul__q4_0_64_wide, MOST_WIDE;
     }
     Q4_1, Q4_1, F16 {
-        Q4_1_T8 = qmatmul__q4_1_8, 8;
-        Q4_1_T32 = qmatmul__q4_1_32, 32;
+        Q4_1_T8 = qmatmul__q4_1_8, FEW;
+        Q4_1_T32 = qmatmul__q4_1_32, MANY;
+        Q4_1_T32_WIDE = qmatmul__q4_1_32_wide, MANY_WIDE;
+        Q4_1_T64 = qmatmul__q4_1_64, MOST;
+        Q4_1_T64_WIDE = qmatmul__q4_1_64_wide, MOST_WIDE;
     }
     Q5_0, Q5_0, F16 {
-        Q5_0_T8 = qmatmul__q5_0_8, 8;
-        Q5_0_T32 = qmatmul__q5_0_32, 32;
+        Q5_0_T8 = qmatmul__q5_0_8, FEW;
+        Q5_0_T32 = qmatmul__q5_0_32, MANY;
+        Q5_0_T32_WIDE = qmatmul__q5_0_32_wide, MANY_WIDE;
+        Q5_0_T64 = qmatmul__q5_0_64, MOST;
+        Q5_0_T64_WIDE = qmatmul__q5_0_64_wide, MOST_WIDE;
     }
     Q5_1, Q5_1, F16 {
-        Q5_1_T8 = qmatmul__q5_1_8, 8;
-        Q5_1_T32 = qmatmul__q5_1_32, 32;
+        Q5_1_T8 = qmatmul__q5_1_8, FEW;
+        Q5_1_T32 = qmatmul__q5_1_32, MANY;
+        Q5_1_T32_WIDE = qmatmul__q5_1_32_wide, MANY_WIDE;
+        Q5_1_T64 = qmatmul__q5_1_64, MOST;
+        Q5_1_T64_WIDE = qmatmul__q5_1_64_wide, MOST_WIDE;
     }
     Q2_K, Q2_K, F16 {
-        Q2_K_T8 = qmatmul__q2_k_8, 8;
-        Q2_K_T32 = qmatmul__q2_k_32, 32;
+        Q2_K_T8 = qmatmul__q2_k_8, FEW;
+        Q2_K_T32 = qmatmul__q2_k_32, MANY;
+        Q2_K_T32_WIDE = qmatmul__q2_k_32_wide, MANY_WIDE;
+        Q2_K_T64 = qmatmul__q2_k_64, MOST;
+        Q2_K_T64_WIDE = qmatmul__q2_k_64_wide, MOST_WIDE;
     }
     Q3_K, Q3_K, F16 {
-        Q3_K_T8 = qmatmul__q3_k_8, 8;
-        Q3_K_T32 = qmatmul__q3_k_32, 32;
+        Q3_K_T8 = qmatmul__q3_k_8, FEW;
+        Q3_K_T32 = qmatmul__q3_k_32, MANY;
+        Q3_K_T32_WIDE = qmatmul__q3_k_32_wide, MANY_WIDE;
+        Q3_K_T64 = qmatmul__q3_k_64, MOST;
+        Q3_K_T64_WIDE = qmatmul__q3_k_64_wide, MOST_WIDE;
     }
     Q4_K, Q4_K, F16 {
-        Q4_K_T8 = qmatmul__q4_k_8, 8;
-        Q4_K_T32 = qmatmul__q4_k_32, 32;
+        Q4_K_T8 = qmatmul__q4_k_8, FEW;
+        Q4_K_T32 = qmatmul__q4_k_32, MANY;
+        Q4_K_T32_WIDE = qmatmul__q4_k_32_wide, MANY_WIDE;
+        Q4_K_T64 = qmatmul__q4_k_64, MOST;
+        Q4_K_T64_WIDE = qmatmul__q4_k_64_wide, MOST_WIDE;
     }
     Q5_K, Q5_K, F16 {
-        Q5_K_T8 = qmatmul__q5_k_8, 8;
-        Q5_K_T32 = qmatmul__q5_k_32, 32;
+        Q5_K_T8 = qmatmul__q5_k_8, FEW;
+        Q5_K_T32 = qmatmul__q5_k_32, MANY;
+        Q5_K_T32_WIDE = qmatmul__q5_k_32_wide, MANY_WIDE;
+        Q5_K_T64 = qmatmul__q5_k_64, MOST;
+        Q5_K_T64_WIDE = qmatmul__q5_k_64_wide, MOST_WIDE;
     }
     Q6_K, Q6_K, F16 {
-        Q6_K_T8 = qmatmul__q6_k_8, 8;
-        Q6_K_T32 = qmatmul__q6_k_32, 32;
+        Q6_K_T8 = qmatmul__q6_k_8, FEW;
+        Q6_K_T32 = qmatmul__q6_k_32, MANY;
+        Q6_K_T32_WIDE = qmatmul__q6_k_32_wide, MANY_WIDE;
+        Q6_K_T64 = qmatmul__q6_k_64, MOST;
+        Q6_K_T64_WIDE = qmatmul__q6_k_64_wide, MOST_WIDE;
     }
     IQ4_NL, IQ4_NL, F16 {
-        IQ4_NL_T8 = qmatmul__iq4_nl_8, 8;
-        IQ4_NL_T32 = qmatmul__iq4_nl_32, 32;
+        IQ4_NL_T8 = qmatmul__iq4_nl_8, FEW;
+        IQ4_NL_T32 = qmatmul__iq4_nl_32, MANY;
+        IQ4_NL_T32_WIDE = qmatmul__iq4_nl_32_wide, MANY_WIDE;
+        IQ4_NL_T64 = qmatmul__iq4_nl_64, MOST;
+        IQ4_NL_T64_WIDE = qmatmul__iq4_nl_64_wide, MOST_WIDE;
     }
     IQ4_XS, IQ4_XS, F16 {
-        IQ4_XS_T8 = qmatmul__iq4_xs_8, 8;
-        IQ4_XS_T32 = qmatmul__iq4_xs_32, 32;
+        IQ4_XS_T8 = qmatmul__iq4_xs_8, FEW;
+        IQ4_XS_T32 = qmatmul__iq4_xs_32, MANY;
+        IQ4_XS_T32_WIDE = qmatmul__iq4_xs_32_wide, MANY_WIDE;
+        IQ4_XS_T64 = qmatmul__iq4_xs_64, MOST;
+        IQ4_XS_T64_WIDE = qmatmul__iq4_xs_64_wide, MOST_WIDE;
     }
     MXFP4, MXFP4, Bf16 {
-        MXFP4_T8 = qmatmul__mxfp4_8, 8;
-        MXFP4_T32 = qmatmul__mxfp4_32, 32;
+        MXFP4_T8 = qmatmul__mxfp4_8, FEW;
+        MXFP4_T32 = qmatmul__mxfp4_32, MANY;
+        MXFP4_T32_WIDE = qmatmul__mxfp4_32_wide, MANY_WIDE;
+        MXFP4_T64 = qmatmul__mxfp4_64, MOST;
+        MXFP4_T64_WIDE = qmatmul__mxfp4_64_wide, MOST_WIDE;
     }
 }

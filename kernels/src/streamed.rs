@@ -3,47 +3,109 @@
 //!
 //! A value is dequantised in f32 and rounded to the type of `x`. The order of a sum is that of [`crate::matmul`].
 //!
-//! A warp owns 8 rows of the weights. The stored bytes of the next slices of columns come by 16-byte asynchronous copies, and
-//! with them those of `x`, which the warps of a block share. A lane dequantises the values that the
-//! tensor core wants of it, two neighbours at a time, straight into its registers ([`Warp::multiply_rows`]).
+//! The stored bytes of the next slices of columns come by 16-byte asynchronous copies, and with them those of `x`; the warps of a
+//! block share both, see [`Tile`]. A lane dequantises the values that the tensor core wants of it, two neighbours at a time,
+//! straight into its registers ([`Warp::multiply_rows`]).
 
 use core::marker::PhantomData;
 
-use cuda_std::{Block, In, Meanwhile, MmaInput, Scratch, Team, Warp};
+use cuda_std::{Block, In, Meanwhile, MmaInput, Scratch, Team, Warp, unrolled};
 
 use crate::format::{BLOCK, Format, SUPER_BLOCK, Staged};
 
-/// Warps of a block of a kernel for so many tokens. Of the most, the tokens' values fill a multiprocessor's scratch memory: whoever
-/// is there shares them. Of fewer, a matrix of 4096 rows would leave half of the multiprocessors idle.
-pub(crate) const fn warps(tokens: usize) -> usize {
-    if tokens <= 32 { 4 } else { 8 }
+/// What a block computes, and how its warps share that.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) struct Tile {
+    /// Warps of a block.
+    pub(crate) warps: usize,
+    /// Times 8 rows of weights that a warp owns.
+    pub(crate) eights: usize,
+    /// Tokens that a warp owns.
+    pub(crate) part: usize,
+    /// Warps that own the same rows, and different tokens.
+    pub(crate) parts: usize,
 }
 
-/// Rows of weights a warp owns.
-const ROWS: usize = 8;
-/// Rows of weights that a block of a kernel for so many tokens owns.
-pub(crate) const fn block_rows(tokens: usize) -> usize {
-    warps(tokens) * ROWS
+impl Tile {
+    /// Few tokens: what there is to do is to make weights of stored bytes.
+    pub(crate) const FEW: Self = Self { warps: 4, eights: 1, part: 8, parts: 1 };
+    /// Up to 32 tokens and a matrix of few rows: as many blocks as can be.
+    pub(crate) const MANY: Self = Self { warps: 4, eights: 1, part: 32, parts: 1 };
+    /// Up to 32 tokens and many rows: what a block reads of `x` serves more of them, and what a warp reads of it two steps.
+    pub(crate) const MANY_WIDE: Self = Self { warps: 8, eights: 2, part: 32, parts: 1 };
+    /// Up to 64 tokens and few rows.
+    pub(crate) const MOST: Self = Self { warps: 8, eights: 1, part: 32, parts: 2 };
+    /// Up to 64 tokens and many rows.
+    pub(crate) const MOST_WIDE: Self = Self { warps: 8, eights: 2, part: 64, parts: 1 };
+
+    /// The fastest for a matrix of so many rows and so many tokens, on a GPU of 132 multiprocessors: blocks of many rows pay from
+    /// where half of these have one.
+    #[cfg(not(target_arch = "nvptx64"))]
+    pub(crate) fn of(rows: usize, tokens: usize) -> Self {
+        match (tokens, rows >= WIDE) {
+            (..=8, _) => Self::FEW,
+            (..=32, false) => Self::MANY,
+            (..=32, true) => Self::MANY_WIDE,
+            (_, false) => Self::MOST,
+            (_, true) => Self::MOST_WIDE,
+        }
+    }
+
+    /// Of a block.
+    pub(crate) const fn tokens(self) -> usize {
+        self.part * self.parts
+    }
+
+    /// Rows of weights of a block.
+    pub(crate) const fn rows(self) -> usize {
+        self.warps / self.parts * self.eights * 8
+    }
+
+    /// Sixteens of tokens that a warp owns.
+    pub(crate) const fn sixteens(self) -> usize {
+        self.part.div_ceil(16)
+    }
+
+    /// Columns of a slice: the fewer tokens, the more is there room for.
+    const fn columns(self) -> usize {
+        if self.tokens() <= 8 { 2 * SUPER_BLOCK } else { SUPER_BLOCK }
+    }
+
+    /// Tokens that there is room for where there are `count`: of few, fewer leave room for other blocks.
+    const fn kept(self, count: usize) -> usize {
+        if self.eights == 1 { count } else { self.tokens() }
+    }
+
+    /// Bytes of scratch memory of a slice.
+    const fn slice<F: Format>(self, tokens: usize) -> usize {
+        self.rows() * stride::<F>(self.columns()) + 2 * tokens * x_stride(self.columns())
+    }
+
+    /// Slices in scratch memory: one that is multiplied, and others that come.
+    const fn stages<F: Format>(self) -> usize {
+        if 3 * self.slice::<F>(self.tokens()) <= MOST_SCRATCH { 3 } else { 2 }
+    }
+
+    /// Rows that a warp copies, whoever owns them.
+    const fn copied(self) -> usize {
+        self.rows() / self.warps
+    }
+
+    /// Bytes of scratch memory of a kernel for tokens of which there are `count`.
+    pub(crate) const fn scratch<F: Format>(self, count: usize) -> usize {
+        self.stages::<F>() * self.slice::<F>(self.kept(count)) + 2 * self.columns()
+    }
 }
 
+/// Rows from which on a matrix has [`Tile`]s of many rows.
+#[cfg(not(target_arch = "nvptx64"))]
+const WIDE: usize = 64 * Tile::MANY_WIDE.rows();
+/// Bytes of scratch memory that slices may take of a GPU that has the most.
+const MOST_SCRATCH: usize = 220 << 10;
 /// Lanes that copy a row: what they ask for at once is a line of 128 bytes.
 const SHARE: usize = 8;
-/// Parts of a warp's rows that are copied by turns.
-const GROUPS: usize = ROWS * SHARE / 32;
-/// Tokens whose sums are kept together.
-const TILE: usize = 16;
-/// Tokens of a block at most.
-pub(crate) const MOST: usize = 64;
-/// Slices in scratch memory.
-const STAGES: usize = 3;
-/// Columns of a slice at most.
-const MOST_COLUMNS: usize = 2 * SUPER_BLOCK;
-
-/// Columns of a slice: the fewer tokens, the more is there room for.
-#[inline(always)]
-const fn slice_columns(tokens: usize) -> usize {
-    if tokens <= 8 { MOST_COLUMNS } else { SUPER_BLOCK }
-}
+/// Rows that a warp copies at once.
+const AT_ONCE: usize = 32 / SHARE;
 
 /// Units of 16 bytes that so many columns of a row lie in, wherever in a unit they begin.
 #[inline(always)]
@@ -66,18 +128,6 @@ const fn x_stride(columns: usize) -> usize {
     columns + 8
 }
 
-/// Cells of `x` in scratch memory: of every stage, and a row of zeros.
-#[inline(always)]
-fn x_cells(columns: usize, count: usize) -> usize {
-    STAGES * count * x_stride(columns) + columns
-}
-
-/// Bytes of scratch memory of a kernel for so many tokens of which there are `count`.
-pub(crate) fn scratch<F: Format>(tokens: usize, count: usize) -> usize {
-    let columns = slice_columns(tokens);
-    STAGES * block_rows(tokens) * stride::<F>(columns) + 2 * x_cells(columns, count)
-}
-
 /// What a block multiplies.
 #[derive(Clone, Copy)]
 pub(crate) struct Operands {
@@ -94,140 +144,247 @@ pub(crate) struct Operands {
     pub(crate) count: usize,
 }
 
-/// Where a slice's copies go, and where the rows come from.
-struct Slices<'a, W, X, R> {
+/// A tile that is known when the kernel is compiled.
+trait Tiled {
+    const TILE: Tile;
+    const COLUMNS: usize = Self::TILE.columns();
+    const ROWS: usize = Self::TILE.rows();
+    const TOKENS: usize = Self::TILE.tokens();
+    /// Tokens that there is room for where there are `count`: of few, fewer leave room for other blocks.
+    #[inline(always)]
+    fn kept(count: usize) -> usize {
+        Self::TILE.kept(count)
+    }
+    /// Turns in which a warp copies its rows.
+    const TURNS: usize = Self::TILE.copied() / AT_ONCE;
+    /// Tokens that a block copies at once.
+    const TOKENS_AT_ONCE: usize = Self::TILE.warps * 32 * 8 / Self::COLUMNS;
+}
+
+struct Known<const WARPS: usize, const EIGHTS: usize, const PART: usize, const PARTS: usize>;
+
+impl<const WARPS: usize, const EIGHTS: usize, const PART: usize, const PARTS: usize> Tiled
+    for Known<WARPS, EIGHTS, PART, PARTS>
+{
+    const TILE: Tile = Tile { warps: WARPS, eights: EIGHTS, part: PART, parts: PARTS };
+}
+
+/// Where a slice's copies go, and where the rows come from. A GPU computes in 32 bits at half the price.
+struct Slices<'a, F, L, W, X, R> {
     a: Operands,
+    kind: PhantomData<(F, L)>,
     /// A block's first row.
-    row0: usize,
+    row0: u32,
     weights: W,
     inputs: X,
     row_of: &'a R,
 }
 
-impl<W: Scratch<u8>, X: Scratch<u16>, R: Fn(usize, usize) -> usize> Slices<'_, W, X, R> {
+impl<F: Format, L: Tiled, W: Scratch<u8>, X: Scratch<u16>, R: Fn(usize, usize) -> usize>
+    Slices<'_, F, L, W, X, R>
+{
+    /// Units of a row of a slice that are copied one after the other.
+    const PARTS: usize = units::<F>(L::COLUMNS).div_ceil(SHARE);
+    /// Copies of a warp's share of a slice's weights, and of the tokens.
+    const WEIGHTS: usize = L::TURNS * Self::PARTS;
+    const INPUTS: usize = L::TOKENS.div_ceil(L::TOKENS_AT_ONCE);
+
     /// Where a row's part of a slice begins among the stored bytes. Past the last row it is read again, and its sums are not
     /// stored.
     #[inline(always)]
-    fn begin<F: Format>(&self, row: usize, slice: usize, columns: usize) -> usize {
+    fn begin(&self, row: u32, slice: u32) -> u64 {
         let Operands { k, first, n, .. } = self.a;
-        (first + (self.row0 + row).min(n - 1)) * F::row_bytes(k) + slice * F::row_bytes(columns)
+        let row = first as u32 + (self.row0 + row).min(n as u32 - 1);
+        row as u64 * F::row_bytes(k) as u32 as u64 + (slice * F::row_bytes(L::COLUMNS) as u32) as u64
     }
 
-    /// Of the copies that bring a warp's rows of a slice and its share of the tokens, begins number `i` and every `of`-th after it;
-    /// nothing of a slice that there is not.
+    /// Begins to copy part `part` of the rows that a warp copies in turn `turn`; nothing of a slice that there is not.
     #[inline(always)]
-    fn copy<T: Team, F: Format, const TOKENS: usize>(
+    fn copy_weights<T: Team>(
         &self,
         (index, warp): (usize, &T),
         (slice, stage): (u32, u32),
-        (i, of): (usize, usize),
+        (part, turn): (usize, usize),
     ) {
-        let Operands { w, x, k, count, .. } = self.a;
-        let (columns, stage) = (slice_columns(TOKENS), stage as usize);
-        let units = units::<F>(columns);
-        let first_column = slice * columns as u32;
-        let at_once = warps(TOKENS) * 32 * 8 / columns;
-        // A host would walk the lanes for nothing.
-        let is_host = cfg!(not(target_arch = "nvptx64"));
-        if is_host && i >= units.div_ceil(SHARE) * GROUPS && i * at_once >= TOKENS {
-            return;
-        }
+        let Operands { w, k, .. } = self.a;
+        warp.lanes(|lane| {
+            let row = ((index * L::TURNS + turn) * AT_ONCE + lane / SHARE) as u32;
+            let byte = (part * SHARE * 16 + lane % SHARE * 16) as u32;
+            let from = self.begin(row, slice);
+            // Bytes of the row from the unit on in which it begins.
+            let ends = F::row_bytes(k) as u32 + from as u32 % 16;
+            let left = ends.saturating_sub(slice * F::row_bytes(L::COLUMNS) as u32);
+            if byte < 16 * units::<F>(L::COLUMNS) as u32 && byte < left {
+                let to = (stage * L::ROWS as u32 + row) * stride::<F>(L::COLUMNS) as u32 + byte;
+                let from = (from & !15) + byte as u64;
+                self.weights.copy_async(index * 32 + lane, to as usize, &w, from as usize, true);
+            }
+        });
+    }
+
+    /// Begins to copy a warp's share of some tokens, or none.
+    #[inline(always)]
+    fn copy_inputs<T: Team>(&self, (index, warp): (usize, &T), (slice, stage): (u32, u32), number: usize) {
+        let Operands { x, k, count, .. } = self.a;
         warp.lanes(|lane| {
             let whole_lane = index * 32 + lane;
-            let (lane_row, part) = (lane / SHARE, lane % SHARE * 16);
-            let mut number = i;
-            while number < units.div_ceil(SHARE) * GROUPS {
-                let row = index * ROWS + number % GROUPS * (ROWS / GROUPS) + lane_row;
-                let from = self.begin::<F>(row, slice as usize, columns);
-                // Bytes of the row from the unit on in which it begins.
-                let ends = (F::row_bytes(k) + from % 16) as u32;
-                let left = ends.saturating_sub(slice * F::row_bytes(columns) as u32);
-                let byte = part + number / GROUPS * SHARE * 16;
-                if byte < 16 * units && (byte as u32) < left {
-                    let to = (stage * block_rows(TOKENS) + row) * stride::<F>(columns) + byte;
-                    self.weights.copy_async(whole_lane, to, &w, from / 16 * 16 + byte, true);
-                }
-                number += of;
-            }
-            let (first, column) = (whole_lane / (columns / 8), whole_lane % (columns / 8) * 8);
-            let mut number = i;
-            while number * at_once < TOKENS {
-                let token = first + number * at_once;
-                if token < count && first_column + (column as u32) < k as u32 {
-                    let to = (stage * count + token) * x_stride(columns) + column;
-                    let from = (self.row_of)(whole_lane, token) * k + first_column as usize + column;
-                    self.inputs.copy_async(whole_lane, to, &x, from, true);
-                }
-                number += of;
+            let column = (whole_lane % (L::COLUMNS / 8) * 8) as u32;
+            let token = (whole_lane / (L::COLUMNS / 8) + number * L::TOKENS_AT_ONCE) as u32;
+            let first_column = slice * L::COLUMNS as u32;
+            if token < count as u32 && first_column + column < k as u32 {
+                let to = (stage * L::kept(count) as u32 + token) * x_stride(L::COLUMNS) as u32 + column;
+                let row = (self.row_of)(whole_lane, token as usize) as u32;
+                let from = row as u64 * k as u32 as u64 + (first_column + column) as u64;
+                self.inputs.copy_async(whole_lane, to as usize, &x, from as usize, true);
             }
         });
     }
 }
 
-/// A warp's copies of a slice, in `OF` pieces.
-struct Pieces<'a, T, F, W, X, R, const TOKENS: usize, const OF: usize> {
-    slices: &'a Slices<'a, W, X, R>,
+/// A warp's copies of a slice.
+struct Pieces<'a, T, F, L, W, X, R, const WRITTEN: usize> {
+    slices: &'a Slices<'a, F, L, W, X, R>,
     warp: (usize, &'a T),
     /// And its place.
     slice: (u32, u32),
-    format: PhantomData<F>,
 }
 
-impl<T: Team, F: Format, W, X, R, const TOKENS: usize, const OF: usize> Meanwhile
-    for Pieces<'_, T, F, W, X, R, TOKENS, OF>
+impl<T: Team, F: Format, L, W, X, R, const WRITTEN: usize> Meanwhile for Pieces<'_, T, F, L, W, X, R, WRITTEN>
 where
+    L: Tiled,
     W: Scratch<u8>,
     X: Scratch<u16>,
     R: Fn(usize, usize) -> usize,
 {
+    // With all blocks of a slice written out, each has its pieces. Else a group of blocks has a turn of the weights, then some tokens,
+    // so that all but the turn is known when the kernel is compiled.
     #[inline(always)]
-    fn run(&self, i: usize) {
-        self.slices.copy::<T, F, TOKENS>(self.warp, self.slice, (i, OF));
+    fn run(&self, first: usize, i: usize) {
+        let Self { slices, warp, slice } = *self;
+        let (weights, inputs) = (Slices::<F, L, W, X, R>::WEIGHTS, Slices::<F, L, W, X, R>::INPUTS);
+        if L::TILE.eights == 1 {
+            if first > 0 {
+                return;
+            }
+            unrolled::<16>(|j| {
+                let number = i + j * WRITTEN;
+                if number < weights {
+                    slices.copy_weights(warp, slice, (number / L::TURNS, number % L::TURNS));
+                }
+                if number < inputs {
+                    slices.copy_inputs(warp, slice, number);
+                }
+            });
+            return;
+        }
+        let groups = L::COLUMNS / BLOCK / WRITTEN;
+        let group = first / WRITTEN;
+        if i == 0 {
+            unrolled::<16>(|j| {
+                if j * groups < L::TURNS {
+                    let turn = group + j * groups;
+                    unrolled::<8>(|part| {
+                        if part < Slices::<F, L, W, X, R>::PARTS && (L::TURNS >= groups || turn < L::TURNS) {
+                            slices.copy_weights(warp, slice, (part, turn));
+                        }
+                    });
+                }
+            });
+        } else if i == 1 {
+            unrolled::<16>(|j| {
+                if j * groups < inputs {
+                    slices.copy_inputs(warp, slice, group + j * groups);
+                }
+            });
+        }
     }
 }
 
-/// The block at `x` of the grid, of `WARPS` warps, takes the rows from `x` times [`block_rows`] on. Token `t` multiplies row `row_of(lane, t)` of
-/// `x`; `put(t, row, sum)` gets the sums.
+/// The block at `x` of the grid takes the rows from `x` times [`Tile::rows`] on, as the tile of these numbers and `SIXTEENS` of a
+/// warp's tokens says. Token `t` multiplies row `row_of(lane, t)` of `x`; `put(t, row, sum)` gets the sums.
+///
+/// Nothing is written before [`Block::await_predecessors`].
 #[inline(always)]
-pub(crate) fn multiply<B: Block, F: Format, I: MmaInput, const TOKENS: usize, const WARPS: usize>(
+pub(crate) fn multiply<
+    B: Block,
+    F: Format,
+    I: MmaInput,
+    const WARPS: usize,
+    const EIGHTS: usize,
+    const PART: usize,
+    const SIXTEENS: usize,
+    const PARTS: usize,
+>(
     block: &B,
     a: Operands,
     row_of: impl Fn(usize, usize) -> usize,
     put: impl Fn(usize, usize, f32),
 ) {
-    const { assert!(WARPS == warps(TOKENS)) };
     let Operands { k, n, count, .. } = a;
-    let (columns, x_stride) = (slice_columns(TOKENS), x_stride(slice_columns(TOKENS)));
-    let row0 = block.x() * block_rows(TOKENS);
-    let weights = block.scratch::<u8>(STAGES * block_rows(TOKENS) * stride::<F>(columns));
-    let inputs = block.scratch::<u16>(x_cells(columns, count));
-    let zeros = STAGES * count * x_stride;
+    let columns = <Known<WARPS, EIGHTS, PART, PARTS> as Tiled>::COLUMNS;
+    let rows = <Known<WARPS, EIGHTS, PART, PARTS> as Tiled>::ROWS;
+    let stages = <Known<WARPS, EIGHTS, PART, PARTS> as Tiled>::TILE.stages::<F>();
+    let x_stride = x_stride(columns);
+    let row0 = block.x() * rows;
+    // Tokens that there are not are zeros: a row of them where each token's place is asked for, else of each.
+    let kept = <Known<WARPS, EIGHTS, PART, PARTS> as Tiled>::kept(count);
+    let weights = block.scratch::<u8>(stages * rows * stride::<F>(columns));
+    let inputs = block.scratch::<u16>(stages * kept * x_stride + columns);
+    let zeros = stages * kept * x_stride;
     block.each(columns, |lane, i| inputs.set(lane, zeros + i, 0));
+    for stage in 0..stages {
+        let first = (stage * kept + count) * x_stride;
+        block.each((kept - count) * x_stride, |lane, i| inputs.set(lane, first + i, 0));
+    }
 
-    let slices = Slices { a, row0, weights, inputs, row_of: &row_of };
-    for stage in 0..STAGES as u32 - 1 {
+    let slices = Slices::<F, Known<WARPS, EIGHTS, PART, PARTS>, _, _, _> {
+        a,
+        kind: PhantomData,
+        row0: row0 as u32,
+        weights,
+        inputs,
+        row_of: &row_of,
+    };
+    // No kernel writes weights.
+    for stage in 0..stages as u32 - 1 {
         block.warps(|index, warp| {
-            slices.copy::<_, F, TOKENS>((index, warp), (stage, stage), (0, 1));
+            for turn in 0..<Known<WARPS, EIGHTS, PART, PARTS> as Tiled>::TURNS {
+                for part in 0..units::<F>(columns).div_ceil(SHARE) {
+                    slices.copy_weights((index, warp), (stage, stage), (part, turn));
+                }
+            }
+        });
+    }
+    block.await_predecessors();
+    for stage in 0..stages as u32 - 1 {
+        block.warps(|index, warp| {
+            let at_once = <Known<WARPS, EIGHTS, PART, PARTS> as Tiled>::TOKENS_AT_ONCE;
+            for number in 0..(PART * PARTS).div_ceil(at_once) {
+                slices.copy_inputs((index, warp), (stage, stage), number);
+            }
             warp.copies_commit();
         });
     }
-    let mut sums = block.per_warp::<_, WARPS>(|_, warp| [warp.no_sums(); MOST / TILE]);
-    let (mut stage, mut free) = (0, STAGES as u32 - 1);
+    let mut sums = block.per_warp::<_, WARPS>(|_, warp| [[warp.no_sums(); SIXTEENS]; EIGHTS]);
+    let (mut stage, mut free) = (0, stages as u32 - 1);
     // A GPU counts in 32 bits at half the price.
     for slice in 0..(k as u32).div_ceil(columns as u32) {
-        block.warps(|_, warp| warp.copies_wait::<{ STAGES - 2 }>());
+        block.warps(|_, warp| match stages {
+            2 => warp.copies_wait::<0>(),
+            _ => warp.copies_wait::<1>(),
+        });
         // The slice is there, of all warps; and all are done with the one before it, whose place is filled next.
         block.barrier();
         block.warps(|index, warp| {
-            let (first_row, first_token) = (stage as usize * block_rows(TOKENS), stage as usize * count);
+            let (first_row, first_token) = (index / PARTS * EIGHTS * 8, index % PARTS * PART);
             let bytes = |row: usize, column: usize| Staged {
                 bytes: weights,
-                lane: index * 32 + row * 4 + column % 8 / 2,
+                lane: index * 32 + row % 8 * 4 + column % 8 / 2,
             };
             let place = |b: usize, row: usize| {
-                let at = index * ROWS + row;
-                let begin = slices.begin::<F>(at, slice as usize, columns);
-                F::place((first_row + at) * stride::<F>(columns) + begin % 16, b)
+                let at = first_row + row;
+                let begin = slices.begin(at as u32, slice) as usize;
+                F::place((stage as usize * rows + at) * stride::<F>(columns) + begin % 16, b)
             };
             let shared = |b: usize, row: usize| F::shared(&bytes(row, 0), place(b, row));
             let read = |b: usize, row: usize, column: usize| {
@@ -236,22 +393,22 @@ pub(crate) fn multiply<B: Block, F: Format, I: MmaInput, const TOKENS: usize, co
             let values = |b: usize, shared, raw, column: usize| {
                 F::rounded::<I, B>(raw, F::place(0, b), shared, column)
             };
-            // Tokens that there are not are zeros.
             let at = |b: usize, token: usize, octet: usize| {
-                let row = if token < count { (first_token + token) * x_stride } else { zeros };
+                let token = first_token + token;
+                let is_kept = kept == PART * PARTS || token < count;
+                let row = if is_kept { (stage as usize * kept + token) * x_stride } else { zeros };
                 row + b * BLOCK + octet * 8
             };
             let blocks = (k as u32 - slice * columns as u32).min(columns as u32) as usize / BLOCK;
             let sums = &mut sums[index];
             macro_rules! multiply {
                 ($written:literal) => {{
-                    let next = Pieces::<_, F, _, _, _, TOKENS, $written> {
+                    let next = Pieces::<_, F, _, _, _, _, $written> {
                         slices: &slices,
                         warp: (index, warp),
-                        slice: (slice + STAGES as u32 - 1, free),
-                        format: PhantomData,
+                        slice: (slice + stages as u32 - 1, free),
                     };
-                    warp.multiply_rows::<I, TOKENS, $written, { MOST / TILE }, _, _, _>(
+                    warp.multiply_rows::<I, PART, EIGHTS, $written, SIXTEENS, _, _, _>(
                         blocks,
                         F::TOGETHER,
                         shared,
@@ -265,21 +422,25 @@ pub(crate) fn multiply<B: Block, F: Format, I: MmaInput, const TOKENS: usize, co
                 }};
             }
             // The more there is to do for a block, the fewer are written out: what is too long is not inlined.
-            if TOKENS <= 8 && !F::LONG {
+            if EIGHTS == 1 && PART == 8 && !F::LONG {
                 multiply!(16);
-            } else if TOKENS <= 32 {
+            } else if EIGHTS == 1 {
                 multiply!(8);
+            } else if EIGHTS == 2 {
+                multiply!(2);
             } else {
-                multiply!(4);
+                multiply!(2);
             }
             warp.copies_commit();
         });
         free = stage;
-        stage = if stage + 1 < STAGES as u32 { stage + 1 } else { 0 };
+        stage = if stage + 1 < stages as u32 { stage + 1 } else { 0 };
     }
+    block.launch_successor();
     block.warps(|index, warp| {
-        warp.each_sum::<TOKENS, { MOST / TILE }>(&sums[index], |token, row, sum| {
-            let row = row0 + index * ROWS + row;
+        let (first_row, first_token) = (index / PARTS * EIGHTS * 8, index % PARTS * PART);
+        warp.each_sum::<PART, EIGHTS, SIXTEENS>(&sums[index], |token, row, sum| {
+            let (token, row) = (first_token + token, row0 + first_row + row);
             if token < count && row < n {
                 put(token, row, sum);
             }

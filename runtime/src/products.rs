@@ -12,7 +12,7 @@ use crate::rows::Rows;
 /// Up to so many rows our own kernels read 16-bit weights once, which no library does faster.
 const FEW: usize = 8;
 /// Up to so many rows our own kernels read quantised weights once.
-const FEW_QUANTISED: usize = 32;
+const FEW_QUANTISED: usize = 64;
 /// Bytes of dequantised weights at most: larger matrices are our own kernel's.
 const MAX_DEQUANTISED: usize = 512 << 20;
 

@@ -50,6 +50,8 @@ static STATE: LazyLock<Option<Mutex<Plan>>> = LazyLock::new(|| {
 pub(crate) fn answer(function: &str) -> Option<CUresult> {
     let mut plan = STATE.as_ref()?.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     plan.refresh();
+    // A launch is one in either way.
+    let function = if function == "cuLaunchKernelEx" { "cuLaunchKernel" } else { function };
     for rule in plan.rules.iter_mut().filter(|rule| rule.function == function) {
         rule.left = rule.left.saturating_sub(1);
     }

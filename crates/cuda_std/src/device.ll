@@ -14,6 +14,17 @@ define void @block_barrier() alwaysinline convergent nounwind {
   ret void
 }
 
+; What the loader makes instructions of on a chip that has them, see the runtime's images: elsewhere kernels run one after the
+; other.
+define void @launch_successor() alwaysinline convergent nounwind {
+  call void asm sideeffect "// sm_90: griddepcontrol.launch_dependents;", "~{memory}"()
+  ret void
+}
+define void @await_predecessors() alwaysinline convergent nounwind {
+  call void asm sideeffect "// sm_90: griddepcontrol.wait;", "~{memory}"()
+  ret void
+}
+
 ; Counts up to %last and then from zero; the count before. What blocks wrote before they came here is seen by those that come later.
 define i32 @arrive(ptr %cell, i32 %last) alwaysinline convergent nounwind {
   %g = addrspacecast ptr %cell to ptr addrspace(1)

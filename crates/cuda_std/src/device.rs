@@ -15,7 +15,8 @@ pub(crate) use intrinsics::{
     widen_f16_pair,
 };
 use intrinsics::{
-    arrive, block_barrier, block_x, block_y, shared_memory, shuffle_xor, thread_x, warp_barrier,
+    arrive, await_predecessors, block_barrier, block_x, block_y, launch_successor, shared_memory,
+    shuffle_xor, thread_x, warp_barrier,
 };
 pub use shared::Shared;
 
@@ -51,13 +52,18 @@ pub struct DeviceGroup<const N: usize>(());
 const COLLECTIVES: usize = 256;
 
 impl<const LANES: usize> DeviceBlock<LANES> {
-    /// The block this thread is in.
+    /// The block this thread is in, at the beginning of a kernel. Unless it streams weights, and does so itself,
+    /// its [successor](Block::launch_successor) may come and its [predecessors](Block::await_predecessors) have ended.
     ///
     /// The kernel is launched with `LANES` threads a block and 256 bytes of shared memory more than it asks for.
     #[inline(always)]
-    #[allow(clippy::new_without_default)]
-    pub fn new() -> Self {
-        Self { used: Cell::new(COLLECTIVES) }
+    pub fn begin(streams_weights: bool) -> Self {
+        let block = Self { used: Cell::new(COLLECTIVES) };
+        if !streams_weights {
+            block.launch_successor();
+            block.await_predecessors();
+        }
+        block
     }
 
     /// Combines the lanes: within each warp by a tree, then the warps in order.
@@ -321,6 +327,18 @@ impl<const LANES: usize> Block for DeviceBlock<LANES> {
     fn y(&self) -> usize {
         // SAFETY: reads a register.
         unsafe { block_y() as usize }
+    }
+
+    #[inline(always)]
+    fn launch_successor(&self) {
+        // SAFETY: no requirement.
+        unsafe { launch_successor() }
+    }
+
+    #[inline(always)]
+    fn await_predecessors(&self) {
+        // SAFETY: no requirement.
+        unsafe { await_predecessors() }
     }
 
     #[inline(always)]

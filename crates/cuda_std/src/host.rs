@@ -268,6 +268,13 @@ impl<const N: usize, M: Memory> Block for HostTeam<N, M> {
         self.at.1
     }
 
+    // A host's kernels run one after the other.
+    #[inline(always)]
+    fn launch_successor(&self) {}
+
+    #[inline(always)]
+    fn await_predecessors(&self) {}
+
     #[inline(always)]
     fn scratch<V: Copy>(&self, len: usize) -> M::Scratch<V> {
         let offset = self.used.get();

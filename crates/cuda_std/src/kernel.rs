@@ -22,6 +22,8 @@ pub struct Kernel<A: 'static> {
     pub name: &'static str,
     /// Lanes in a block.
     pub lanes: usize,
+    /// Whether it begins before the kernels ahead of it have ended.
+    pub streams_weights: bool,
     /// The launch geometry.
     pub geometry: fn(&A) -> Geometry,
     /// Compiled for the baseline of the host's architecture.
@@ -51,18 +53,22 @@ impl<A> Kernel<A> {
 /// ```
 ///
 /// `body` is a function `fn(&impl Block, &Args)` marked `#[inline(always)]`; on the device it becomes
-/// `extern "ptx-kernel" fn norm__rms(args: RmsArgs)`, on the host `pub static RMS: Kernel<RmsArgs>`.
+/// `extern "ptx-kernel" fn norm__rms(args: RmsArgs)`, on the host `pub static RMS: Kernel<RmsArgs>`. With `streams: weights`
+/// as the last field the body begins before kernels launched earlier have ended; it must [wait](crate::Block::await_predecessors),
+/// and [let the next one come](crate::Block::launch_successor).
 #[macro_export]
 macro_rules! kernel {
     (
         $(#[$meta:meta])*
         $vis:vis $NAME:ident = $entry:ident($args:ty), lanes: $lanes:expr, geometry: $geometry:expr, body: $body:expr
+        $(, streams: $streams:ident)?
     ) => {
         #[cfg(target_arch = "nvptx64")]
         #[unsafe(no_mangle)]
         #[allow(missing_docs, non_snake_case, clippy::missing_safety_doc)]
         pub unsafe extern "ptx-kernel" fn $entry(args: $args) {
-            ($body)(&$crate::DeviceBlock::<{ $lanes }>::new(), &args)
+            let block = $crate::DeviceBlock::<{ $lanes }>::begin($crate::kernel!(@streams $($streams)?));
+            ($body)(&block, &args)
         }
 
         $(#[$meta])*
@@ -90,6 +96,7 @@ macro_rules! kernel {
             $crate::Kernel {
                 name: stringify!($entry),
                 lanes: $lanes,
+                streams_weights: $crate::kernel!(@streams $($streams)?),
                 geometry: $geometry,
                 baseline,
                 #[cfg(target_arch = "x86_64")]
@@ -98,4 +105,6 @@ macro_rules! kernel {
             }
         };
     };
+    (@streams weights) => { true };
+    (@streams) => { false };
 }

@@ -96,6 +96,16 @@ pub trait Block: Team {
     /// Where the block stands in its grid.
     fn y(&self) -> usize;
 
+    /// Once all blocks of this kernel have come here or ended, blocks of the next one come to where there is room, and wait there.
+    /// A kernel is here when its body begins, unless it is made with `streams: weights`: too early for one with many blocks, since
+    /// the next one's would crowd where the first of these end.
+    fn launch_successor(&self);
+
+    /// Waits until all kernels launched before this one have ended: what they write may not be read earlier, and what they read
+    /// not be written. A kernel has waited when its body begins, unless it is made with `streams: weights`: one that first reads
+    /// what no kernel writes, weights.
+    fn await_predecessors(&self);
+
     /// Takes `len` values of scratch memory, uninitialised, out of what the kernel's geometry asked for.
     fn scratch<V: Copy>(&self, len: usize) -> Self::Scratch<V>;
 
@@ -179,21 +189,22 @@ pub trait Warp: Team {
     /// No tokens' sums yet.
     fn no_sums(&self) -> Self::Sums;
 
-    /// Multiplies 8 rows of weights by tokens, one block of 32 columns after the other: two tensor-core steps each.
+    /// Multiplies `EIGHTS` times 8 rows of weights by tokens, one block of 32 columns after the other: two tensor-core steps each.
     ///
     /// What a weight is made of is read by `shared(block, row)`, which answers the same for `together` neighbouring blocks, and
     /// `read(block, row, column)`; `values(block, shared, raw, column)` makes of it the weights in `column`, an even one below 16,
     /// and the one beside it, and in the columns 16 further on. `at(block, token, octet)` is the cell of `x` where eight values of
     /// a token lie side by side, columns `8 octet ..`; it is asked for up to the next multiple of 8 of `TOKENS` tokens on the
-    /// device, of 16 on the host. `sums` has 16 tokens each.
+    /// device, of 16 on the host. `sums` has, of each 8 rows, 16 tokens each.
     ///
-    /// On the device `WRITTEN` blocks at a time are written out, see [`unrolled`], and what the next one is made of is read before
-    /// this one is made: a warp that waits for memory, and only then for the tensor core, is as slow as both. `meanwhile` runs for
-    /// each number below `WRITTEN`, by turns with the first blocks.
+    /// On the device `WRITTEN` blocks at a time are written out, see [`unrolled`], and what the next one's weights are made of is
+    /// read before this one is made: a warp that waits for memory, and only then for the tensor core, is as slow as both.
+    /// `meanwhile` runs by turns with them, but for the last ones if they are fewer than `WRITTEN`.
     #[allow(clippy::too_many_arguments, reason = "each is one step of a pipeline")]
     fn multiply_rows<
         I: MmaInput,
         const TOKENS: usize,
+        const EIGHTS: usize,
         const WRITTEN: usize,
         const TILES: usize,
         S: Copy,
@@ -209,14 +220,14 @@ pub trait Warp: Team {
         x: &X,
         at: impl Fn(usize, usize, usize) -> usize,
         meanwhile: &impl Meanwhile,
-        sums: &mut [Self::Sums; TILES],
+        sums: &mut [[Self::Sums; TILES]; EIGHTS],
     );
 
-    /// Every sum of the first `TOKENS` tokens, up to the next multiple of 8, and of the 8 rows of weights once:
+    /// Every sum of the first `TOKENS` tokens, up to the next multiple of 8, and of the rows of weights once:
     /// `f(token, row, sum)`.
-    fn each_sum<const TOKENS: usize, const TILES: usize>(
+    fn each_sum<const TOKENS: usize, const EIGHTS: usize, const TILES: usize>(
         &self,
-        sums: &[Self::Sums; TILES],
+        sums: &[[Self::Sums; TILES]; EIGHTS],
         f: impl FnMut(usize, usize, f32),
     );
 
@@ -251,8 +262,8 @@ pub trait Warp: Team {
 
 /// Work that is done in pieces by turns with other work. No closure: it has many callers, and must be inlined in all.
 pub trait Meanwhile {
-    /// Piece `i`.
-    fn run(&self, i: usize);
+    /// Piece `i` of those that go with the group of pieces which begins at `first`.
+    fn run(&self, first: usize, i: usize);
 }
 
 /// A 16-bit input type of the tensor core.

@@ -67,13 +67,16 @@ fn kernels() -> impl Iterator<Item = &'static dyn HostKernel> {
 
 /// The kernels for weights stored so.
 fn of_weights(stored: Stored) -> impl Iterator<Item = &'static dyn HostKernel> {
-    let all: [Option<&'static dyn HostKernel>; 12] = [
+    let all: [Option<&'static dyn HostKernel>; 15] = [
         Some(embed::of(stored)),
         Some(draw::of(stored)),
         Some(matvec::of(stored, 1)),
         Some(matvec::of(stored, 8)),
-        qmatmul::of(stored, 8).map(|kernel| kernel as _),
-        qmatmul::of(stored, 32).map(|kernel| kernel as _),
+        qmatmul::of(stored, 1, 8, usize::MAX).map(|kernel| kernel as _),
+        qmatmul::of(stored, 1, 32, usize::MAX).map(|kernel| kernel as _),
+        qmatmul::of(stored, usize::MAX, 32, usize::MAX).map(|kernel| kernel as _),
+        qmatmul::of(stored, 1, 64, usize::MAX).map(|kernel| kernel as _),
+        qmatmul::of(stored, usize::MAX, 64, usize::MAX).map(|kernel| kernel as _),
         dequantise::of(stored).map(|kernel| kernel as _),
         expert_matvec::of(stored, 1).map(|kernel| kernel as _),
         expert_matvec::of(stored, 8).map(|kernel| kernel as _),

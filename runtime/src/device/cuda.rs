@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::ptr::null_mut;
 use std::sync::Arc;
 
-use cuda_loader::DriverVersion;
+use cuda_loader::{DriverVersion, LaunchAttribute, LaunchConfig};
 use cuda_std::Kernel;
 use cust::device::{Device as CudaDevice, DeviceAttribute};
 use cust::error::CudaError;
@@ -19,7 +19,7 @@ use super::graph::{Capture, Graph};
 use super::image_cache::ImageCache;
 use super::modules::Modules;
 use super::staging::Staging;
-use super::{DeviceError, Filler, Image};
+use super::{DeviceError, Filler, Image, image};
 
 /// A GPU.
 pub struct Cuda {
@@ -27,6 +27,13 @@ pub struct Cuda {
     description: String,
     capability: (i32, i32),
     version: DriverVersion,
+    /// Whether a kernel may begin before the one ahead of it has ended.
+    overlaps: bool,
+    multiprocessors: usize,
+    /// Bytes of shared memory that a block may take, if its kernel is allowed to.
+    block_shared: usize,
+    /// Bytes of shared memory of a multiprocessor.
+    shared: usize,
     /// Whether launches are recorded instead of run.
     capturing: Cell<bool>,
     modules: RefCell<Modules>,
@@ -41,8 +48,14 @@ unsafe impl Send for Cuda {}
 /// Shared memory that the device's collectives use, beside what a kernel asks for.
 const COLLECTIVES: usize = 256;
 
+/// Bytes of shared memory that a block takes beside what it asks for.
+const RESERVED: usize = 1 << 10;
+
 /// The first CUDA whose driver reads PTX of version 7.0, the images' own.
 const NEEDED: DriverVersion = DriverVersion::new(11, 0);
+
+/// The first CUDA whose graphs know kernels that begin before the one ahead has ended.
+const OVERLAPPING: DriverVersion = DriverVersion::new(12, 3);
 
 impl Cuda {
     pub(crate) fn new(
@@ -73,6 +86,10 @@ impl Cuda {
         if major < 8 {
             return Err(DeviceError::TooOld { name, major, minor });
         }
+        let multiprocessors = attribute(DeviceAttribute::MultiprocessorCount)? as usize;
+        let shared = attribute(DeviceAttribute::MaxSharedMemoryPerMultiprocessor)? as usize;
+        // A block takes a little beside what it asks for.
+        let block_shared = shared - RESERVED;
         let context = Context::new(device).map_err(failed("cuDevicePrimaryCtxRetain"))?;
         context.enter()?;
         let stream =
@@ -84,6 +101,10 @@ impl Cuda {
             description: format!("{name}, compute capability {major}.{minor}"),
             capability: (major, minor),
             version,
+            overlaps: image::overlaps((major, minor)) && version >= OVERLAPPING,
+            multiprocessors,
+            block_shared,
+            shared,
             capturing: Cell::new(false),
             modules: RefCell::new(modules),
             staging: RefCell::default(),
@@ -102,6 +123,11 @@ impl Cuda {
 
     pub(crate) fn capability(&self) -> (i32, i32) {
         self.capability
+    }
+
+    /// Bytes of scratch memory that a block may take.
+    pub(crate) fn scratch(&self) -> usize {
+        self.block_shared - COLLECTIVES
     }
 
     pub(crate) fn driver_version(&self) -> DriverVersion {
@@ -250,28 +276,35 @@ impl Cuda {
     ) -> Result<(), DeviceError> {
         self.enter()?;
         let geometry = (kernel.geometry)(args);
-        let shared = geometry.scratch + COLLECTIVES;
+        let mut shared = geometry.scratch + COLLECTIVES;
+        if kernel.streams_weights {
+            shared = shared.max(spreading(geometry.grid, self.multiprocessors, self.shared));
+        }
         let function = self.modules.borrow_mut().function(kernel.name, kernel.family(), shared)?;
         let [x, y] = geometry.grid.map(|n| n as u32);
         if x == 0 || y == 0 {
             return Ok(());
         }
         let mut parameters = [std::ptr::from_ref(args).cast_mut().cast::<c_void>()];
-        // SAFETY: the entry takes one parameter, of type `A`; the rest is the caller's promise.
+        let mut attribute = LaunchAttribute::programmatic_stream_serialization();
+        let config = LaunchConfig {
+            grid: [x, y, 1],
+            block: [kernel.lanes as u32, 1, 1],
+            shared_bytes: shared as u32,
+            stream: self.stream.as_inner(),
+            attributes: &raw mut attribute,
+            attribute_count: 1,
+        };
+        // SAFETY: the entry takes one parameter, of type `A`; one attribute; the rest is the caller's promise.
         let code = unsafe {
-            sys::cuLaunchKernel(
-                function,
-                x,
-                y,
-                1,
-                kernel.lanes as u32,
-                1,
-                1,
-                shared as u32,
-                self.stream.as_inner(),
-                parameters.as_mut_ptr(),
-                null_mut(),
-            )
+            if self.overlaps {
+                cuda_loader::launch_kernel_ex(&config, function, parameters.as_mut_ptr())
+            } else {
+                let ([x, y, z], [lanes, ..]) = (config.grid, config.block);
+                let (shared, stream) = (config.shared_bytes, config.stream);
+                let parameters = parameters.as_mut_ptr();
+                sys::cuLaunchKernel(function, x, y, z, lanes, 1, 1, shared, stream, parameters, null_mut())
+            }
         };
         check("cuLaunchKernel", code).map_err(|error| match error {
             DeviceError::Driver { call, code } => {
@@ -280,6 +313,13 @@ impl Cuda {
             other => other,
         })
     }
+}
+
+/// Bytes of shared memory with which no multiprocessor takes more than its share of a grid's blocks. Those that come while others
+/// of the kernel ahead still run would crowd where these end first.
+fn spreading([x, y]: [usize; 2], multiprocessors: usize, shared: usize) -> usize {
+    let most = (x * y).div_ceil(multiprocessors);
+    (shared / (most + 1) + 1).saturating_sub(RESERVED)
 }
 
 impl Drop for Cuda {
@@ -348,4 +388,24 @@ pub(crate) fn check(call: &'static str, code: CUresult) -> Result<(), DeviceErro
         return Ok(());
     }
     Err(DeviceError::Driver { call: call.to_owned(), code })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_multiprocessor_has_room_for_its_share_of_blocks_and_no_more() {
+        for grid in [[1, 1], [128, 1], [133, 1], [192, 1], [96, 4], [4008, 1]] {
+            for (multiprocessors, shared) in [(132, 228 << 10), (128, 100 << 10), (1, 228 << 10)] {
+                let most = (grid[0] * grid[1]).div_ceil(multiprocessors);
+                let block = spreading(grid, multiprocessors, shared) + RESERVED;
+                assert!(block * (most + 1) > shared);
+                assert!(
+                    block * most <= shared || block == RESERVED,
+                    "{grid:?} on {multiprocessors}: {block}"
+                );
+            }
+        }
+    }
 }

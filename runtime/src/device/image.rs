@@ -1,5 +1,7 @@
 //! PTX images and which of them a GPU runs.
 
+use std::borrow::Cow;
+
 /// The kernels of one family, compiled for one chip.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Image {
@@ -11,7 +13,25 @@ pub struct Image {
     pub ptx: &'static str,
 }
 
+/// What stands before an instruction that chips older than 9.0 lack.
+const MARK: &str = "// sm_90: ";
+
+/// Whether a GPU of this compute capability can begin a kernel before the one ahead of it has ended.
+pub(crate) fn overlaps((major, _): (i32, i32)) -> bool {
+    major >= 9
+}
+
 impl Image {
+    /// The text that a device of this compute capability is given. Where it has instructions that the image's own chip lacks,
+    /// those that are marked in the text become instructions.
+    pub fn text(&self, capability: (i32, i32)) -> Cow<'static, str> {
+        if self.chip != "sm_80" || !overlaps(capability) {
+            return Cow::Borrowed(self.ptx);
+        }
+        let text = self.ptx.replacen(".version 7.0", ".version 7.8", 1);
+        Cow::Owned(text.replacen(".target sm_80", ".target sm_90", 1).replace(MARK, ""))
+    }
+
     /// The best of `images` for a family on a device of this compute capability, `(9, 0)` for `sm_90`; `None` where
     /// there is no such family or the device is older than every image.
     pub fn find<'a>(images: &'a [Image], family: &str, (major, minor): (i32, i32)) -> Option<&'a Image> {
@@ -37,6 +57,17 @@ fn fitness(chip: &str, device: i32) -> Option<(i32, bool)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn marked_instructions_are_those_of_a_chip_that_has_them() {
+        let ptx = ".version 7.0\n.target sm_80\n\t// sm_90: griddepcontrol.wait;\n\tret; // as it was\n";
+        let image = Image { family: "norm", chip: "sm_80", ptx };
+        assert_eq!(image.text((8, 9)), ptx);
+        let wanted = ".version 7.8\n.target sm_90\n\tgriddepcontrol.wait;\n\tret; // as it was\n";
+        assert_eq!(image.text((9, 0)), wanted);
+        assert_eq!(image.text((12, 0)), wanted);
+        assert_eq!(Image { chip: "sm_90", ..image }.text((9, 0)), ptx);
+    }
 
     #[test]
     fn the_newest_image_that_runs_is_chosen() {

@@ -346,7 +346,14 @@ impl Device {
         Ok(values)
     }
 
-    /// Runs a kernel after what was launched before.
+    /// Bytes of scratch memory that a block of a kernel may take.
+    pub fn scratch(&self) -> usize {
+        self.as_cuda().map_or(usize::MAX, Cuda::scratch)
+    }
+
+    /// Runs a kernel after what was launched before. On GPUs that can, its blocks come as soon as there is room beside the last
+    /// ones of the kernel ahead, and wait for its results; weights that a product multiplies are read without waiting, and were
+    /// uploaded, or written before the last [`synchronize`](Self::synchronize).
     ///
     /// # Errors
     /// A failing driver; a fault inside the kernel may show later, in [`download`](Self::download).

@@ -83,10 +83,11 @@ impl Modules {
         let start = Instant::now();
         let load =
             |machine_code: &[u8]| Module::from_cubin(machine_code, &[]).map_err(failed("cuModuleLoadDataEx"));
-        let compile = || jit::compile(family, image.ptx);
+        let ptx = image.text(self.capability);
+        let compile = || jit::compile(family, &ptx);
         let (module, cached) = match &self.cache {
             Some(cache) => {
-                let key = Key::new(family, &format!("sm_{major}{minor}"), image.ptx, &self.driver);
+                let key = Key::new(family, &format!("sm_{major}{minor}"), &ptx, &self.driver);
                 cache.load(&key, load, compile)?
             }
             None => (load(&compile()?)?, false),

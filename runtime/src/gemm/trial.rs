@@ -65,7 +65,9 @@ impl<'d> Trial<'d> {
         };
         draw(&w, n, compare::OPPOSITES, 1)?;
         draw(&x, rows, compare::TWINS, 2)?;
-        // SAFETY: whole buffers of the shape's sizes; the draws come before on the device's stream.
+        // The product begins to read weights before the kernels ahead of it have ended.
+        device.synchronize()?;
+        // SAFETY: whole buffers of the shape's sizes, which are drawn.
         unsafe {
             let args = MatMul {
                 w: w.view(0, w.len()),

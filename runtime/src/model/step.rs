@@ -90,7 +90,7 @@ impl<'a> Step<'a> {
 
         let mut grouped = None;
         let mut group = |w: &Experts| {
-            let tile = routing.tile(w.form(), tokens);
+            let tile = routing.tile(device, w.form(), tokens);
             if grouped.replace(tile) == Some(tile) {
                 Ok(())
             } else {

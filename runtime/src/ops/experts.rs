@@ -58,10 +58,10 @@ impl Routing {
     }
 
     /// Pairs in a tile at most, before matrices that take this form.
-    pub fn tile(&self, form: Form, tokens: usize) -> usize {
+    pub fn tile(&self, device: &Device, form: Form, tokens: usize) -> usize {
         match form {
             Form::F32 => expert_matvec::tile(tokens),
-            _ => expert_matmul::tile(tokens * self.used, self.experts),
+            _ => expert_matmul::tile(tokens * self.used, self.experts, device.scratch()),
         }
     }
 
@@ -128,7 +128,7 @@ pub fn experts(
     sums: &Buffer<f32>,
     at: usize,
 ) -> Done {
-    let (pairs, tile) = (tokens * routing.used, routing.tile(w.form(), tokens));
+    let (pairs, tile) = (tokens * routing.used, routing.tile(device, w.form(), tokens));
     let (matrix, count) = (w.matrix(), routing.tiles(tile, tokens));
     assert_eq!(x.width(), matrix.columns, "rows of another width");
     assert!(w.count() == routing.experts && pairs.is_multiple_of(share));

@@ -65,7 +65,9 @@ fn multiply_one(
         }
         let x = x.bits().view(0, inputs);
         let is_narrow = w.rows <= NARROW && w.columns.is_multiple_of(BLOCK);
-        if let Some(kernel) = qmatmul::of(w.stored, tokens).filter(|_| w.stored.is_quantised() || is_narrow) {
+        if let Some(kernel) = qmatmul::of(w.stored, w.rows, tokens, device.scratch())
+            .filter(|_| w.stored.is_quantised() || is_narrow)
+        {
             return device.launch(kernel, &qmatmul::QMatMul { w: stored(), x, y, k, n, m });
         }
         let kernel = if form == Form::Bf16 { &matmul::BF16 } else { &matmul::F16_ };

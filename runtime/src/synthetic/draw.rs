@@ -57,8 +57,10 @@ pub(crate) fn draw<V: Value>(
             scale: if stored == Stored::MXFP4 { exponent(scale) } else { bits(scale) },
             minimum: bits(quant_minimum * scale),
         };
-        device.launch(kernel, &args)
+        device.launch(kernel, &args)?;
     }
+    // Who reads weights does not wait for the kernels before: see `Block::await_predecessors`.
+    device.synchronize()
 }
 
 /// All bytes of a tensor, for the few that the host computes with.

@@ -121,6 +121,36 @@ unsafe fn compute(name: &str, args: *const u64) -> Result<(), c_int> {
     Ok(())
 }
 
+/// `CUlaunchConfig`.
+#[repr(C)]
+struct LaunchConfig {
+    grid: [c_uint; 3],
+    block: [c_uint; 3],
+    shared: c_uint,
+    stream: usize,
+    attributes: usize,
+    attribute_count: c_uint,
+}
+
+/// Computes, or notes the launch of a kernel that takes one number.
+fn launch(
+    s: &mut State,
+    function: usize,
+    [x, y]: [c_uint; 2],
+    (lanes, shared): (c_uint, c_uint),
+    parameters: *mut *mut c_void,
+) -> Result<(), c_int> {
+    let name = unsafe { &*(function as *const String) };
+    if !name.starts_with("test__") {
+        s.work(None);
+        return unsafe { compute(name, (*parameters).cast()) };
+    }
+    let argument = unsafe { *(*parameters).cast::<u64>() };
+    let what = if s.capturing { "recorded" } else { "launched" };
+    note(format!("{what} {name}({argument}) {x}x{y} of {lanes}, {shared} bytes"));
+    Ok(())
+}
+
 /// Functions that lock the state and answer success unless they say otherwise.
 macro_rules! driver {
     ($($(#[$about:meta])* $name:ident($state:ident $(, $argument:ident: $type:ty)*) $body:block)*) => {$(
@@ -146,7 +176,7 @@ driver! {
         unsafe { name.copy_from_nonoverlapping(b"Paper\0".as_ptr(), 6) }
     }
     cuDeviceGetAttribute(s, value: &mut c_int, which: c_int, _device: c_int) {
-        *value = match which { 75 => 9, 76 => 0, _ => return Err(INVALID) }
+        *value = match which { 16 => 132, 75 => 9, 76 => 0, 81 => 228 << 10, _ => return Err(INVALID) }
     }
     cuDevicePrimaryCtxRetain(s, context: &mut usize, _device: c_int) { *context = 0xc0 }
     cuDevicePrimaryCtxRelease_v2(s, _device: c_int) { note("context released".into()) }
@@ -254,15 +284,13 @@ driver! {
         s, function: usize, x: c_uint, y: c_uint, _z: c_uint, lanes: c_uint, _ly: c_uint, _lz: c_uint, shared: c_uint,
         _stream: usize, parameters: *mut *mut c_void, _extra: usize
     ) {
-        let name = unsafe { &*(function as *const String) };
-        if !name.starts_with("test__") {
-            s.work(None);
-            return unsafe { compute(name, (*parameters).cast()) };
-        }
-        // Every other kernel takes one number.
-        let argument = unsafe { *(*parameters).cast::<u64>() };
-        let what = if s.capturing { "recorded" } else { "launched" };
-        note(format!("{what} {name}({argument}) {x}x{y} of {lanes}, {shared} bytes"))
+        launch(&mut s, function, [x, y], (lanes, shared), parameters)?
+    }
+    cuLaunchKernelEx(s, config: *const LaunchConfig, function: usize, parameters: *mut *mut c_void, _extra: usize) {
+        let LaunchConfig { grid: [x, y, _], block: [lanes, ..], shared, attribute_count, .. } = unsafe { &*config };
+        // The one attribute lets a kernel begin early: these run when they are launched.
+        if *attribute_count != 1 { return Err(INVALID) }
+        launch(&mut s, function, [*x, *y], (*lanes, *shared), parameters)?
     }
 
     cuStreamBeginCapture_v2(s, _stream: usize, mode: c_int) {

@@ -15,6 +15,8 @@ pub(crate) struct Product {
     pub(crate) m: usize,
     pub(crate) w: Vec<u8>,
     pub(crate) x: Vec<u16>,
+    /// Whether the kernel is the one for matrices of many rows, however many there are.
+    pub(crate) wide: bool,
 }
 
 impl Product {
@@ -26,7 +28,7 @@ impl Product {
         if m > 1 {
             x[(m - 1) * k..].fill(0);
         }
-        Self { stored, n, k, m, w, x }
+        Self { stored, n, k, m, w, x, wide: false }
     }
 
     /// One row by itself.
@@ -55,17 +57,21 @@ pub(crate) fn cases(stored: Stored, scale: Scale) -> Vec<Box<dyn Case>> {
         }
         shapes.extend([(33, 1536, 17, 1), (16, 1536, 3, 12), (200, 576, 1, 4), (47, 64, 24, 2)]);
         // More tokens than a step has, than a block; slices that end within.
-        shapes.extend([(40, 544, 64, 2), (33, 1312, 70, 3), (70, 2048, 33, 1), (8, 1024, 131, 2)]);
+        shapes.extend([(40, 544, 64, 2), (33, 1312, 70, 3), (170, 2048, 33, 1), (8, 1024, 131, 2)]);
     }
-    shapes
-        .into_iter()
-        .map(|(n, k, m, spread)| Box::new(Product::new(stored, n, stored.row_length(k), m, spread)) as _)
+    let ways = shapes.into_iter().flat_map(|shape| [(shape, false), (shape, true)]);
+    // Of up to 8 tokens there is one kernel.
+    ways.filter(|((_, _, m, _), wide)| *m > 8 || !wide)
+        .map(|((n, k, m, spread), wide)| {
+            Box::new(Product { wide, ..Product::new(stored, n, stored.row_length(k), m, spread) }) as _
+        })
         .collect()
 }
 
 impl Case for Product {
     fn label(&self) -> String {
-        format!("n={} k={} m={}", self.n, self.k, self.m)
+        let Self { n, k, m, wide, .. } = self;
+        format!("n={n} k={k} m={m}{}", if *wide { ", wide" } else { "" })
     }
 
     fn bytes(&self) -> u64 {
@@ -84,7 +90,9 @@ impl Case for Product {
             n: self.n as u32,
             m: self.m as u32,
         };
-        Launch::new(qmatmul::of(self.stored, self.m).expect("all but f32"), args)
+        let rows = if self.wide { usize::MAX } else { 1 };
+        let kernel = qmatmul::of(self.stored, rows, self.m, usize::MAX).expect("all but f32");
+        Launch::new(kernel, args)
     }
 
     fn oracle(&self) -> Vec<Expect> {

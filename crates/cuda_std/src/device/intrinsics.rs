@@ -2,6 +2,8 @@
 
 unsafe extern "C" {
     pub(crate) fn shared_memory() -> *mut u8;
+    pub(crate) fn launch_successor();
+    pub(crate) fn await_predecessors();
     pub(crate) fn block_barrier();
     pub(crate) fn arrive(cell: *mut u32, last: u32) -> u32;
     pub(crate) fn warp_barrier(mask: u32);

@@ -113,12 +113,13 @@ impl Warp for DeviceGroup<32> {
         [[0.0; 2]; 2]
     }
 
-    // Weights are A's first eight rows and eight tokens the columns of B: what a lane makes goes where the instruction wants it,
-    // and one load brings a token's values of both steps.
+    // Weights are rows of A and eight tokens the columns of B: what a lane makes goes where the instruction wants it, and one load
+    // brings a token's values of both steps. Eight rows of weights are the upper half of A.
     #[inline(always)]
     fn multiply_rows<
         I: MmaInput,
         const TOKENS: usize,
+        const EIGHTS: usize,
         const WRITTEN: usize,
         const TILES: usize,
         S: Copy,
@@ -134,46 +135,98 @@ impl Warp for DeviceGroup<32> {
         x: &X,
         at: impl Fn(usize, usize, usize) -> usize,
         meanwhile: &impl Meanwhile,
-        sums: &mut [[[f32; 2]; 2]; TILES],
+        sums: &mut [[[[f32; 2]; 2]; TILES]; EIGHTS],
     ) {
+        const { assert!(EIGHTS == 1 || EIGHTS.is_multiple_of(2)) };
         let lane = thread() % 32;
         let (row, column) = place();
-        let load = |block: usize| {
-            let mut eights = [[0; 4]; MOST_EIGHTS];
-            unrolled::<MOST_EIGHTS>(|eight| {
-                if eight * 8 < TOKENS {
-                    let token = x.address(at(block, eight * 8 + lane % 8, lane / 8));
-                    // SAFETY: all lanes of the warp run this together, and `token` is in shared memory.
-                    unsafe { load_matrix_4(&mut eights[eight], token.cast()) };
+        let tokens = |block: usize, eight: usize| {
+            let token = x.address(at(block, eight * 8 + lane % 8, lane / 8));
+            let mut both = [0; 4];
+            // SAFETY: all lanes of the warp run this together, and `token` is in shared memory.
+            unsafe { load_matrix_4(&mut both, token.cast()) };
+            both
+        };
+        let of_rows = |block: usize| {
+            let mut all = [shared(block, row); EIGHTS];
+            unrolled::<EIGHTS>(|eight| {
+                if eight > 0 {
+                    all[eight] = shared(block, eight * 8 + row);
                 }
             });
-            eights
+            all
         };
-        let ahead = |block| (read(block, row, column), read(block, row, column + 8), load(block));
-        let mut multiply = |block, shared, (left, right, x): (R, R, [[u32; 4]; MOST_EIGHTS])| {
-            let (left, right) =
-                (values(block, shared, left, column), values(block, shared, right, column + 8));
-            for half in 0..2 {
-                let (left, right) = (packed(left[half]), packed(right[half]));
+        let raw = |block: usize| {
+            let both = |row: usize| [read(block, row, column), read(block, row, column + 8)];
+            let mut all = [both(row); EIGHTS];
+            unrolled::<EIGHTS>(|eight| {
+                if eight > 0 {
+                    all[eight] = both(eight * 8 + row);
+                }
+            });
+            all
+        };
+        // Where a warp has more rows, it has enough else to do while tokens are read.
+        let ahead = |block| {
+            let mut early = [[0; 4]; MOST_EIGHTS];
+            unrolled::<MOST_EIGHTS>(|eight| {
+                if EIGHTS == 1 && eight * 8 < TOKENS {
+                    early[eight] = tokens(block, eight);
+                }
+            });
+            (raw(block), early)
+        };
+        let mut multiply =
+            |block, shared: [S; EIGHTS], (raw, early): ([[R; 2]; EIGHTS], [[u32; 4]; MOST_EIGHTS])| {
+                // Of each 8 rows, two steps' first and last columns.
+                let mut weights = [[[0; 2]; 2]; EIGHTS];
+                unrolled::<EIGHTS>(|eight| {
+                    let [left, right] = raw[eight];
+                    let left = values(block, shared[eight], left, column);
+                    let right = values(block, shared[eight], right, column + 8);
+                    weights[eight] =
+                        [[packed(left[0]), packed(right[0])], [packed(left[1]), packed(right[1])]];
+                });
+                if EIGHTS == 1 {
+                    for step in 0..2 {
+                        let [left, right] = weights[0][step];
+                        unrolled::<MOST_EIGHTS>(|eight| {
+                            if eight * 8 < TOKENS {
+                                let (x, sums) = (early[eight], &mut sums[0][eight / 2][eight % 2]);
+                                // SAFETY: all lanes of the warp run this together.
+                                unsafe {
+                                    if I::BF16 {
+                                        mma_upper_bf16(sums, left, right, x[2 * step], x[2 * step + 1]);
+                                    } else {
+                                        mma_upper_f16(sums, left, right, x[2 * step], x[2 * step + 1]);
+                                    }
+                                }
+                            }
+                        });
+                    }
+                    return;
+                }
                 unrolled::<MOST_EIGHTS>(|eight| {
                     if eight * 8 < TOKENS {
-                        let (x, sums) = (x[eight], &mut sums[eight / 2][eight % 2]);
-                        // SAFETY: all lanes of the warp run this together.
-                        unsafe {
-                            if I::BF16 {
-                                mma_upper_bf16(sums, left, right, x[2 * half], x[2 * half + 1]);
-                            } else {
-                                mma_upper_f16(sums, left, right, x[2 * half], x[2 * half + 1]);
-                            }
+                        let x = tokens(block, eight);
+                        for step in 0..2 {
+                            unrolled::<EIGHTS>(|rows| {
+                                if rows % 2 == 0 {
+                                    let [upper, lower] = [weights[rows][step], weights[rows + 1][step]];
+                                    let a = [upper[0], lower[0], upper[1], lower[1]];
+                                    let [first, second] = sums[rows][eight / 2][eight % 2];
+                                    let [third, fourth] = sums[rows + 1][eight / 2][eight % 2];
+                                    let mut c = [first, second, third, fourth];
+                                    self.mma::<I>(&a, &[x[2 * step], x[2 * step + 1]], &mut c);
+                                    sums[rows][eight / 2][eight % 2] = [c[0], c[1]];
+                                    sums[rows + 1][eight / 2][eight % 2] = [c[2], c[3]];
+                                }
+                            });
                         }
                     }
                 });
-            }
-        };
-        let (mut now, mut next) = (shared(0, row), ahead(0));
-        if blocks < WRITTEN {
-            unrolled::<WRITTEN>(|i| meanwhile.run(i));
-        }
+            };
+        let (mut now, mut next) = (of_rows(0), ahead(0));
         let mut first = 0;
         while first + WRITTEN <= blocks {
             unrolled::<WRITTEN>(|i| {
@@ -181,21 +234,19 @@ impl Warp for DeviceGroup<32> {
                 let following = first + i + 1;
                 if i + 1 < WRITTEN || following < blocks {
                     if (i + 1) % together == 0 || i + 1 == WRITTEN {
-                        now = shared(following, row);
+                        now = of_rows(following);
                     }
                     next = ahead(following);
                 }
-                if first == 0 {
-                    meanwhile.run(i);
-                }
+                meanwhile.run(first, i);
                 multiply(first + i, shared_now, this);
             });
             first += WRITTEN;
         }
-        while first < blocks {
+        while WRITTEN > 1 && first < blocks {
             let (shared_now, this) = (now, next);
             if first + 1 < blocks {
-                (now, next) = (shared(first + 1, row), ahead(first + 1));
+                (now, next) = (of_rows(first + 1), ahead(first + 1));
             }
             multiply(first, shared_now, this);
             first += 1;
@@ -203,18 +254,20 @@ impl Warp for DeviceGroup<32> {
     }
 
     #[inline(always)]
-    fn each_sum<const TOKENS: usize, const TILES: usize>(
+    fn each_sum<const TOKENS: usize, const EIGHTS: usize, const TILES: usize>(
         &self,
-        sums: &[[[f32; 2]; 2]; TILES],
+        sums: &[[[[f32; 2]; 2]; TILES]; EIGHTS],
         mut f: impl FnMut(usize, usize, f32),
     ) {
         let (row, token) = place();
-        unrolled::<{ MOST_EIGHTS }>(|eight| {
-            if eight * 8 < TOKENS {
-                let [first, second] = sums[eight / 2][eight % 2];
-                f(eight * 8 + token, row, first);
-                f(eight * 8 + token + 1, row, second);
-            }
+        unrolled::<EIGHTS>(|half| {
+            unrolled::<{ MOST_EIGHTS }>(|eight| {
+                if eight * 8 < TOKENS {
+                    let [first, second] = sums[half][eight / 2][eight % 2];
+                    f(eight * 8 + token, half * 8 + row, first);
+                    f(eight * 8 + token + 1, half * 8 + row, second);
+                }
+            });
         });
     }
 

@@ -94,6 +94,7 @@ impl<M: Memory> Warp for HostTeam<32, M> {
     fn multiply_rows<
         I: MmaInput,
         const TOKENS: usize,
+        const EIGHTS: usize,
         const WRITTEN: usize,
         const TILES: usize,
         S: Copy,
@@ -109,46 +110,55 @@ impl<M: Memory> Warp for HostTeam<32, M> {
         x: &X,
         at: impl Fn(usize, usize, usize) -> usize,
         meanwhile: &impl Meanwhile,
-        sums: &mut [C; TILES],
+        sums: &mut [[C; TILES]; EIGHTS],
     ) {
         debug_assert!(together.is_power_of_two());
-        for i in 0..WRITTEN {
-            meanwhile.run(i);
+        for block in 0..blocks {
+            meanwhile.run(block - block % WRITTEN, block % WRITTEN);
         }
         for block in 0..blocks {
-            let (mut first, mut second) = ([[0; 16]; 8], [[0; 16]; 8]);
-            for row in 0..8 {
-                let shared = shared(block, row);
-                for column in (0..16).step_by(2) {
-                    let values = values(block, shared, read(block, row, column), column);
-                    [first[row][column], first[row][column + 1]] = values[0];
-                    [second[row][column], second[row][column + 1]] = values[1];
+            let mut tokens = [[A([[0; 16]; 16]); 2]; TILES];
+            for token in 0..TOKENS {
+                for step in 0..2 {
+                    tokens[token / 16][step].0[token % 16] =
+                        self.line(x, |octet| at(block, token, 2 * step + octet));
                 }
             }
-            let weights = [B::of_columns(&first), B::of_columns(&second)];
-            for tile in 0..TOKENS.div_ceil(16) {
-                for half in 0..2 {
-                    let mut tokens = [[0; 16]; 16];
-                    for (token, values) in tokens.iter_mut().enumerate().take(TOKENS - tile * 16) {
-                        *values = self.line(x, |octet| at(block, tile * 16 + token, 2 * half + octet));
+            for (half, sums) in sums.iter_mut().enumerate() {
+                let mut weights = [[[0; 16]; 8]; 2];
+                for row in 0..8 {
+                    let shared = shared(block, half * 8 + row);
+                    for column in (0..16).step_by(2) {
+                        let raw = read(block, half * 8 + row, column);
+                        let both = values(block, shared, raw, column);
+                        for step in 0..2 {
+                            [weights[step][row][column], weights[step][row][column + 1]] = both[step];
+                        }
                     }
-                    M::step::<I>(&A(tokens), &weights[half], &mut sums[tile]);
+                }
+                let weights = [B::of_columns(&weights[0]), B::of_columns(&weights[1])];
+                for tile in 0..TOKENS.div_ceil(16) {
+                    for step in 0..2 {
+                        M::step::<I>(&tokens[tile][step], &weights[step], &mut sums[tile]);
+                    }
                 }
             }
         }
     }
 
     #[inline(always)]
-    fn each_sum<const TOKENS: usize, const TILES: usize>(
+    fn each_sum<const TOKENS: usize, const EIGHTS: usize, const TILES: usize>(
         &self,
-        sums: &[C; TILES],
+        sums: &[[C; TILES]; EIGHTS],
         mut f: impl FnMut(usize, usize, f32),
     ) {
-        for (tile, sums) in sums.iter().enumerate().take(TOKENS.div_ceil(16)) {
-            for (row, values) in sums.0.iter().enumerate() {
-                for (token, &sum) in values.iter().enumerate() {
-                    if tile * 16 + token < TOKENS.next_multiple_of(8) {
-                        f(tile * 16 + token, row, sum);
+        for (half, sums) in sums.iter().enumerate() {
+            for (tile, sums) in sums.iter().enumerate().take(TOKENS.div_ceil(16)) {
+                for (row, values) in sums.0.iter().enumerate() {
+                    for (token, &sum) in values.iter().enumerate() {
+                        if tile * 16 + token < TOKENS.next_multiple_of(8) {
+                            f(tile * 16 + token, half * 8 + row, sum);
+                        }
                     }
                 }
             }

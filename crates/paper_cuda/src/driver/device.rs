@@ -31,6 +31,8 @@ fn attribute(which: c_int) -> Option<c_int> {
         76 => 0,
         // Managed memory.
         83 => 1,
+        // Bytes of shared memory of a multiprocessor.
+        81 => 228 << 10,
         97 => module::MOST_SHARED as c_int,
         _ => return None,
     })

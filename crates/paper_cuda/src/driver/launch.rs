@@ -4,7 +4,7 @@ use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::sync::Arc;
 
 use super::functions;
-use crate::gpu::Link;
+use crate::gpu::{Gpu, Link};
 use crate::module::{self, Body, Function, MOST_SHARED, Module};
 use crate::stream::{Launch, Work};
 use crate::{
@@ -97,33 +97,88 @@ functions! { in_context:
         gpu, function: usize, grid_x: c_uint, grid_y: c_uint, grid_z: c_uint, block_x: c_uint, block_y: c_uint,
         block_z: c_uint, shared: c_uint, stream: usize, parameters: *const *const c_void, extra: *const c_void,
     ) {
-        let function = gpu.functions.get(&function).ok_or(INVALID_HANDLE)?;
         let asked = Asked {
             grid: [grid_x, grid_y, grid_z].map(|n| n as usize),
             block: [block_x, block_y, block_z].map(|n| n as usize),
             shared: shared as usize,
         };
-        if !extra.is_null() || shared as usize > function.shared { return Err(INVALID_VALUE) }
-        asked.check()?;
-        let work = match function.body {
-            Body::Trap => Work::Trap,
-            Body::Kernel(kernel) => {
-                let bytes = kernel.argument_bytes();
-                let mut args = vec![0u128; bytes.div_ceil(size_of::<u128>())];
-                // SAFETY: one parameter, of so many bytes; the copy has room for them.
-                unsafe {
-                    let argument = (*parameters).cast::<u8>();
-                    args.as_mut_ptr().cast::<u8>().copy_from_nonoverlapping(argument, bytes);
-                }
-                // SAFETY: arguments of this kernel.
-                let geometry = unsafe { kernel.geometry(args.as_ptr()) };
-                asked.is_what_runs(kernel.lanes(), geometry)?;
-                if crate::host::is_among(&args, &gpu.memory) { return Err(ILLEGAL_ADDRESS) }
-                Work::Launch(Arc::new(Launch { kernel, args }))
-            }
-        };
-        gpu.put(stream, work)?
+        if !extra.is_null() { return Err(INVALID_VALUE) }
+        // SAFETY: the caller's parameters.
+        unsafe { launch(gpu, function, &asked, stream, parameters)? }
     }
+    cuLaunchKernelEx(gpu, config: &Config, function: usize, parameters: *const *const c_void, extra: *const c_void) {
+        let asked = Asked {
+            grid: config.grid.map(|n| n as usize),
+            block: config.block.map(|n| n as usize),
+            shared: config.shared as usize,
+        };
+        if !extra.is_null() { return Err(INVALID_VALUE) }
+        for i in 0..config.attribute_count as usize {
+            // SAFETY: so many attributes.
+            if unsafe { (*config.attributes.add(i)).id } != OVERLAP { return Err(NOT_SUPPORTED) }
+        }
+        // SAFETY: the caller's parameters.
+        unsafe { launch(gpu, function, &asked, config.stream, parameters)? }
+    }
+}
+
+/// `CUlaunchConfig`.
+#[repr(C)]
+struct Config {
+    grid: [c_uint; 3],
+    block: [c_uint; 3],
+    shared: c_uint,
+    stream: usize,
+    attributes: *const Attribute,
+    attribute_count: c_uint,
+}
+
+/// `CUlaunchAttribute`.
+#[repr(C, align(8))]
+struct Attribute {
+    id: c_int,
+    value: [u8; 64],
+}
+
+/// `CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION`: kernels run one after the other here, as they may.
+const OVERLAP: c_int = 6;
+
+/// Puts a launch on a stream.
+///
+/// # Safety
+/// As for the function's own launches: one parameter of its kernel's type.
+unsafe fn launch(
+    gpu: &mut Gpu,
+    function: usize,
+    asked: &Asked,
+    stream: usize,
+    parameters: *const *const c_void,
+) -> Answer {
+    let function = gpu.functions.get(&function).ok_or(INVALID_HANDLE)?;
+    if asked.shared > function.shared {
+        return Err(INVALID_VALUE);
+    }
+    asked.check()?;
+    let work = match function.body {
+        Body::Trap => Work::Trap,
+        Body::Kernel(kernel) => {
+            let bytes = kernel.argument_bytes();
+            let mut args = vec![0u128; bytes.div_ceil(size_of::<u128>())];
+            // SAFETY: one parameter, of so many bytes; the copy has room for them.
+            unsafe {
+                let argument = (*parameters).cast::<u8>();
+                args.as_mut_ptr().cast::<u8>().copy_from_nonoverlapping(argument, bytes);
+            }
+            // SAFETY: arguments of this kernel.
+            let geometry = unsafe { kernel.geometry(args.as_ptr()) };
+            asked.is_what_runs(kernel.lanes(), geometry)?;
+            if crate::host::is_among(&args, &gpu.memory) {
+                return Err(ILLEGAL_ADDRESS);
+            }
+            Work::Launch(Arc::new(Launch { kernel, args }))
+        }
+    };
+    gpu.put(stream, work)
 }
 
 /// How a launch is asked for.
