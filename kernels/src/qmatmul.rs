@@ -212,3 +212,43 @@ kernels! {
         MXFP4_T64_WIDE = qmatmul__mxfp4_64_wide, MOST_WIDE;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::streamed::WIDE;
+
+    /// Bytes of scratch memory that a block may take on GPUs of compute capability 9.0, 8.0, and 8.6 to 8.9.
+    const ROOMS: [usize; 3] = [227 << 10, 163 << 10, 99 << 10];
+
+    #[test]
+    fn every_gpu_has_room_for_a_kernel_of_every_quantised_type() {
+        let quantised = Stored::ALL.iter().copied().filter(|stored| stored.is_quantised());
+        for (stored, room) in quantised.flat_map(|stored| ROOMS.map(|room| (stored, room))) {
+            for (rows, tokens) in [(1, 1), (1, 32), (WIDE, 9), (1, 64), (WIDE, 64), (WIDE, 131)] {
+                let kernel = of(stored, rows, tokens, room - 256).expect("a kernel that fits");
+                let (n, m) = (rows as u32, tokens as u32);
+                // SAFETY: nothing is read.
+                let (w, x, y) = unsafe {
+                    let nowhere = core::ptr::null_mut::<u64>();
+                    (In::new(nowhere.cast(), 0), In::new(nowhere.cast(), 0), Out::new(nowhere.cast(), 0))
+                };
+                let geometry = (kernel.geometry)(&QMatMul { w, x, y, k: 256, n, m });
+                assert!(geometry.scratch + 256 <= room, "{} on {room}", kernel.name);
+            }
+        }
+    }
+
+    #[test]
+    fn many_rows_and_many_tokens_have_kernels_of_their_own() {
+        let name = |rows, tokens| of(Stored::Q4_K, rows, tokens, usize::MAX).map(|kernel| kernel.name);
+        assert_eq!(name(WIDE, 8), Some("qmatmul__q4_k_8"));
+        assert_eq!(name(WIDE - 1, 9), Some("qmatmul__q4_k_32"));
+        assert_eq!(name(WIDE, 32), Some("qmatmul__q4_k_32_wide"));
+        assert_eq!(name(WIDE - 1, 33), Some("qmatmul__q4_k_64"));
+        assert_eq!(name(WIDE, 200), Some("qmatmul__q4_k_64_wide"));
+        // 16-bit weights are streamed for few tokens alone, where there is room.
+        let halves = |room| of(Stored::F16, 1, 64, room).map(|kernel| kernel.name);
+        assert_eq!([halves(usize::MAX), halves(99 << 10)], [Some("qmatmul__f16_8"), None]);
+    }
+}

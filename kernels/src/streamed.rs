@@ -31,7 +31,7 @@ impl Tile {
     pub(crate) const FEW: Self = Self { warps: 4, eights: 1, part: 8, parts: 1 };
     /// Up to 32 tokens and a matrix of few rows: as many blocks as can be.
     pub(crate) const MANY: Self = Self { warps: 4, eights: 1, part: 32, parts: 1 };
-    /// Up to 32 tokens and many rows: what a block reads of `x` serves more of them, and what a warp reads of it two steps.
+    /// Up to 32 tokens and many rows: what a block reads of `x` serves 128 of them, and what a warp reads of it 16.
     pub(crate) const MANY_WIDE: Self = Self { warps: 8, eights: 2, part: 32, parts: 1 };
     /// Up to 64 tokens and few rows.
     pub(crate) const MOST: Self = Self { warps: 8, eights: 1, part: 32, parts: 2 };
@@ -99,7 +99,7 @@ impl Tile {
 
 /// Rows from which on a matrix has [`Tile`]s of many rows.
 #[cfg(not(target_arch = "nvptx64"))]
-const WIDE: usize = 64 * Tile::MANY_WIDE.rows();
+pub(crate) const WIDE: usize = 64 * Tile::MANY_WIDE.rows();
 /// Bytes of scratch memory that slices may take of a GPU that has the most.
 const MOST_SCRATCH: usize = 220 << 10;
 /// Lanes that copy a row: what they ask for at once is a line of 128 bytes.
@@ -326,7 +326,7 @@ pub(crate) fn multiply<
     let stages = <Known<WARPS, EIGHTS, PART, PARTS> as Tiled>::TILE.stages::<F>();
     let x_stride = x_stride(columns);
     let row0 = block.x() * rows;
-    // Tokens that there are not are zeros: a row of them where each token's place is asked for, else of each.
+    // Tokens that there are not are zeros: one row that is read in their place, or rows of their own.
     let kept = <Known<WARPS, EIGHTS, PART, PARTS> as Tiled>::kept(count);
     let weights = block.scratch::<u8>(stages * rows * stride::<F>(columns));
     let inputs = block.scratch::<u16>(stages * kept * x_stride + columns);
@@ -426,8 +426,6 @@ pub(crate) fn multiply<
                 multiply!(16);
             } else if EIGHTS == 1 {
                 multiply!(8);
-            } else if EIGHTS == 2 {
-                multiply!(2);
             } else {
                 multiply!(2);
             }

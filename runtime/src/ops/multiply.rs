@@ -64,10 +64,10 @@ fn multiply_one(
             return device.launch(kernel, &matvec::MatVec { w: stored(), x, y, k, n, m });
         }
         let x = x.bits().view(0, inputs);
+        let streamed = qmatmul::of(w.stored, w.rows, tokens, device.scratch());
         let is_narrow = w.rows <= NARROW && w.columns.is_multiple_of(BLOCK);
-        if let Some(kernel) = qmatmul::of(w.stored, w.rows, tokens, device.scratch())
-            .filter(|_| w.stored.is_quantised() || is_narrow)
-        {
+        if w.stored.is_quantised() || (is_narrow && streamed.is_some()) {
+            let kernel = streamed.expect("every GPU has room for few tokens of a quantised type");
             return device.launch(kernel, &qmatmul::QMatMul { w: stored(), x, y, k, n, m });
         }
         let kernel = if form == Form::Bf16 { &matmul::BF16 } else { &matmul::F16_ };
