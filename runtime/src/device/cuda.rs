@@ -396,7 +396,7 @@ mod tests {
 
     #[test]
     fn a_multiprocessor_has_room_for_its_share_of_blocks_and_no_more() {
-        for grid in [[1, 1], [128, 1], [133, 1], [192, 1], [96, 4], [4008, 1]] {
+        for grid in [[1usize, 1], [128, 1], [133, 1], [192, 1], [96, 4], [4008, 1]] {
             for (multiprocessors, shared) in [(132, 228 << 10), (128, 100 << 10), (1, 228 << 10)] {
                 let most = (grid[0] * grid[1]).div_ceil(multiprocessors);
                 let block = spreading(grid, multiprocessors, shared) + RESERVED;
