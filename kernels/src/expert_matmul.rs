@@ -13,7 +13,7 @@ use crate::experts::Tile as Pairs;
 #[cfg(not(target_arch = "nvptx64"))]
 use crate::format::Stored;
 use crate::format::{Brain, Format, Half, IQ4_NL, MXFP4, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
-use crate::streamed::{self, Operands, Tile};
+use crate::streamed::{self, Operands, Tile, tiled};
 
 /// Arguments of every kernel here.
 #[derive(Clone, Copy)]
@@ -106,16 +106,7 @@ macro_rules! kernels {
             /// See the module; the name tells the stored type and how many pairs a block computes.
             pub $NAME = $entry(ExpertMatMul), lanes: 32 * Tile::$tile.warps,
             geometry: |a| geometry::<$format>(Tile::$tile, a),
-            body: matmul::<
-                _,
-                $format,
-                $input,
-                { Tile::$tile.warps },
-                { Tile::$tile.eights },
-                { Tile::$tile.part },
-                { Tile::$tile.sixteens() },
-                { Tile::$tile.parts },
-            >, streams: weights
+            body: tiled!(matmul, $format, $input, $tile), streams: weights
         })*)*
 
         /// The kernel for weights stored so and one of [`TILES`]; none for F32, and for types whose super-blocks experts' rows have

@@ -13,7 +13,7 @@ use crate::format::Stored;
 use crate::format::{
     Brain, Format, Half, IQ4_NL, IQ4_XS, MXFP4, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0,
 };
-use crate::streamed::{self, Operands, Tile};
+use crate::streamed::{self, Operands, Tile, tiled};
 
 /// Arguments of every kernel here.
 #[derive(Clone, Copy)]
@@ -79,16 +79,7 @@ macro_rules! kernels {
             /// See the module; the name tells the stored type and what a block computes.
             pub $NAME = $entry(QMatMul), lanes: 32 * Tile::$tile.warps,
             geometry: |a| geometry::<$format>(Tile::$tile, a),
-            body: qmatmul::<
-                _,
-                $format,
-                $input,
-                { Tile::$tile.warps },
-                { Tile::$tile.eights },
-                { Tile::$tile.part },
-                { Tile::$tile.sixteens() },
-                { Tile::$tile.parts },
-            >, streams: weights
+            body: tiled!(qmatmul, $format, $input, $tile), streams: weights
         })*)*
 
         /// The kernel for weights stored so, so many rows of them and so many tokens, whose blocks take no more than `room` bytes of

@@ -97,6 +97,23 @@ impl Tile {
     }
 }
 
+/// A kernel's body for weights of a format, inputs of a type, and a [`Tile`] by its name.
+macro_rules! tiled {
+    ($body:ident, $format:ident, $input:ident, $tile:ident) => {
+        $body::<
+            _,
+            $format,
+            $input,
+            { Tile::$tile.warps },
+            { Tile::$tile.eights },
+            { Tile::$tile.part },
+            { Tile::$tile.sixteens() },
+            { Tile::$tile.parts },
+        >
+    };
+}
+pub(crate) use tiled;
+
 /// Rows from which on a matrix has [`Tile`]s of many rows.
 #[cfg(not(target_arch = "nvptx64"))]
 pub(crate) const WIDE: usize = 64 * Tile::MANY_WIDE.rows();
