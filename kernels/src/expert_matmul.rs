@@ -76,6 +76,7 @@ fn matmul<
     const PART: usize,
     const SIXTEENS: usize,
     const PARTS: usize,
+    const GROUP: bool,
 >(
     block: &B,
     a: &ExpertMatMul,
@@ -91,7 +92,7 @@ fn matmul<
     let inputs = block.scratch::<u32>(PART * PARTS);
     block.each(count, |lane, t| inputs.set(lane, t, a.sorted.get(first + t) / share as u32));
     block.barrier();
-    streamed::multiply::<B, F, I, WARPS, EIGHTS, PART, SIXTEENS, PARTS>(
+    streamed::multiply::<B, F, I, WARPS, EIGHTS, PART, SIXTEENS, PARTS, GROUP>(
         block,
         Operands { w, x, k, first: expert * n, n, count },
         |lane, t| inputs.get(lane, t) as usize,

@@ -38,3 +38,4 @@ pub mod rows;
 pub mod sample;
 pub(crate) mod streamed;
 pub mod swiglu;
+pub mod warpgroup;

@@ -40,14 +40,14 @@ fn tokens(tile: Tile, a: &QMatMul, y: usize) -> (usize, usize) {
     (first, (a.m as usize - first).min(tile.tokens()))
 }
 
-fn geometry<F: Format>(tile: Tile, a: &QMatMul) -> Geometry {
+pub(crate) fn geometry<F: Format>(tile: Tile, a: &QMatMul) -> Geometry {
     let grid = [(a.n as usize).div_ceil(tile.rows()), (a.m as usize).div_ceil(tile.tokens())];
     let (_, count) = tokens(tile, a, 0);
     Geometry { grid, scratch: tile.scratch::<F>(count) }
 }
 
 #[inline(always)]
-fn qmatmul<
+pub(crate) fn qmatmul<
     B: Block,
     F: Format,
     I: MmaInput,
@@ -56,15 +56,16 @@ fn qmatmul<
     const PART: usize,
     const SIXTEENS: usize,
     const PARTS: usize,
+    const GROUP: bool,
 >(
     block: &B,
     a: &QMatMul,
 ) {
     let QMatMul { w, x, .. } = *a;
     let (k, n) = (a.k as usize, a.n as usize);
-    let tile = Tile { warps: WARPS, eights: EIGHTS, part: PART, parts: PARTS };
+    let tile = Tile { warps: WARPS, eights: EIGHTS, part: PART, parts: PARTS, group: GROUP };
     let (token0, count) = tokens(tile, a, block.y());
-    streamed::multiply::<B, F, I, WARPS, EIGHTS, PART, SIXTEENS, PARTS>(
+    streamed::multiply::<B, F, I, WARPS, EIGHTS, PART, SIXTEENS, PARTS, GROUP>(
         block,
         Operands { w, x, k, first: 0, n, count },
         |_, token| token0 + token,

@@ -24,19 +24,41 @@ pub(crate) struct Tile {
     pub(crate) part: usize,
     /// Warps that own the same rows, and different tokens.
     pub(crate) parts: usize,
+    /// Whether four warps multiply together, see [`Warp::multiply_group`].
+    pub(crate) group: bool,
 }
 
 impl Tile {
     /// Few tokens: what there is to do is to make weights of stored bytes.
-    pub(crate) const FEW: Self = Self { warps: 4, eights: 1, part: 8, parts: 1 };
+    pub(crate) const FEW: Self = Self { warps: 4, eights: 1, part: 8, parts: 1, group: false };
     /// Up to 32 tokens and a matrix of few rows: as many blocks as can be.
-    pub(crate) const MANY: Self = Self { warps: 4, eights: 1, part: 32, parts: 1 };
+    pub(crate) const MANY: Self = Self { warps: 4, eights: 1, part: 32, parts: 1, group: false };
     /// Up to 32 tokens and many rows: what a block reads of `x` serves 128 of them, and what a warp reads of it 16.
-    pub(crate) const MANY_WIDE: Self = Self { warps: 8, eights: 2, part: 32, parts: 1 };
+    pub(crate) const MANY_WIDE: Self = Self { warps: 8, eights: 2, part: 32, parts: 1, group: false };
     /// Up to 64 tokens and few rows.
-    pub(crate) const MOST: Self = Self { warps: 8, eights: 1, part: 32, parts: 2 };
+    pub(crate) const MOST: Self = Self { warps: 8, eights: 1, part: 32, parts: 2, group: false };
     /// Up to 64 tokens and many rows.
-    pub(crate) const MOST_WIDE: Self = Self { warps: 8, eights: 2, part: 64, parts: 1 };
+    pub(crate) const MOST_WIDE: Self = Self { warps: 8, eights: 2, part: 64, parts: 1, group: false };
+
+    /// Of warps that multiply together: for matrices of few rows, as many blocks as can be.
+    pub(crate) const GROUP_32: Self = Self { warps: 4, eights: 2, part: 32, parts: 1, group: true };
+    pub(crate) const GROUP_64: Self = Self { part: 64, ..Self::GROUP_32 };
+    /// For many rows. Of 32 tokens a multiprocessor has room for two blocks.
+    pub(crate) const GROUP_32_WIDE: Self = Self { warps: 8, ..Self::GROUP_32 };
+    pub(crate) const GROUP_64_WIDE: Self = Self { part: 64, ..Self::GROUP_32_WIDE };
+    pub(crate) const GROUP_128_WIDE: Self = Self { part: 128, ..Self::GROUP_32_WIDE };
+
+    /// The fastest of those for a matrix of so many rows and so many tokens.
+    #[cfg(not(target_arch = "nvptx64"))]
+    pub(crate) fn of_group(rows: usize, tokens: usize) -> Self {
+        match (tokens, rows >= WIDE) {
+            (..=64, false) => Self::GROUP_32,
+            (_, false) => Self::GROUP_64,
+            (..=32, true) => Self::GROUP_32_WIDE,
+            (..=64, true) => Self::GROUP_64_WIDE,
+            (_, true) => Self::GROUP_128_WIDE,
+        }
+    }
 
     /// The fastest for a matrix of so many rows and so many tokens, on a GPU of 132 multiprocessors: blocks of many rows pay from
     /// where half of these have one.
@@ -78,12 +100,19 @@ impl Tile {
 
     /// Bytes of scratch memory of a slice.
     const fn slice<F: Format>(self, tokens: usize) -> usize {
-        self.rows() * stride::<F>(self.columns()) + 2 * tokens * x_stride(self.columns())
+        self.rows() * stride::<F>(self.columns()) + 2 * self.cells(tokens)
     }
 
-    /// Slices in scratch memory: one that is multiplied, and others that come.
+    /// Cells of a slice of `x`: where warps multiply together they are swizzled, see [`Warp::multiply_group`].
+    const fn cells(self, tokens: usize) -> usize {
+        if self.group { tokens * self.columns() } else { tokens * x_stride(self.columns()) }
+    }
+
+    /// Slices in scratch memory: one that is multiplied, and others that come. Of two blocks two each are better than three of one.
     const fn stages<F: Format>(self) -> usize {
-        if 3 * self.slice::<F>(self.tokens()) <= MOST_SCRATCH { 3 } else { 2 }
+        let slice = self.slice::<F>(self.tokens());
+        let alone = self.group && self.warps > 4 && 4 * slice <= MOST_SCRATCH;
+        if 3 * slice <= MOST_SCRATCH && !alone { 3 } else { 2 }
     }
 
     /// Rows that a warp copies, whoever owns them.
@@ -93,7 +122,8 @@ impl Tile {
 
     /// Bytes of scratch memory of a kernel for tokens of which there are `count`.
     pub(crate) const fn scratch<F: Format>(self, count: usize) -> usize {
-        self.stages::<F>() * self.slice::<F>(self.kept(count)) + 2 * self.columns()
+        let aligned = if self.group { 1024 } else { 0 };
+        aligned + self.stages::<F>() * self.slice::<F>(self.kept(count)) + 2 * self.columns()
     }
 }
 
@@ -109,6 +139,7 @@ macro_rules! tiled {
             { Tile::$tile.part },
             { Tile::$tile.sixteens() },
             { Tile::$tile.parts },
+            { Tile::$tile.group },
         >
     };
 }
@@ -172,18 +203,38 @@ trait Tiled {
     fn kept(count: usize) -> usize {
         Self::TILE.kept(count)
     }
+    /// Cells of a slice of `count` tokens, and where in it a token's column is.
+    #[inline(always)]
+    fn cells(count: usize) -> usize {
+        Self::TILE.cells(Self::kept(count))
+    }
+    #[inline(always)]
+    fn cell(token: u32, column: u32) -> u32 {
+        if Self::TILE.group {
+            let (part, octet) = (column / 64, column / 8 % 8 ^ token % 8);
+            (part * Self::TOKENS as u32 + token) * 64 + octet * 8 + column % 8
+        } else {
+            token * x_stride(Self::COLUMNS) as u32 + column
+        }
+    }
     /// Turns in which a warp copies its rows.
     const TURNS: usize = Self::TILE.copied() / AT_ONCE;
     /// Tokens that a block copies at once.
     const TOKENS_AT_ONCE: usize = Self::TILE.warps * 32 * 8 / Self::COLUMNS;
 }
 
-struct Known<const WARPS: usize, const EIGHTS: usize, const PART: usize, const PARTS: usize>;
+struct Known<
+    const WARPS: usize,
+    const EIGHTS: usize,
+    const PART: usize,
+    const PARTS: usize,
+    const GROUP: bool,
+>;
 
-impl<const WARPS: usize, const EIGHTS: usize, const PART: usize, const PARTS: usize> Tiled
-    for Known<WARPS, EIGHTS, PART, PARTS>
+impl<const WARPS: usize, const EIGHTS: usize, const PART: usize, const PARTS: usize, const GROUP: bool> Tiled
+    for Known<WARPS, EIGHTS, PART, PARTS, GROUP>
 {
-    const TILE: Tile = Tile { warps: WARPS, eights: EIGHTS, part: PART, parts: PARTS };
+    const TILE: Tile = Tile { warps: WARPS, eights: EIGHTS, part: PART, parts: PARTS, group: GROUP };
 }
 
 /// Where a slice's copies go, and where the rows come from. A GPU computes in 32 bits at half the price.
@@ -249,7 +300,7 @@ impl<F: Format, L: Tiled, W: Scratch<u8>, X: Scratch<u16>, R: Fn(usize, usize) -
             let token = (whole_lane / (L::COLUMNS / 8) + number * L::TOKENS_AT_ONCE) as u32;
             let first_column = slice * L::COLUMNS as u32;
             if token < count as u32 && first_column + column < k as u32 {
-                let to = (stage * L::kept(count) as u32 + token) * x_stride(L::COLUMNS) as u32 + column;
+                let to = stage * L::cells(count) as u32 + L::cell(token, column);
                 let row = (self.row_of)(whole_lane, token as usize) as u32;
                 let from = row as u64 * k as u32 as u64 + (first_column + column) as u64;
                 self.inputs.copy_async(whole_lane, to as usize, &x, from as usize, true);
@@ -279,7 +330,26 @@ where
     fn run(&self, first: usize, i: usize) {
         let Self { slices, warp, slice } = *self;
         let (weights, inputs) = (Slices::<F, L, W, X, R>::WEIGHTS, Slices::<F, L, W, X, R>::INPUTS);
-        if L::TILE.eights == 1 {
+        if L::TILE.group && WRITTEN >= 8 {
+            // A row's pieces together: fewer addresses are kept.
+            let rows = L::TURNS;
+            if first == 0 && i < rows {
+                unrolled::<8>(|part| {
+                    if part < Slices::<F, L, W, X, R>::PARTS {
+                        slices.copy_weights(warp, slice, (part, i));
+                    }
+                });
+            } else if first == 0 {
+                unrolled::<8>(|j| {
+                    let number = i - rows + j * (WRITTEN - rows);
+                    if number < inputs {
+                        slices.copy_inputs(warp, slice, number);
+                    }
+                });
+            }
+            return;
+        }
+        if WRITTEN >= 8 {
             if first > 0 {
                 return;
             }
@@ -331,6 +401,7 @@ pub(crate) fn multiply<
     const PART: usize,
     const SIXTEENS: usize,
     const PARTS: usize,
+    const GROUP: bool,
 >(
     block: &B,
     a: Operands,
@@ -338,23 +409,29 @@ pub(crate) fn multiply<
     put: impl Fn(usize, usize, f32),
 ) {
     let Operands { k, n, count, .. } = a;
-    let columns = <Known<WARPS, EIGHTS, PART, PARTS> as Tiled>::COLUMNS;
-    let rows = <Known<WARPS, EIGHTS, PART, PARTS> as Tiled>::ROWS;
-    let stages = <Known<WARPS, EIGHTS, PART, PARTS> as Tiled>::TILE.stages::<F>();
-    let x_stride = x_stride(columns);
+    let columns = <Known<WARPS, EIGHTS, PART, PARTS, GROUP> as Tiled>::COLUMNS;
+    let rows = <Known<WARPS, EIGHTS, PART, PARTS, GROUP> as Tiled>::ROWS;
+    let stages = <Known<WARPS, EIGHTS, PART, PARTS, GROUP> as Tiled>::TILE.stages::<F>();
     let row0 = block.x() * rows;
     // Tokens that there are not are zeros: one row that is read in their place, or rows of their own.
-    let kept = <Known<WARPS, EIGHTS, PART, PARTS> as Tiled>::kept(count);
+    let kept = <Known<WARPS, EIGHTS, PART, PARTS, GROUP> as Tiled>::kept(count);
+    let cells = <Known<WARPS, EIGHTS, PART, PARTS, GROUP> as Tiled>::cells(count);
+    let cell = <Known<WARPS, EIGHTS, PART, PARTS, GROUP> as Tiled>::cell;
+    if GROUP {
+        block.align();
+    }
+    let inputs = block.scratch::<u16>(stages * cells + columns);
     let weights = block.scratch::<u8>(stages * rows * stride::<F>(columns));
-    let inputs = block.scratch::<u16>(stages * kept * x_stride + columns);
-    let zeros = stages * kept * x_stride;
+    let zeros = stages * cells;
     block.each(columns, |lane, i| inputs.set(lane, zeros + i, 0));
     for stage in 0..stages {
-        let first = (stage * kept + count) * x_stride;
-        block.each((kept - count) * x_stride, |lane, i| inputs.set(lane, first + i, 0));
+        block.each((kept - count) * columns, |lane, i| {
+            let (token, column) = (count + i / columns, i % columns);
+            inputs.set(lane, stage * cells + cell(token as u32, column as u32) as usize, 0);
+        });
     }
 
-    let slices = Slices::<F, Known<WARPS, EIGHTS, PART, PARTS>, _, _, _> {
+    let slices = Slices::<F, Known<WARPS, EIGHTS, PART, PARTS, GROUP>, _, _, _> {
         a,
         kind: PhantomData,
         row0: row0 as u32,
@@ -365,7 +442,7 @@ pub(crate) fn multiply<
     // No kernel writes weights.
     for stage in 0..stages as u32 - 1 {
         block.warps(|index, warp| {
-            for turn in 0..<Known<WARPS, EIGHTS, PART, PARTS> as Tiled>::TURNS {
+            for turn in 0..<Known<WARPS, EIGHTS, PART, PARTS, GROUP> as Tiled>::TURNS {
                 for part in 0..units::<F>(columns).div_ceil(SHARE) {
                     slices.copy_weights((index, warp), (stage, stage), (part, turn));
                 }
@@ -375,7 +452,7 @@ pub(crate) fn multiply<
     block.await_predecessors();
     for stage in 0..stages as u32 - 1 {
         block.warps(|index, warp| {
-            let at_once = <Known<WARPS, EIGHTS, PART, PARTS> as Tiled>::TOKENS_AT_ONCE;
+            let at_once = <Known<WARPS, EIGHTS, PART, PARTS, GROUP> as Tiled>::TOKENS_AT_ONCE;
             for number in 0..(PART * PARTS).div_ceil(at_once) {
                 slices.copy_inputs((index, warp), (stage, stage), number);
             }
@@ -390,6 +467,9 @@ pub(crate) fn multiply<
             2 => warp.copies_wait::<0>(),
             _ => warp.copies_wait::<1>(),
         });
+        if GROUP {
+            block.warps(|_, warp| warp.show());
+        }
         // The slice is there, of all warps; and all are done with the one before it, whose place is filled next.
         block.barrier();
         block.warps(|index, warp| {
@@ -413,19 +493,23 @@ pub(crate) fn multiply<
             let at = |b: usize, token: usize, octet: usize| {
                 let token = first_token + token;
                 let is_kept = kept == PART * PARTS || token < count;
-                let row = if is_kept { (stage as usize * kept + token) * x_stride } else { zeros };
-                row + b * BLOCK + octet * 8
+                let column = b * BLOCK + octet * 8;
+                if is_kept {
+                    stage as usize * cells + cell(token as u32, column as u32) as usize
+                } else {
+                    zeros + column
+                }
             };
             let blocks = (k as u32 - slice * columns as u32).min(columns as u32) as usize / BLOCK;
             let sums = &mut sums[index];
             macro_rules! multiply {
-                ($written:literal) => {{
+                ($multiply:ident, $written:literal) => {{
                     let next = Pieces::<_, F, _, _, _, _, $written> {
                         slices: &slices,
                         warp: (index, warp),
                         slice: (slice + stages as u32 - 1, free),
                     };
-                    warp.multiply_rows::<I, PART, EIGHTS, $written, SIXTEENS, _, _, _>(
+                    warp.$multiply::<I, PART, EIGHTS, $written, SIXTEENS, _, _, _>(
                         blocks,
                         F::TOGETHER,
                         shared,
@@ -439,12 +523,16 @@ pub(crate) fn multiply<
                 }};
             }
             // The more there is to do for a block, the fewer are written out: what is too long is not inlined.
-            if EIGHTS == 1 && PART == 8 && !F::LONG {
-                multiply!(16);
+            if GROUP && F::SHORT && PART <= 64 {
+                multiply!(multiply_group, 8);
+            } else if GROUP {
+                multiply!(multiply_group, 4);
+            } else if EIGHTS == 1 && PART == 8 && !F::LONG {
+                multiply!(multiply_rows, 16);
             } else if EIGHTS == 1 {
-                multiply!(8);
+                multiply!(multiply_rows, 8);
             } else {
-                multiply!(2);
+                multiply!(multiply_rows, 2);
             }
             warp.copies_commit();
         });

@@ -1,6 +1,7 @@
 //! What computes products of many rows: a library's algorithms, and room for weights that it cannot read as they are stored.
 
 use kernels::dequantise::{self, Dequantise};
+use kernels::warpgroup;
 
 use crate::device::{Buffer, Device, DeviceError, Purpose};
 use crate::gemm::{self, Gemm, Input};
@@ -13,6 +14,8 @@ use crate::rows::Rows;
 const FEW: usize = 8;
 /// Up to so many rows our own kernels read quantised weights once.
 const FEW_QUANTISED: usize = 64;
+/// And up to so many, where warps multiply together and there is a kernel for as many.
+const FEW_OF_WARPGROUPS: usize = 128;
 /// Bytes of dequantised weights at most: larger matrices are our own kernel's.
 const MAX_DEQUANTISED: usize = 512 << 20;
 
@@ -46,7 +49,7 @@ impl Products {
             for (matrix, form) in linear.matrices() {
                 let Some(input) = input(form) else { continue };
                 let (len, quantised) = (matrix.rows * matrix.columns, matrix.stored.is_quantised());
-                if rows <= few(matrix.stored) || (quantised && 2 * len > MAX_DEQUANTISED) {
+                if rows <= few(device, matrix.stored) || (quantised && 2 * len > MAX_DEQUANTISED) {
                     continue;
                 }
                 if let Some(gemm) = &mut gemm {
@@ -82,7 +85,9 @@ impl Products {
         let (n, k) = (w.rows, w.columns);
         // Algorithms may have been admitted for a matrix of this shape that multiplies more rows.
         let room = (x.bits().len() / k).min((sums.len() - at) / n);
-        if rows <= few(w.stored) || gemm.bucket(input, n, k, rows).is_none_or(|computed| computed > room) {
+        if rows <= few(device, w.stored)
+            || gemm.bucket(input, n, k, rows).is_none_or(|computed| computed > room)
+        {
             return Ok(false);
         }
         // SAFETY: `Matrix` holds its rows whole, and `x` and `sums` hold the rows that are computed.
@@ -123,6 +128,12 @@ fn input(form: Form) -> Option<Input> {
     }
 }
 
-fn few(stored: Stored) -> usize {
-    if stored.is_quantised() { FEW_QUANTISED } else { FEW }
+fn few(device: &Device, stored: Stored) -> usize {
+    if !stored.is_quantised() {
+        FEW
+    } else if device.has_warpgroups() && warpgroup::of(stored, usize::MAX, FEW_OF_WARPGROUPS).is_some() {
+        FEW_OF_WARPGROUPS
+    } else {
+        FEW_QUANTISED
+    }
 }

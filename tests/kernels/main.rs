@@ -20,7 +20,7 @@ use cases::sample::Way;
 use cases::stored::{Layout, Stored};
 use libtest_mimic::{Arguments, Trial};
 use runtime::device::Device;
-use trials::{relation, suite};
+use trials::{relation, suite, suite_where};
 
 fn main() {
     let mut trials = vec![
@@ -80,6 +80,10 @@ fn of_weights(stored: Stored) -> Vec<Trial> {
     trials
         .push(Trial::test(format!("embed/{name}/golden"), move || golden::dequantises_as_the_oracle(stored)));
     trials.extend(suite(&format!("dequantise/{name}"), move |scale| cases::dequantise::cases(stored, scale)));
+    if kernels::warpgroup::of(stored, 1, 9).is_some() {
+        let cases = move |scale| cases::qmatmul::group_cases(stored, scale);
+        trials.extend(suite_where(&format!("warpgroup/{name}"), cases, Device::has_warpgroups));
+    }
     trials.extend(relation(&format!("qmatmul/{name}/is_dequantise_then_matmul"), move |device| {
         rows::dequantised_before_is_dequantised_on_the_way(stored, device)
     }));

@@ -18,6 +18,16 @@ pub(crate) fn suite(
     name: &str,
     cases: impl Fn(Scale) -> Vec<Box<dyn Case>> + Clone + Send + 'static,
 ) -> Vec<Trial> {
+    suite_where(name, cases, |_| true)
+}
+
+/// A [`suite`] of kernels that not every GPU can run.
+pub(crate) fn suite_where(
+    name: &str,
+    cases: impl Fn(Scale) -> Vec<Box<dyn Case>> + Clone + Send + 'static,
+    runs: fn(&Device) -> bool,
+) -> Vec<Trial> {
+    let lacking = gpu().is_ok_and(|gpu| !runs(&gpu));
     let [on_host, on_check, on_gpu] = [(); 3].map(|()| cases.clone());
     vec![
         Trial::test(format!("{name}/host"), move || each(on_host(Scale::Full), host)),
@@ -26,8 +36,14 @@ pub(crate) fn suite(
             let gpu = gpu()?;
             each(on_gpu(Scale::Full), |case| cuda(case, &gpu))
         })
-        .with_kind(if GPU.is_ok() { "" } else { "no CUDA device" })
-        .with_ignored_flag(GPU.is_err() && !required()),
+        .with_kind(if GPU.is_err() {
+            "no CUDA device"
+        } else if lacking {
+            "no GPU that can"
+        } else {
+            ""
+        })
+        .with_ignored_flag((GPU.is_err() && !required()) || lacking),
     ]
 }
 

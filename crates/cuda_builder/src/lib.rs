@@ -16,6 +16,7 @@ mod manifest;
 mod pipeline;
 pub mod ptx;
 mod source;
+mod warpgroup;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -26,9 +27,24 @@ pub use manifest::{MANIFEST, Manifest};
 pub use pipeline::{build, cache_folder};
 pub use source::{INPUTS, fingerprint};
 
-/// The chips that images are built for. A driver loads an image on its own chip and on every later one, so the
-/// first serves them all; a chip is added where its own instructions pay.
-pub const CHIPS: &[&str] = &["sm_80"];
+/// The chip that images are built for: a driver loads one on its own chip and on every later one.
+pub const CHIP: &str = "sm_80";
+
+/// The families whose instructions only another chip has, and how many registers a thread of their kernels may take whose names
+/// end so, that there is room for the threads of a multiprocessor.
+pub const OTHERS: &[Other] =
+    &[Other { family: "warpgroup", chip: "sm_90a", registers: &[("_32_wide", 128)] }];
+
+/// A family for another chip than the others.
+#[derive(Debug)]
+pub struct Other {
+    /// The family.
+    pub family: &'static str,
+    /// Its chip.
+    pub chip: &'static str,
+    /// Ends of names, and registers.
+    pub registers: &'static [(&'static str, u32)],
+}
 
 /// The kernels of one family, compiled for one chip.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,14 +1,15 @@
-//! From Rust to PTX, for each chip:
+//! From Rust to PTX:
 //!
 //! ```text
 //! core, cuda_std, kernels  --rustc-->      bitcode of each crate
-//! these and device.ll      --llvm-link-->  one module
+//! these, device.ll and `warpgroup::module`
+//!                          --llvm-link-->  one module
 //! the module, per family   --opt-->        its entries and what they call, all else gone
 //! each family              --llc-->        PTX, which must pass `ptx::check`
 //! ```
 //!
 //! rustc is called directly: no cargo, so no lock file, no registry and no profile takes part, and `core` is
-//! compiled once per compiler and chip. The text of this file goes into the fingerprint of the images.
+//! compiled once per compiler. The text of this file goes into the fingerprint of the images.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -17,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::source::sha256;
-use crate::{CHIPS, Compiler, Error, Image, ptx};
+use crate::{CHIP, Compiler, Error, Image, OTHERS, ptx, warpgroup};
 
 /// This file: a changed pipeline makes changed images.
 pub(crate) const SOURCE: &str = include_str!("pipeline.rs");
@@ -49,7 +50,7 @@ const LLC_FLAGS: &[&str] = &["-O3", "--fp-contract=off"];
 /// rustc wants a crate of this name beside `core`; the kernels call nothing of it.
 const COMPILER_BUILTINS: &str = "#![feature(compiler_builtins)]\n#![compiler_builtins]\n#![no_std]\n";
 
-/// Builds the images of all chips from the workspace at `root`, sorted by chip and family. `cache` holds `core`
+/// Builds the images of all families from the workspace at `root`, sorted by chip and family. `cache` holds `core`
 /// from one build to the next, and intermediate files for the curious. Equal sources give equal bytes, wherever
 /// they lie.
 ///
@@ -60,10 +61,8 @@ pub fn build(compiler: &Compiler, root: &Path, cache: &Path) -> Result<Vec<Image
     // One build at a time in a cache; the lock goes when the file is dropped.
     let lock = cache.join("lock");
     let lock = File::create(&lock).and_then(|file| file.lock().map(|()| file)).map_err(Error::io(&lock))?;
-    let mut images = Vec::new();
-    for chip in CHIPS {
-        images.append(&mut Build { compiler, root, cache, chip }.images()?);
-    }
+    let mut images = Build { compiler, root, cache }.images()?;
+    images.sort_by(|a, b| (&a.chip, &a.family).cmp(&(&b.chip, &b.family)));
     drop(lock);
     Ok(images)
 }
@@ -75,18 +74,16 @@ pub fn cache_folder(root: &Path) -> PathBuf {
         .join("cuda_builder")
 }
 
-/// A build for one chip.
 struct Build<'a> {
     compiler: &'a Compiler,
     root: &'a Path,
     cache: &'a Path,
-    chip: &'a str,
 }
 
 impl Build<'_> {
     fn images(&self) -> Result<Vec<Image>, Error> {
         let core = self.core()?;
-        let work = fresh(self.cache.join(format!("kernels-{}", self.chip)))?;
+        let work = fresh(self.cache.join("kernels"))?;
         let linked = self.link(&core, &work)?;
         let entries = self.entries(&work)?;
         let all: Vec<&str> = entries.values().flatten().map(String::as_str).collect();
@@ -97,8 +94,8 @@ impl Build<'_> {
 
     /// The folder of the compiled `core`.
     fn core(&self) -> Result<PathBuf, Error> {
-        let key = sha256(format!("{SOURCE}{}{}", self.compiler.version(), self.chip).as_bytes());
-        let folder = self.cache.join(format!("core-{}-{}", self.chip, &key[..16]));
+        let key = sha256(format!("{SOURCE}{}", self.compiler.version()).as_bytes());
+        let folder = self.cache.join(format!("core-{}", &key[..16]));
         if folder.exists() {
             return Ok(folder);
         }
@@ -121,11 +118,13 @@ impl Build<'_> {
         self.compile("kernels", &kernels, self.root, work, &[core, work])?;
 
         let linked = work.join("linked.bc");
-        let modules =
-            [work.join("kernels.bc"), work.join("cuda_std.bc"), core.join("core.bc"), std.join("device.ll")];
-        // The warning suppressed is that device.ll, written by hand, states no data layout.
+        let warpgroup = work.join("warpgroup.ll");
+        fs::write(&warpgroup, warpgroup::module()).map_err(Error::io(&warpgroup))?;
+        let crates = ["kernels.bc", "cuda_std.bc"].map(|module| work.join(module));
+        let others = [core.join("core.bc"), std.join("device.ll"), warpgroup];
+        // The warning suppressed is that the modules which are text state no data layout.
         let mut link = self.compiler.tool("llvm-link");
-        run("linking", link.arg("--suppress-warnings").args(modules).arg("-o").arg(&linked))?;
+        run("linking", link.arg("--suppress-warnings").args(crates).args(others).arg("-o").arg(&linked))?;
         Ok(linked)
     }
 
@@ -140,7 +139,7 @@ impl Build<'_> {
     ) -> Result<(), Error> {
         let mut rustc = self.compiler.rustc();
         rustc.arg("--crate-name").arg(name).arg(source).args(RUSTC_FLAGS);
-        rustc.arg(format!("-Ctarget-cpu={}", self.chip));
+        rustc.arg(format!("-Ctarget-cpu={CHIP}"));
         rustc.arg(format!("--remap-path-prefix={}=.", home.display()));
         rustc.arg(format!("--emit=metadata={0}/lib{name}.rmeta,llvm-bc={0}/{name}.bc", out.display()));
         for dep in deps {
@@ -149,7 +148,7 @@ impl Build<'_> {
         if name == "kernels" {
             rustc.args(["--extern", "cuda_std"]);
         }
-        run(&format!("compiling {name} for {}", self.chip), &mut rustc)
+        run(&format!("compiling {name}"), &mut rustc)
     }
 
     /// The exported functions of the kernels crate, by family.
@@ -176,16 +175,21 @@ impl Build<'_> {
             self.opt(OPTIMISE, entries).arg(module).arg("-o").arg(&optimised),
         )?;
         let mut llc = self.compiler.tool("llc");
-        llc.arg(format!("-mcpu={}", self.chip)).args(LLC_FLAGS).arg(&optimised).arg("-o").arg(&path);
+        let other = OTHERS.iter().find(|other| other.family == family);
+        let chip = other.map_or(CHIP, |other| other.chip);
+        llc.arg(format!("-mcpu={chip}")).args(LLC_FLAGS).arg(&optimised).arg("-o").arg(&path);
         run(&format!("generating PTX of {family}"), &mut llc)?;
 
-        let ptx = fs::read_to_string(&path).map_err(Error::io(&path))?;
+        let mut ptx = fs::read_to_string(&path).map_err(Error::io(&path))?;
+        for (end, registers) in other.map_or(&[][..], |other| other.registers) {
+            ptx = ptx::limit_registers(&ptx, end, *registers);
+        }
         if let Some(entry) =
             entries.iter().find(|entry| !ptx::entries(&ptx).any(|name| name == entry.as_str()))
         {
             return Err(Error::NotAKernel { entry: entry.clone() });
         }
-        let image = Image { chip: self.chip.to_owned(), family: family.to_owned(), ptx };
+        let image = Image { chip: chip.to_owned(), family: family.to_owned(), ptx };
         ptx::check(&image)?;
         Ok(image)
     }

@@ -88,6 +88,21 @@ fn refuse(opcode: &str) -> Option<&'static str> {
     }
 }
 
+/// The text with so many registers at most for a thread of the kernels whose names end in `end`.
+pub fn limit_registers(ptx: &str, end: &str, registers: u32) -> String {
+    let (mut text, mut of_entry) = (String::new(), false);
+    for line in ptx.lines() {
+        of_entry |= entries(line).any(|name| name.ends_with(end));
+        if of_entry && line == "{" {
+            text += &format!(".maxnreg {registers}\n");
+            of_entry = false;
+        }
+        text += line;
+        text.push('\n');
+    }
+    text
+}
+
 /// The function whose definition or declaration this line begins.
 fn defined(line: &str) -> Option<&str> {
     if let Some((_, rest)) = line.split_once(".entry ") {
@@ -131,6 +146,14 @@ $L__BB0_2:
 \tret;
 }
 ";
+
+    #[test]
+    fn a_limit_of_registers_stands_before_the_body_of_those_kernels() {
+        let limited = limit_registers(PTX, "__rms", 128);
+        assert_eq!(limited.replacen("\n)\n.maxnreg 128\n{", "\n)\n{", 1), PTX);
+        assert_ne!(limited, PTX);
+        assert_eq!(limit_registers(PTX, "__other", 128), PTX);
+    }
 
     #[test]
     fn instructions_are_told_apart_from_everything_else() {

@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use crate::{CHIPS, Error, pipeline};
+use crate::{CHIP, Error, OTHERS, pipeline, warpgroup};
 
 /// What the images are made of: folders below the workspace's root. Manifests of the two crates are not among
 /// them, because the pipeline does not read them.
@@ -28,7 +28,9 @@ pub fn fingerprint(root: &Path) -> Result<String, Error> {
         hash.update(bytes);
     };
     add(pipeline::SOURCE.as_bytes());
-    CHIPS.iter().for_each(|chip| add(chip.as_bytes()));
+    add(warpgroup::SOURCE.as_bytes());
+    add(CHIP.as_bytes());
+    OTHERS.iter().for_each(|other| add(format!("{other:?}").as_bytes()));
     for file in &files {
         let name = file.strip_prefix(root).unwrap_or(file);
         add(name.as_os_str().as_encoded_bytes());

@@ -2,7 +2,7 @@
 ; Linked into every kernel before anything is optimised, so that `convergent` and the address space are known.
 target triple = "nvptx64-nvidia-cuda"
 
-@dynamic_shared = external addrspace(3) global [0 x i8], align 128
+@dynamic_shared = external addrspace(3) global [0 x i8], align 1024
 
 define ptr @shared_memory() alwaysinline nounwind {
   ret ptr addrspacecast (ptr addrspace(3) @dynamic_shared to ptr)
@@ -43,6 +43,13 @@ define void @warp_barrier(i32 %mask) alwaysinline convergent nounwind {
 declare i32 @llvm.nvvm.shfl.sync.bfly.i32(i32, i32, i32, i32) convergent
 define i32 @shuffle_xor(i32 %mask, i32 %value, i32 %lanes) alwaysinline convergent nounwind {
   %r = call i32 @llvm.nvvm.shfl.sync.bfly.i32(i32 %mask, i32 %value, i32 %lanes, i32 31)
+  ret i32 %r
+}
+
+; Where an address of shared memory lies in it.
+define i32 @shared_offset(ptr %address) alwaysinline nounwind {
+  %s = addrspacecast ptr %address to ptr addrspace(3)
+  %r = ptrtoint ptr addrspace(3) %s to i32
   ret i32 %r
 }
 

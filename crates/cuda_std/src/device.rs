@@ -350,6 +350,11 @@ impl<const LANES: usize> Block for DeviceBlock<LANES> {
     }
 
     #[inline(always)]
+    fn align(&self) {
+        self.used.set(self.used.get().next_multiple_of(1024));
+    }
+
+    #[inline(always)]
     fn last(&self, cells: &Out<u32>, i: usize, count: usize) -> bool {
         let last = count as u32 - 1;
         // SAFETY: in range, by the promise given to the view; the first bytes of shared memory are for collectives, and barriers

@@ -283,6 +283,9 @@ impl<const N: usize, M: Memory> Block for HostTeam<N, M> {
     }
 
     #[inline(always)]
+    fn align(&self) {}
+
+    #[inline(always)]
     fn last(&self, cells: &Out<u32>, i: usize, count: usize) -> bool {
         // SAFETY: in range, by the promise given to the view; blocks use the cell in no other way.
         let cell = unsafe { AtomicU32::from_ptr(cells.address(i)) };

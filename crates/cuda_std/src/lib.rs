@@ -16,7 +16,15 @@
 #![cfg_attr(target_arch = "nvptx64", allow(internal_features))]
 #![cfg_attr(
     target_arch = "nvptx64",
-    feature(abi_ptx, abi_unadjusted, link_llvm_intrinsics, stdarch_nvptx, f16, core_intrinsics)
+    feature(
+        abi_ptx,
+        abi_unadjusted,
+        link_llvm_intrinsics,
+        stdarch_nvptx,
+        stmt_expr_attributes,
+        f16,
+        core_intrinsics
+    )
 )]
 
 mod half;

@@ -109,6 +109,10 @@ pub trait Block: Team {
     /// Takes `len` values of scratch memory, uninitialised, out of what the kernel's geometry asked for.
     fn scratch<V: Copy>(&self, len: usize) -> Self::Scratch<V>;
 
+    /// Lets what is taken next begin at a multiple of 1024 bytes of the device's shared memory, for which the geometry asked for as many
+    /// more.
+    fn align(&self);
+
     /// Whether this block is the last of `count` to ask this of cell `i`, which is zero before the first and after the last. The last
     /// sees what the others wrote to memory before they asked.
     fn last(&self, cells: &crate::Out<u32>, i: usize, count: usize) -> bool;
@@ -222,6 +226,37 @@ pub trait Warp: Team {
         meanwhile: &impl Meanwhile,
         sums: &mut [[Self::Sums; TILES]; EIGHTS],
     );
+
+    /// [`multiply_rows`](Self::multiply_rows) with the instructions that four neighbouring warps, the first of them a multiple of 4, run
+    /// together, each with 16 rows of its own, so that `EIGHTS` is 2; Hopper has them, for 32, 64 or 128 tokens. What is in `x` was
+    /// [shown](Self::show) to them by the warps that wrote it. It is cut into parts of 64 columns, in which a token's octets lie side
+    /// by side, 128 bytes that begin at a multiple of as many, octet `i` of token `t` in place `i ^ t % 8`; eight tokens' begin at a
+    /// multiple of 1024 bytes. On the device a block is made while the tensor core multiplies the one before it.
+    #[allow(clippy::too_many_arguments, reason = "each is one step of a pipeline")]
+    fn multiply_group<
+        I: MmaInput,
+        const TOKENS: usize,
+        const EIGHTS: usize,
+        const WRITTEN: usize,
+        const TILES: usize,
+        S: Copy,
+        R: Copy,
+        X: Scratch<u16>,
+    >(
+        &self,
+        blocks: usize,
+        together: usize,
+        shared: impl Fn(usize, usize) -> S,
+        read: impl Fn(usize, usize, usize) -> R,
+        values: impl Fn(usize, S, R, usize) -> [[u16; 2]; 2],
+        x: &X,
+        at: impl Fn(usize, usize, usize) -> usize,
+        meanwhile: &impl Meanwhile,
+        sums: &mut [[Self::Sums; TILES]; EIGHTS],
+    );
+
+    /// Lets [`multiply_group`](Self::multiply_group) read, after the next barrier of the block, what this warp wrote to scratch memory.
+    fn show(&self);
 
     /// Every sum of the first `TOKENS` tokens, up to the next multiple of 8, and of the rows of weights once:
     /// `f(token, row, sum)`.

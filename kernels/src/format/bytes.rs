@@ -14,13 +14,19 @@ pub trait Bytes {
     #[inline(always)]
     fn few<const N: usize>(&self, i: usize) -> Few<N> {
         const { assert!(N == 1 || N == 2) };
-        Few(if N == 1 { self.get(i) as u16 } else { self.get_as(i) })
+        Few(if N == 1 { self.get(i) as Word } else { self.get_as::<u16>(i) as Word })
     }
 }
 
+/// A register of a GPU: of two smaller values the compiler would make one.
+#[cfg(target_arch = "nvptx64")]
+type Word = u32;
+#[cfg(not(target_arch = "nvptx64"))]
+type Word = u16;
+
 /// One or two bytes, as they were read: whoever reads ahead computes nothing on the way.
 #[derive(Clone, Copy)]
-pub struct Few<const N: usize>(u16);
+pub struct Few<const N: usize>(Word);
 
 impl<const N: usize> Few<N> {
     /// The bytes.

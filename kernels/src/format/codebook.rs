@@ -80,6 +80,7 @@ pub struct MXFP4;
 
 impl Format for MXFP4 {
     const BYTES: usize = 1 + BLOCK / 2;
+    const SHORT: bool = true;
     type Shared = u8;
     type Scale = f32;
     /// Blocks begin anywhere.

@@ -69,6 +69,8 @@ pub trait Format {
     const PARTIAL: bool = false;
     /// Whether values take many instructions: of a loop over them, less is written out.
     const LONG: bool = false;
+    /// Whether they take so few that all blocks of a slice can be written out where the tensor core takes many operands.
+    const SHORT: bool = false;
     /// Neighbouring blocks of which [`shared`](Self::shared) reads the same.
     const TOGETHER: usize = 1;
     /// What is read of what the 32 values of a block share.

@@ -10,6 +10,7 @@ pub struct Q8_0;
 
 impl Format for Q8_0 {
     const BYTES: usize = 2 + BLOCK;
+    const SHORT: bool = true;
     type Shared = F16;
     type Scale = f32;
     type Raw<const N: usize> = [Few<N>; 2];
@@ -45,6 +46,7 @@ pub struct Q4_0;
 
 impl Format for Q4_0 {
     const BYTES: usize = 2 + BLOCK / 2;
+    const SHORT: bool = true;
     type Shared = F16;
     type Scale = f32;
     type Raw<const N: usize> = Few<N>;
@@ -80,6 +82,7 @@ pub struct Q4_1;
 
 impl Format for Q4_1 {
     const BYTES: usize = 4 + BLOCK / 2;
+    const SHORT: bool = true;
     type Shared = (F16, F16);
     type Scale = (f32, f32);
     type Raw<const N: usize> = Few<N>;

@@ -107,6 +107,7 @@ pub struct Q4_K;
 
 impl Format for Q4_K {
     const BYTES: usize = 16 + SUPER_BLOCK / 2;
+    const SHORT: bool = true;
     const VALUES: usize = SUPER_BLOCK;
     /// Scale, in units of [`whole`] and of where four bits begin, and minimum.
     type Scale = (f32, f32);

@@ -25,11 +25,15 @@ impl Image {
     /// The text that a device of this compute capability is given. Where it has instructions that the image's own chip lacks,
     /// those that are marked in the text become instructions.
     pub fn text(&self, capability: (i32, i32)) -> Cow<'static, str> {
-        if self.chip != "sm_80" || !overlaps(capability) {
+        if !overlaps(capability) {
             return Cow::Borrowed(self.ptx);
         }
-        let text = self.ptx.replacen(".version 7.0", ".version 7.8", 1);
-        Cow::Owned(text.replacen(".target sm_80", ".target sm_90", 1).replace(MARK, ""))
+        let text = self.ptx.replace(MARK, "");
+        if self.chip != "sm_80" {
+            return Cow::Owned(text);
+        }
+        let text = text.replacen(".version 7.0", ".version 7.8", 1);
+        Cow::Owned(text.replacen(".target sm_80", ".target sm_90", 1))
     }
 
     /// The best of `images` for a family on a device of this compute capability, `(9, 0)` for `sm_90`; `None` where
@@ -66,7 +70,8 @@ mod tests {
         let wanted = ".version 7.8\n.target sm_90\n\tgriddepcontrol.wait;\n\tret; // as it was\n";
         assert_eq!(image.text((9, 0)), wanted);
         assert_eq!(image.text((12, 0)), wanted);
-        assert_eq!(Image { chip: "sm_90", ..image }.text((9, 0)), ptx);
+        let of_its_own = Image { chip: "sm_90a", ..image }.text((9, 0)).into_owned();
+        assert_eq!(of_its_own, ptx.replace("// sm_90: ", ""));
     }
 
     #[test]

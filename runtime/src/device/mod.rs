@@ -351,6 +351,11 @@ impl Device {
         self.as_cuda().map_or(usize::MAX, Cuda::scratch)
     }
 
+    /// Whether the GPU runs kernels whose warps multiply together.
+    pub fn has_warpgroups(&self) -> bool {
+        self.chip() == Some((9, 0))
+    }
+
     /// Runs a kernel after what was launched before. On GPUs that can, its blocks come as soon as there is room beside the last
     /// ones of the kernel ahead, and wait for its results; weights that a product multiplies are read without waiting, and were
     /// uploaded, or written before the last [`synchronize`](Self::synchronize).

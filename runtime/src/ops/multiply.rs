@@ -2,7 +2,7 @@
 
 use kernels::format::BLOCK;
 use kernels::product::{Product, Rounding};
-use kernels::{logits, matmul, matvec, qmatmul};
+use kernels::{logits, matmul, matvec, qmatmul, warpgroup};
 
 use super::{Done, round};
 use crate::device::{Buffer, Device};
@@ -15,6 +15,9 @@ use crate::rows::Rows;
 /// Rows of 16-bit matrices up to which a warp of a GPU has few of them: those of a block for each of 132 multiprocessors. With
 /// more, warps that have twice as many keep it busier.
 const NARROW: usize = 32 * 132;
+
+/// Rows from which on warps that multiply together are the fastest.
+const WARPGROUPS: usize = 9;
 
 /// Leaves the sums of `tokens` rows `x`, which are there in `w`'s form, with every matrix of `w` in `sums`: see
 /// [`Linear::product`].
@@ -64,6 +67,12 @@ fn multiply_one(
             return device.launch(kernel, &matvec::MatVec { w: stored(), x, y, k, n, m });
         }
         let x = x.bits().view(0, inputs);
+        if tokens >= WARPGROUPS
+            && device.has_warpgroups()
+            && let Some(kernel) = warpgroup::of(w.stored, w.rows, tokens)
+        {
+            return device.launch(kernel, &qmatmul::QMatMul { w: stored(), x, y, k, n, m });
+        }
         let streamed = qmatmul::of(w.stored, w.rows, tokens, device.scratch());
         let is_narrow = w.rows <= NARROW && w.columns.is_multiple_of(BLOCK);
         if w.stored.is_quantised() || (is_narrow && streamed.is_some()) {

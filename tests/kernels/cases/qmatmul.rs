@@ -1,6 +1,7 @@
 //! Stored matrix x few rows on the tensor core: the oracles of [`super::matmul`] over the rounded weights.
 
 use kernels::qmatmul::{self, QMatMul};
+use kernels::warpgroup;
 
 use super::dequantise::Weights;
 use super::random::Random;
@@ -17,6 +18,8 @@ pub(crate) struct Product {
     pub(crate) x: Vec<u16>,
     /// Whether the kernel is the one for matrices of many rows, however many there are.
     pub(crate) wide: bool,
+    /// Whether it is one whose warps multiply together.
+    pub(crate) group: bool,
 }
 
 impl Product {
@@ -28,7 +31,7 @@ impl Product {
         if m > 1 {
             x[(m - 1) * k..].fill(0);
         }
-        Self { stored, n, k, m, w, x, wide: false }
+        Self { stored, n, k, m, w, x, wide: false, group: false }
     }
 
     /// One row by itself.
@@ -68,6 +71,31 @@ pub(crate) fn cases(stored: Stored, scale: Scale) -> Vec<Box<dyn Case>> {
         .collect()
 }
 
+/// Of the kernels whose warps multiply together.
+pub(crate) fn group_cases(stored: Stored, scale: Scale) -> Vec<Box<dyn Case>> {
+    let mut shapes = vec![(65, 320, 9, 3)];
+    if scale == Scale::Full {
+        // All tokens of a block and fewer; slices that end within; more rows and more tokens than a block has.
+        shapes.extend([
+            (1, 32, 32, 12),
+            (33, 2048, 18, 2),
+            (200, 544, 33, 4),
+            (47, 1312, 64, 1),
+            (129, 96, 70, 12),
+        ]);
+        shapes.extend([(64, 1024, 128, 2), (130, 256, 131, 3)]);
+    }
+    let ways = shapes.into_iter().flat_map(|shape| [(shape, false), (shape, true)]);
+    ways.filter(|((_, _, m, _), wide)| {
+        warpgroup::of(stored, if *wide { usize::MAX } else { 1 }, *m).is_some()
+    })
+    .map(|((n, k, m, spread), wide)| {
+        let product = Product::new(stored, n, stored.row_length(k), m, spread);
+        Box::new(Product { wide, group: true, ..product }) as _
+    })
+    .collect()
+}
+
 impl Case for Product {
     fn label(&self) -> String {
         let Self { n, k, m, wide, .. } = self;
@@ -91,7 +119,11 @@ impl Case for Product {
             m: self.m as u32,
         };
         let rows = if self.wide { usize::MAX } else { 1 };
-        let kernel = qmatmul::of(self.stored, rows, self.m, usize::MAX).expect("all but f32");
+        let kernel = if self.group {
+            warpgroup::of(self.stored, rows, self.m).expect("a case that has a kernel")
+        } else {
+            qmatmul::of(self.stored, rows, self.m, usize::MAX).expect("all but f32")
+        };
         Launch::new(kernel, args)
     }
 

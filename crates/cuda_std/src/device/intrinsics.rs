@@ -1,4 +1,4 @@
-//! What `device.ll` defines: see there.
+//! What `device.ll` defines, and of `warpgroup_*` what `cuda_builder` does: see there.
 
 unsafe extern "C" {
     pub(crate) fn shared_memory() -> *mut u8;
@@ -27,7 +27,24 @@ unsafe extern "C" {
     pub(crate) fn multiply_f16_pairs(a: u32, b: u32) -> u32;
     pub(crate) fn multiply_bf16_pairs(a: u32, b: u32) -> u32;
     pub(crate) fn widen_f16_pair(out: *mut [f32; 2], a: u32);
+    pub(crate) fn shared_offset(address: *const u8) -> u32;
+    pub(crate) fn warpgroup_show();
+    pub(crate) fn warpgroup_wait_0();
+    pub(crate) fn warpgroup_wait_1();
     pub(crate) fn thread_x() -> u32;
     pub(crate) fn block_x() -> u32;
     pub(crate) fn block_y() -> u32;
 }
+
+macro_rules! warpgroup {
+    ($($name:ident)*) => {
+        unsafe extern "C" {
+            $(pub(crate) fn $name(
+                sums: *mut f32,
+                a0: u32, a1: u32, a2: u32, a3: u32, first: u64,
+                a4: u32, a5: u32, a6: u32, a7: u32, second: u64,
+            );)*
+        }
+    };
+}
+warpgroup!(warpgroup_f16_32 warpgroup_f16_64 warpgroup_f16_128 warpgroup_bf16_32 warpgroup_bf16_64 warpgroup_bf16_128);

@@ -4,7 +4,9 @@ use core::ops::{Index, IndexMut};
 
 use super::intrinsics::{
     copies_commit, copies_wait_0, copies_wait_1, copies_wait_2, copies_wait_3, load_matrix_2, load_matrix_4,
-    mma_bf16, mma_f16, mma_upper_bf16, mma_upper_f16, warp_barrier,
+    mma_bf16, mma_f16, mma_upper_bf16, mma_upper_f16, shared_offset, warp_barrier, warpgroup_bf16_32,
+    warpgroup_bf16_64, warpgroup_bf16_128, warpgroup_f16_32, warpgroup_f16_64, warpgroup_f16_128,
+    warpgroup_show, warpgroup_wait_0, warpgroup_wait_1,
 };
 use super::{DeviceGroup, exchange_f32, thread};
 use crate::math::max;
@@ -253,6 +255,135 @@ impl Warp for DeviceGroup<32> {
         }
     }
 
+    // The fragment of A is that of `mma`, and so are the sums.
+    #[inline(always)]
+    fn multiply_group<
+        I: MmaInput,
+        const TOKENS: usize,
+        const EIGHTS: usize,
+        const WRITTEN: usize,
+        const TILES: usize,
+        S: Copy,
+        R: Copy,
+        X: Scratch<u16>,
+    >(
+        &self,
+        blocks: usize,
+        together: usize,
+        shared: impl Fn(usize, usize) -> S,
+        read: impl Fn(usize, usize, usize) -> R,
+        values: impl Fn(usize, S, R, usize) -> [[u16; 2]; 2],
+        x: &X,
+        at: impl Fn(usize, usize, usize) -> usize,
+        meanwhile: &impl Meanwhile,
+        sums: &mut [[[[f32; 2]; 2]; TILES]; EIGHTS],
+    ) {
+        let (row, column) = place();
+        // What describes the tokens of a step: where they lie, and how far the next eight are, in units of 16 bytes, and that octets are
+        // swizzled over 128 bytes (PTX, "matrix descriptor").
+        let eight = (at(0, 8, 0) - at(0, 0, 0)) / 8;
+        let strides = 1 << 62 | (eight as u64) << 32;
+        // SAFETY: `x` is in shared memory.
+        let first = unsafe { shared_offset(x.address(at(0, 0, 0)).cast()) };
+        let tokens = #[inline(always)]
+        |block: usize, step: usize| {
+            let cells = at(block, 0, 2 * step) - at(0, 0, 0);
+            strides | ((first + 2 * cells as u32) >> 4) as u64
+        };
+        let of_rows = #[inline(always)]
+        |block: usize| [shared(block, row), shared(block, 8 + row)];
+        let raw = #[inline(always)]
+        |block: usize| {
+            let both = #[inline(always)]
+            |row: usize| [read(block, row, column), read(block, row, column + 8)];
+            [both(row), both(8 + row)]
+        };
+        let multiply = #[inline(always)]
+        |block,
+                        shared: [S; 2],
+                        raw: [[R; 2]; 2],
+                        sums: &mut [[[[f32; 2]; 2]; TILES]; EIGHTS]| {
+            let mut a = [[0; 4]; 2];
+            unrolled::<2>(
+                #[inline(always)]
+                |lower| {
+                    let [left, right] = raw[lower];
+                    let left = values(block, shared[lower], left, column);
+                    let right = values(block, shared[lower], right, column + 8);
+                    unrolled::<2>(
+                        #[inline(always)]
+                        |step| {
+                            a[step][lower] = packed(left[step]);
+                            a[step][2 + lower] = packed(right[step]);
+                        },
+                    );
+                },
+            );
+            let [one, two] = a;
+            let (first, second) = (tokens(block, 0), tokens(block, 1));
+            let sums = sums.as_mut_ptr().cast::<f32>();
+            macro_rules! begin {
+                ($f16:ident $bf16:ident) => {{
+                    // SAFETY: all lanes of the four warps run this together; there are as many sums as it takes; what is described lies in
+                    // shared memory.
+                    unsafe {
+                        if I::BF16 {
+                            $bf16(sums, one[0], one[1], one[2], one[3], first, two[0], two[1], two[2], two[3], second)
+                        } else {
+                            $f16(sums, one[0], one[1], one[2], one[3], first, two[0], two[1], two[2], two[3], second)
+                        }
+                    }
+                }};
+            }
+            match TOKENS {
+                32 => begin!(warpgroup_f16_32 warpgroup_bf16_32),
+                64 => begin!(warpgroup_f16_64 warpgroup_bf16_64),
+                _ => begin!(warpgroup_f16_128 warpgroup_bf16_128),
+            }
+            // SAFETY: no requirement.
+            unsafe { warpgroup_wait_1() };
+        };
+        let (mut now, mut next) = (of_rows(0), raw(0));
+        let mut first = 0;
+        while first + WRITTEN <= blocks {
+            unrolled::<WRITTEN>(
+                #[inline(always)]
+                |i| {
+                    let (shared_now, this) = (now, next);
+                    let following = first + i + 1;
+                    if i + 1 < WRITTEN || following < blocks {
+                        if (i + 1) % together == 0 || i + 1 == WRITTEN {
+                            now = of_rows(following);
+                        }
+                        next = raw(following);
+                    }
+                    meanwhile.run(first, i);
+                    multiply(first + i, shared_now, this, sums);
+                },
+            );
+            first += WRITTEN;
+        }
+        while WRITTEN > 1 && first < blocks {
+            let (shared_now, this) = (now, next);
+            if first + 1 < blocks {
+                (now, next) = (of_rows(first + 1), raw(first + 1));
+            }
+            multiply(first, shared_now, this, sums);
+            // The next block is made in the same registers.
+            // SAFETY: no requirement.
+            unsafe { warpgroup_wait_0() };
+            first += 1;
+        }
+        // SAFETY: no requirement.
+        unsafe { warpgroup_wait_0() };
+    }
+
+    #[inline(always)]
+    fn show(&self) {
+        // SAFETY: no requirement.
+        unsafe { warpgroup_show() };
+    }
+
     #[inline(always)]
     fn each_sum<const TOKENS: usize, const EIGHTS: usize, const TILES: usize>(
         &self,
@@ -260,15 +391,21 @@ impl Warp for DeviceGroup<32> {
         mut f: impl FnMut(usize, usize, f32),
     ) {
         let (row, token) = place();
-        unrolled::<EIGHTS>(|half| {
-            unrolled::<{ MOST_EIGHTS }>(|eight| {
-                if eight * 8 < TOKENS {
-                    let [first, second] = sums[half][eight / 2][eight % 2];
-                    f(eight * 8 + token, half * 8 + row, first);
-                    f(eight * 8 + token + 1, half * 8 + row, second);
-                }
-            });
-        });
+        unrolled::<EIGHTS>(
+            #[inline(always)]
+            |half| {
+                unrolled::<16>(
+                    #[inline(always)]
+                    |eight| {
+                        if eight * 8 < TOKENS {
+                            let [first, second] = sums[half][eight / 2][eight % 2];
+                            f(eight * 8 + token, half * 8 + row, first);
+                            f(eight * 8 + token + 1, half * 8 + row, second);
+                        }
+                    },
+                );
+            },
+        );
     }
 
     #[inline(always)]

@@ -147,6 +147,36 @@ impl<M: Memory> Warp for HostTeam<32, M> {
     }
 
     #[inline(always)]
+    fn multiply_group<
+        I: MmaInput,
+        const TOKENS: usize,
+        const EIGHTS: usize,
+        const WRITTEN: usize,
+        const TILES: usize,
+        S: Copy,
+        R: Copy,
+        X: Scratch<u16>,
+    >(
+        &self,
+        blocks: usize,
+        together: usize,
+        shared: impl Fn(usize, usize) -> S,
+        read: impl Fn(usize, usize, usize) -> R,
+        values: impl Fn(usize, S, R, usize) -> [[u16; 2]; 2],
+        x: &X,
+        at: impl Fn(usize, usize, usize) -> usize,
+        meanwhile: &impl Meanwhile,
+        sums: &mut [[C; TILES]; EIGHTS],
+    ) {
+        self.multiply_rows::<I, TOKENS, EIGHTS, WRITTEN, TILES, S, R, X>(
+            blocks, together, shared, read, values, x, at, meanwhile, sums,
+        );
+    }
+
+    #[inline(always)]
+    fn show(&self) {}
+
+    #[inline(always)]
     fn each_sum<const TOKENS: usize, const EIGHTS: usize, const TILES: usize>(
         &self,
         sums: &[[C; TILES]; EIGHTS],

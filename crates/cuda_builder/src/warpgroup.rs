@@ -1,0 +1,94 @@
+//! The tensor core's instructions of a warpgroup, `wgmma`, as functions in LLVM's text: one operand for each of a lane's sums is
+//! too much to be written by hand.
+
+use std::fmt::Write;
+
+/// This file: changed functions make changed images.
+pub(crate) const SOURCE: &str = include_str!("warpgroup.rs");
+
+/// Tokens that there are functions for: columns of the products.
+const TOKENS: [usize; 3] = [32, 64, 128];
+
+/// The module with the functions
+///
+/// ```text
+/// warpgroup_{f16,bf16}_N(sums, a0, .. a3, first, a4, .. a7, second)   two steps, begun and closed as a group
+/// warpgroup_wait_{0,1}()                                              until at most so many groups are under way
+/// warpgroup_show()                                                    before a barrier, after which `wgmma` reads what was written
+/// ```
+///
+/// `first` and `second` describe the tokens of a step in shared memory. Of `sums`, N / 4 f32 of the lane's row come first and
+/// those of the row eight further on after them.
+pub(crate) fn module() -> String {
+    let mut text = String::from("target triple = \"nvptx64-nvidia-cuda\"\n");
+    for tokens in TOKENS {
+        for input in ["f16", "bf16"] {
+            text += &steps(tokens, input);
+        }
+    }
+    for (name, instruction) in [
+        ("wait_0", "wgmma.wait_group.sync.aligned 0;"),
+        ("wait_1", "wgmma.wait_group.sync.aligned 1;"),
+        ("show", "fence.proxy.async.shared::cta;"),
+    ] {
+        let _ = write!(
+            text,
+            "define void @warpgroup_{name}() alwaysinline convergent nounwind {{\n  \
+             call void asm sideeffect \"{instruction}\", \"~{{memory}}\"() convergent\n  ret void\n}}\n"
+        );
+    }
+    text
+}
+
+/// Numbers `first..end` as `f` writes them.
+fn list(first: usize, end: usize, f: impl Fn(usize) -> String) -> String {
+    (first..end).map(f).collect::<Vec<_>>().join(", ")
+}
+
+fn steps(tokens: usize, input: &str) -> String {
+    let sums = tokens / 2;
+    // Of each eight tokens the instruction has two of a row, then two of the other.
+    let place = |operand: usize| operand % 4 / 2 * (tokens / 4) + operand / 4 * 2 + operand % 2;
+    let all = list(0, sums, |i| format!("${i}"));
+    let step = |first: usize| {
+        let a = list(first, first + 4, |i| format!("${i}"));
+        format!(
+            "wgmma.mma_async.sync.aligned.m64n{tokens}k16.f32.{input}.{input} {{{all}}}, {{{a}}}, ${}, p, 1, 1, 0; ",
+            first + 4
+        )
+    };
+    let (one, two) = (step(2 * sums), step(2 * sums + 5));
+    let instructions = format!(
+        "{{ .reg .pred p; setp.eq.u32 p, 0, 0; wgmma.fence.sync.aligned; {one}{two}wgmma.commit_group.sync.aligned; }}"
+    );
+    let constraints = [
+        list(0, sums, |_| "=f".to_owned()),
+        list(0, sums, |i| i.to_string()),
+        "r,r,r,r,l,r,r,r,r,l,~{memory}".to_owned(),
+    ]
+    .join(",")
+    .replace(' ', "");
+    let floats = list(0, sums, |_| "float".to_owned());
+
+    let mut text = format!(
+        "define void @warpgroup_{input}_{tokens}(ptr %c, i32 %a0, i32 %a1, i32 %a2, i32 %a3, i64 %b0, i32 %a4, i32 %a5, \
+         i32 %a6, i32 %a7, i64 %b1) alwaysinline convergent nounwind {{\n"
+    );
+    for i in 0..sums {
+        let _ = write!(
+            text,
+            "  %p{i} = getelementptr float, ptr %c, i64 {}\n  %c{i} = load float, ptr %p{i}\n",
+            place(i)
+        );
+    }
+    let given = list(0, sums, |i| format!("float %c{i}"));
+    let _ = write!(
+        text,
+        "  %r = call {{{floats}}} asm sideeffect \"{instructions}\", \"{constraints}\"({given}, i32 %a0, i32 %a1, i32 %a2, \
+         i32 %a3, i64 %b0, i32 %a4, i32 %a5, i32 %a6, i32 %a7, i64 %b1) convergent\n"
+    );
+    for i in 0..sums {
+        let _ = write!(text, "  %d{i} = extractvalue {{{floats}}} %r, {i}\n  store float %d{i}, ptr %p{i}\n");
+    }
+    text + "  ret void\n}\n"
+}
