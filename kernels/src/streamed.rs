@@ -211,7 +211,7 @@ trait Tiled {
     #[inline(always)]
     fn cell(token: u32, column: u32) -> u32 {
         if Self::TILE.group {
-            let (part, octet) = (column / 64, column / 8 % 8 ^ token % 8);
+            let (part, octet) = (column / 64, (column / 8 % 8) ^ (token % 8));
             (part * Self::TOKENS as u32 + token) * 64 + octet * 8 + column % 8
         } else {
             token * x_stride(Self::COLUMNS) as u32 + column
