@@ -82,10 +82,10 @@ fn steps(tokens: usize, input: &str) -> String {
         );
     }
     let given = list(0, sums, |i| format!("float %c{i}"));
-    let _ = write!(
+    let _ = writeln!(
         text,
         "  %r = call {{{floats}}} asm sideeffect \"{instructions}\", \"{constraints}\"({given}, i32 %a0, i32 %a1, i32 %a2, \
-         i32 %a3, i64 %b0, i32 %a4, i32 %a5, i32 %a6, i32 %a7, i64 %b1) convergent\n"
+         i32 %a3, i64 %b0, i32 %a4, i32 %a5, i32 %a6, i32 %a7, i64 %b1) convergent"
     );
     for i in 0..sums {
         let _ = write!(text, "  %d{i} = extractvalue {{{floats}}} %r, {i}\n  store float %d{i}, ptr %p{i}\n");
