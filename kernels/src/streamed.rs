@@ -276,16 +276,18 @@ impl<F: Format, L: Tiled, W: Scratch<u8>, X: Scratch<u16>, R: Fn(usize, usize) -
     ) {
         let Operands { w, k, .. } = self.a;
         warp.lanes(|lane| {
-            let row = ((index * L::TURNS + turn) * AT_ONCE + lane / SHARE) as u32;
+            let first = index * L::TURNS * AT_ONCE + lane / SHARE;
             let byte = (part * SHARE * 16 + lane % SHARE * 16) as u32;
-            let from = self.begin(row, slice);
+            let from = self.begin((first + turn * AT_ONCE) as u32, slice);
             // Bytes of the row from the unit on in which it begins.
             let ends = F::row_bytes(k) as u32 + from as u32 % 16;
             let left = ends.saturating_sub(slice * F::row_bytes(L::COLUMNS) as u32);
             if byte < 16 * units::<F>(L::COLUMNS) as u32 && byte < left {
-                let to = (stage * L::ROWS as u32 + row) * stride::<F>(L::COLUMNS) as u32 + byte;
+                let stride = stride::<F>(L::COLUMNS);
+                let to = (stage as usize * L::ROWS + first) * stride + lane % SHARE * 16;
                 let from = (from & !15) + byte as u64;
-                self.weights.copy_async(index * 32 + lane, to as usize, &w, from as usize, true);
+                let to = to + turn * AT_ONCE * stride + part * SHARE * 16;
+                self.weights.copy_async(index * 32 + lane, to, &w, from as usize, true);
             }
         });
     }
@@ -492,9 +494,11 @@ pub(crate) fn multiply<
             };
             let at = |b: usize, token: usize, octet: usize| {
                 let token = first_token + token;
-                let is_kept = kept == PART * PARTS || token < count;
                 let column = b * BLOCK + octet * 8;
-                if is_kept {
+                if cfg!(target_arch = "nvptx64") && PART == 8 {
+                    let token = token.min(count - 1);
+                    stage as usize * cells + token * x_stride(columns) + column
+                } else if kept == PART * PARTS || token < count {
                     stage as usize * cells + cell(token as u32, column as u32) as usize
                 } else {
                     zeros + column

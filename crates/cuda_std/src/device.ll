@@ -200,6 +200,17 @@ define i32 @multiply_f16_pairs(i32 %a, i32 %b) alwaysinline nounwind {
   ret i32 %bits
 }
 
+declare <2 x half> @llvm.fma.v2f16(<2 x half>, <2 x half>, <2 x half>)
+
+define i32 @fuse_f16_pairs(i32 %a, i32 %b, i32 %c) alwaysinline nounwind {
+  %x = bitcast i32 %a to <2 x half>
+  %y = bitcast i32 %b to <2 x half>
+  %z = bitcast i32 %c to <2 x half>
+  %r = call <2 x half> @llvm.fma.v2f16(<2 x half> %x, <2 x half> %y, <2 x half> %z)
+  %bits = bitcast <2 x half> %r to i32
+  ret i32 %bits
+}
+
 declare <2 x bfloat> @llvm.fma.v2bf16(<2 x bfloat>, <2 x bfloat>, <2 x bfloat>)
 define i32 @multiply_bf16_pairs(i32 %a, i32 %b) alwaysinline nounwind {
   %x = bitcast i32 %a to <2 x bfloat>

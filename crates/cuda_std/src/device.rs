@@ -11,8 +11,8 @@ mod shared;
 mod warp;
 
 pub(crate) use intrinsics::{
-    add_f16_pairs, multiply_bf16_pairs, multiply_f16_pairs, pack_bf16, pack_f16, permute_bytes,
-    widen_f16_pair,
+    add_f16_pairs, fuse_f16_pairs, multiply_bf16_pairs, multiply_f16_pairs, pack_bf16, pack_f16,
+    permute_bytes, widen_f16_pair,
 };
 use intrinsics::{
     arrive, await_predecessors, block_barrier, block_x, block_y, launch_successor, shared_memory,

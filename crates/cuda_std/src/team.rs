@@ -316,6 +316,14 @@ pub trait MmaInput: Copy + 'static {
         let [low, high] = crate::math::integers([low ^ flip, high ^ flip], minus as u32);
         Self::both([low * wide, high * wide])
     }
+    /// [`scaled`](Self::scaled) of the low four bits of each byte, and of the high ones, less 8.
+    #[inline(always)]
+    fn scaled_nibbles([one, two]: [u8; 2], scale: F16, wide: f32) -> [[u16; 2]; 2] {
+        [
+            Self::scaled([one & 15, two & 15], 0, 8, scale, wide),
+            Self::scaled([one >> 4, two >> 4], 0, 8, scale, wide),
+        ]
+    }
 }
 
 /// `f(0)`, `f(1)`, up to `f(N - 1)`, for `N` up to 16. Written out on the device: a loop over an array of fragments that the

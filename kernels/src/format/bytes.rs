@@ -37,6 +37,18 @@ impl<const N: usize> Few<N> {
         bytes[0] = self.0 as u8;
         bytes
     }
+
+    /// The bits of each byte from `shift` on that are in `mask`. Both bytes at once, which the compiler does not find by itself.
+    #[inline(always)]
+    pub fn bits(self, shift: usize, mask: u8) -> Self {
+        Self((self.0 >> shift) & ((mask as Word) * 0x101))
+    }
+
+    /// With the bits of `upper` above, from `shift` on.
+    #[inline(always)]
+    pub fn with(self, upper: Self, shift: usize) -> Self {
+        Self(self.0 | upper.0 << shift)
+    }
 }
 
 impl Bytes for In<u8> {

@@ -1,20 +1,53 @@
 //! Types whose values stand alone.
 
-use cuda_std::{Bf16, F16, Team};
+use cuda_std::{Bf16, F16, MmaInput, Team};
 
 use super::{BLOCK, Bytes, Format, Place, each, numbers};
 
-macro_rules! plain {
-    ($(#[$doc:meta])* $name:ident, $bytes:literal, $bits:ty, $value:expr) => {
+/// 32-bit floats.
+pub struct F32;
+
+impl Format for F32 {
+    const BYTES: usize = 4 * BLOCK;
+    const PARTIAL: bool = true;
+    type Shared = ();
+    type Scale = ();
+    type Raw<const N: usize> = [[f32; N]; 2];
+
+    #[inline(always)]
+    fn shared(_: &impl Bytes, _: Place) {}
+
+    #[inline(always)]
+    fn scale<T: Team>(_: (), _: Place) {}
+
+    #[inline(always)]
+    fn read<const N: usize>(w: &impl Bytes, Place { at, .. }: Place, i: usize) -> [[f32; N]; 2] {
+        each([0, 16], |half| each(numbers(), |j| w.get_as(at + 4 * (half + i + j))))
+    }
+
+    #[inline(always)]
+    fn values<const N: usize>(raw: [[f32; N]; 2], _: Place, _: (), _: usize) -> [[f32; N]; 2] {
+        raw
+    }
+
+    #[inline(always)]
+    fn value<T: Team>(w: &impl Bytes, Place { at, .. }: Place, i: usize) -> f32 {
+        w.get_as(at + 4 * i)
+    }
+}
+
+macro_rules! halves {
+    ($(#[$doc:meta])* $name:ident, $half:ident) => {
         $(#[$doc])*
         pub struct $name;
 
         impl Format for $name {
-            const BYTES: usize = $bytes * BLOCK;
+            const BYTES: usize = 2 * BLOCK;
             const PARTIAL: bool = true;
             type Shared = ();
             type Scale = ();
-            type Raw<const N: usize> = [[$bits; N]; 2];
+            /// One value each, or two side by side.
+            type Raw<const N: usize> = [u32; 2];
 
             #[inline(always)]
             fn shared(_: &impl Bytes, _: Place) {}
@@ -23,33 +56,37 @@ macro_rules! plain {
             fn scale<T: Team>(_: (), _: Place) {}
 
             #[inline(always)]
-            fn read<const N: usize>(w: &impl Bytes, Place { at, .. }: Place, i: usize) -> [[$bits; N]; 2] {
-                each([0, 16], |half| each(numbers(), |j| w.get_as(at + $bytes * (half + i + j))))
+            fn read<const N: usize>(w: &impl Bytes, Place { at, .. }: Place, i: usize) -> [u32; 2] {
+                each([0, 16], |half| {
+                    let at = at + 2 * (half + i);
+                    if N == 1 { w.get_as::<u16>(at) as u32 } else { w.get_as(at) }
+                })
             }
 
             #[inline(always)]
-            fn values<const N: usize>(raw: [[$bits; N]; 2], _: Place, _: (), _: usize) -> [[f32; N]; 2] {
-                each(raw, |half| each(half, $value))
+            fn values<const N: usize>(raw: [u32; 2], _: Place, _: (), _: usize) -> [[f32; N]; 2] {
+                each(raw, |pair| each(numbers(), |j| $half((pair >> (16 * j)) as u16).to_f32()))
+            }
+
+            /// As they are: `I` is this type.
+            #[inline(always)]
+            fn rounded<I: MmaInput, T: Team>(raw: [u32; 2], _: Place, _: (), _: usize) -> [[u16; 2]; 2] {
+                each(raw, |pair| [pair as u16, (pair >> 16) as u16])
             }
 
             #[inline(always)]
             fn value<T: Team>(w: &impl Bytes, Place { at, .. }: Place, i: usize) -> f32 {
-                let value = $value;
-                value(w.get_as::<$bits>(at + $bytes * i))
+                $half(w.get_as(at + 2 * i)).to_f32()
             }
         }
     };
 }
 
-plain! {
-    /// 32-bit floats.
-    F32, 4, f32, |x: f32| x
-}
-plain! {
+halves! {
     /// IEEE 16-bit floats.
-    Half, 2, F16, F16::to_f32
+    Half, F16
 }
-plain! {
+halves! {
     /// bfloat16.
-    Brain, 2, Bf16, Bf16::to_f32
+    Brain, Bf16
 }

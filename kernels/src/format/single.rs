@@ -73,7 +73,7 @@ impl Format for Q4_0 {
 
     #[inline(always)]
     fn rounded<I: MmaInput, T: Team>(raw: Few<2>, _: Place, d: F16, _: usize) -> [[u16; 2]; 2] {
-        each(halves(raw.bytes()), |half| I::scaled(half, 0, 8, d, T::widen(d)))
+        I::scaled_nibbles(raw.bytes(), d, T::widen(d))
     }
 }
 
@@ -104,7 +104,10 @@ impl Format for Q4_1 {
 
     #[inline(always)]
     fn values<const N: usize>(raw: Few<N>, _: Place, (d, m): (f32, f32), _: usize) -> [[f32; N]; 2] {
-        each(halves(raw.bytes()), |half| each(whole(half), |q| mul_add(q, d * (1.0 / UNIT), m)))
+        // The high halves are sixteen times as much where they stand.
+        let d = d * (1.0 / UNIT);
+        let halves = [(raw.bits(0, 0x0f), d), (raw.bits(0, 0xf0), d * (1.0 / 16.0))];
+        each(halves, |(half, d)| each(whole(half.bytes()), |q| mul_add(q, d, m)))
     }
 }
 

@@ -4,10 +4,10 @@
 //! Where two, four or eight blocks share bytes, block `b`'s bits are the lower ones, the lower its number. Where a value is
 //! a product less a minimum, the product is exact, so that one rounding is all there is.
 
-use cuda_std::math::{UNIT, integer_of, integers, mul_add, power_of_two, whole};
+use cuda_std::math::{UNIT, integers, mul_add, power_of_two, times_byte, whole};
 use cuda_std::{F16, Team};
 
-use super::{BLOCK, Bytes, Few, Format, Place, SUPER_BLOCK, each, numbers};
+use super::{BLOCK, Bytes, Few, Format, Place, SUPER_BLOCK, each};
 
 /// What the first and the last 16 values of a block share.
 type Halves<V> = [V; 2];
@@ -49,8 +49,10 @@ impl Format for Q2_K {
         scales: Self::Scale,
         _: usize,
     ) -> [[f32; N]; 2] {
-        let q = each(raw, |half| two_of(half, place));
-        each([0, 1], |half| each(integers(q[half], 0), |q| mul_add(scales[half].0, q, -scales[half].1)))
+        each([0, 1], |half| {
+            let q = integers(two_of(raw[half], place).bytes(), 0);
+            each(q, |q| mul_add(scales[half].0, q, -scales[half].1))
+        })
     }
 }
 
@@ -94,9 +96,8 @@ impl Format for Q3_K {
         _: usize,
     ) -> [[f32; N]; 2] {
         each([0, 1], |half| {
-            let third = each(third[half].bytes(), |byte| (byte >> place.block & 1) << 2);
-            let two = two_of(two[half], place);
-            each(integers(each(numbers::<N>(), |j| two[j] | third[j]), 4), |q| scales[half] * q)
+            let q = two_of(two[half], place).with(third[half].bits(place.block, 1), 2);
+            each(integers(q.bytes(), 4), |q| scales[half] * q)
         })
     }
 }
@@ -137,9 +138,7 @@ impl Format for Q4_K {
         (d, m): (f32, f32),
         _: usize,
     ) -> [[f32; N]; 2] {
-        each(raw, |half| {
-            each(whole(each(half.bytes(), |byte| byte & 15 << upper(place))), |q| mul_add(d, q, -m))
-        })
+        each(raw, |half| each(whole(half.bits(0, 15 << upper(place)).bytes()), |q| mul_add(d, q, -m)))
     }
 }
 
@@ -180,10 +179,8 @@ impl Format for Q5_K {
         _: usize,
     ) -> [[f32; N]; 2] {
         each([0, 1], |half| {
-            let fifth = each(fifth[half].bytes(), |byte| (byte >> place.block & 1) << 4);
-            let four = four_of(four[half], place);
-            let q = whole(each(numbers::<N>(), |j| four[j] | fifth[j]));
-            each(q, |q| mul_add(d, q, -m))
+            let q = four[half].bits(upper(place), 15).with(fifth[half].bits(place.block, 1), 4);
+            each(whole(q.bytes()), |q| mul_add(d, q, -m))
         })
     }
 }
@@ -229,9 +226,8 @@ impl Format for Q6_K {
         // Of four blocks the first two have the low halves of 64 bytes, the others the high ones.
         let shift = place.block / 2 % 2 * 4;
         each([0, 1], |half| {
-            let low = each(low[half].bytes(), |byte| byte >> shift & 15);
-            let high = two_of(high[half], place);
-            each(integers(each(numbers::<N>(), |j| low[j] | high[j] << 4), 32), |q| scales[half] * q)
+            let q = low[half].bits(shift, 15).with(two_of(high[half], place), 4);
+            each(integers(q.bytes(), 32), |q| scales[half] * q)
         })
     }
 }
@@ -249,8 +245,8 @@ fn two_bits<const N: usize>(
 
 /// A block's bits of these.
 #[inline(always)]
-fn two_of<const N: usize>(raw: Few<N>, Place { block, .. }: Place) -> [u8; N] {
-    each(raw.bytes(), |byte| byte >> (block % 4 * 2) & 3)
+fn two_of<const N: usize>(raw: Few<N>, Place { block, .. }: Place) -> Few<N> {
+    raw.bits(block % 4 * 2, 3)
 }
 
 /// Reads from `i` and from `i + 16` on, four bits a value, two blocks sharing 32 bytes, the first of them at `at`.
@@ -268,12 +264,6 @@ fn four_bits<const N: usize>(
 #[inline(always)]
 fn upper(Place { block, .. }: Place) -> usize {
     block % 2 * 4
-}
-
-/// A block's bits of these.
-#[inline(always)]
-fn four_of<const N: usize>(raw: Few<N>, place: Place) -> [u8; N] {
-    each(raw.bytes(), |byte| byte >> upper(place) & 15)
 }
 
 /// What is read of `d s` and `d' m` of Q4_K and Q5_K: `d`, `d'`, and the twelve bytes.
@@ -303,7 +293,7 @@ impl ScalesAndMinima {
             let [low, high] = [rest & 0x0f0f_0f0f, rest >> 4 & 0x0f0f_0f0f];
             [low | scales >> 2 & 0x3030_3030, high | minima >> 2 & 0x3030_3030]
         };
-        let [s, m] = each(four, |four| integer_of(four, block % 4));
-        (T::widen(self.d) * unit * s, T::widen(self.d_min) * m)
+        let [s, m] = four;
+        (times_byte(T::widen(self.d) * unit, s, block % 4), times_byte(T::widen(self.d_min), m, block % 4))
     }
 }

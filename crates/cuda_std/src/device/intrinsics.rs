@@ -25,6 +25,7 @@ unsafe extern "C" {
     pub(crate) fn mma_upper_f16(c: *mut [f32; 2], a0: u32, a2: u32, b0: u32, b1: u32);
     pub(crate) fn add_f16_pairs(a: u32, b: u32) -> u32;
     pub(crate) fn multiply_f16_pairs(a: u32, b: u32) -> u32;
+    pub(crate) fn fuse_f16_pairs(a: u32, b: u32, c: u32) -> u32;
     pub(crate) fn multiply_bf16_pairs(a: u32, b: u32) -> u32;
     pub(crate) fn widen_f16_pair(out: *mut [f32; 2], a: u32);
     pub(crate) fn shared_offset(address: *const u8) -> u32;
