@@ -216,21 +216,16 @@ pub fn integers<const N: usize>(bytes: [u8; N], minus: u32) -> [f32; N] {
     floats
 }
 
-/// `d` times byte `i` of four, exact for a `d` of 16 significant bits that is below 2^104; as [`integers`].
+/// Byte `i` of four, exact; as [`integers`].
 #[inline(always)]
-pub fn times_byte(d: f32, bytes: u32, i: usize) -> f32 {
+pub fn integer_of(bytes: u32, i: usize) -> f32 {
+    const POWER: f32 = (1 << 23) as f32;
+    // SAFETY: no requirement.
     #[cfg(target_arch = "nvptx64")]
-    {
-        const POWER: f32 = (1 << 23) as f32;
-        // SAFETY: no requirement.
-        let bits = unsafe { crate::device::permute_bytes(bytes, POWER.to_bits(), 0x7440 | i as u32 % 4) };
-        mul_add(d, f32::from_bits(bits), -(d * POWER))
-    }
-    // What is not finite becomes a NaN, and a zero positive, as above.
+    let bits = unsafe { crate::device::permute_bytes(bytes, POWER.to_bits(), 0x7440 | i as u32 % 4) };
     #[cfg(not(target_arch = "nvptx64"))]
-    {
-        d * (bytes >> (i % 4 * 8) & 0xff) as f32 + 0.0 * d.abs()
-    }
+    let bits = POWER.to_bits() | bytes >> (i % 4 * 8) & 0xff;
+    f32::from_bits(bits) - POWER
 }
 
 /// What [`whole`] counts in.

@@ -4,7 +4,7 @@
 //! Where two, four or eight blocks share bytes, block `b`'s bits are the lower ones, the lower its number. Where a value is
 //! a product less a minimum, the product is exact, so that one rounding is all there is.
 
-use cuda_std::math::{UNIT, integers, mul_add, power_of_two, times_byte, whole};
+use cuda_std::math::{UNIT, integer_of, integers, mul_add, power_of_two, whole};
 use cuda_std::{F16, Team};
 
 use super::{BLOCK, Bytes, Few, Format, Place, SUPER_BLOCK, each};
@@ -293,7 +293,7 @@ impl ScalesAndMinima {
             let [low, high] = [rest & 0x0f0f_0f0f, rest >> 4 & 0x0f0f_0f0f];
             [low | scales >> 2 & 0x3030_3030, high | minima >> 2 & 0x3030_3030]
         };
-        let [s, m] = four;
-        (times_byte(T::widen(self.d) * unit, s, block % 4), times_byte(T::widen(self.d_min), m, block % 4))
+        let [s, m] = each(four, |four| integer_of(four, block % 4));
+        (T::widen(self.d) * unit * s, T::widen(self.d_min) * m)
     }
 }
