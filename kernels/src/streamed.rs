@@ -164,6 +164,36 @@ const fn units<F: Format>(columns: usize) -> usize {
     (16usize.saturating_sub(step) + bytes).div_ceil(16)
 }
 
+/// Bytes that the L2 cache is asked for at once: what lies in two lines is two requests.
+const LINE: u32 = 128;
+
+/// The greatest power of two at whose multiples slices of a row begin, of a row that begins at one.
+const fn step<F: Format>(columns: usize) -> usize {
+    1 << (columns / F::VALUES * F::BYTES).trailing_zeros()
+}
+
+/// Lines that a slice of a row lies in at most, of rows that begin at one; 0 of types whose rows are not copied line by line. Super-blocks
+/// are not: it was no faster, and slower where it makes more copies.
+const fn lines<F: Format>(columns: usize) -> usize {
+    let (line, bytes, step) = (LINE as usize, columns / F::VALUES * F::BYTES, step::<F>(columns));
+    if F::VALUES > BLOCK || step < 16 {
+        return 0;
+    }
+    (bytes + line.saturating_sub(step)).div_ceil(line)
+}
+
+/// Whether rows of `k` columns are copied line by line, so that a request is for one line.
+#[inline(always)]
+fn in_lines<F: Format>(columns: usize, k: usize) -> bool {
+    lines::<F>(columns) > 0 && (F::row_bytes(k) as u32).is_multiple_of(LINE)
+}
+
+/// Times [`SHARE`] units that a slice of a row is copied in: lines, or so much from wherever it begins.
+const fn parts<F: Format>(columns: usize) -> usize {
+    let (lines, least) = (lines::<F>(columns), units::<F>(columns).div_ceil(SHARE));
+    if lines > least { lines } else { least }
+}
+
 /// Bytes of scratch memory from one row of a slice to the next: an odd number of units, against bank conflicts.
 #[inline(always)]
 const fn stride<F: Format>(columns: usize) -> usize {
@@ -241,6 +271,8 @@ impl<const WARPS: usize, const EIGHTS: usize, const PART: usize, const PARTS: us
 struct Slices<'a, F, L, W, X, R> {
     a: Operands,
     kind: PhantomData<(F, L)>,
+    /// Whether rows are copied line by line, see [`parts`].
+    in_lines: bool,
     /// A block's first row.
     row0: u32,
     weights: W,
@@ -252,7 +284,7 @@ impl<F: Format, L: Tiled, W: Scratch<u8>, X: Scratch<u16>, R: Fn(usize, usize) -
     Slices<'_, F, L, W, X, R>
 {
     /// Units of a row of a slice that are copied one after the other.
-    const PARTS: usize = units::<F>(L::COLUMNS).div_ceil(SHARE);
+    const PARTS: usize = parts::<F>(L::COLUMNS);
     /// Copies of a warp's share of a slice's weights, and of the tokens.
     const WEIGHTS: usize = L::TURNS * Self::PARTS;
     const INPUTS: usize = L::TOKENS.div_ceil(L::TOKENS_AT_ONCE);
@@ -277,17 +309,19 @@ impl<F: Format, L: Tiled, W: Scratch<u8>, X: Scratch<u16>, R: Fn(usize, usize) -
         let Operands { w, k, .. } = self.a;
         warp.lanes(|lane| {
             let first = index * L::TURNS * AT_ONCE + lane / SHARE;
-            let byte = (part * SHARE * 16 + lane % SHARE * 16) as u32;
             let from = self.begin((first + turn * AT_ONCE) as u32, slice);
-            // Bytes of the row from the unit on in which it begins.
+            // Bytes of the row from the unit on in which it begins; and those before it in its line.
             let ends = F::row_bytes(k) as u32 + from as u32 % 16;
             let left = ends.saturating_sub(slice * F::row_bytes(L::COLUMNS) as u32);
-            if byte < 16 * units::<F>(L::COLUMNS) as u32 && byte < left {
+            let before = if self.in_lines { slice * F::row_bytes(L::COLUMNS) as u32 % LINE } else { 0 };
+            let (lane_byte, part_byte) = (lane % SHARE * 16, part * SHARE * 16);
+            let byte = (lane_byte as u32).wrapping_sub(before).wrapping_add(part_byte as u32);
+            if byte < left.min(16 * units::<F>(L::COLUMNS) as u32) {
                 let stride = stride::<F>(L::COLUMNS);
-                let to = (stage as usize * L::ROWS + first) * stride + lane % SHARE * 16;
-                let from = (from & !15) + byte as u64;
-                let to = to + turn * AT_ONCE * stride + part * SHARE * 16;
-                self.weights.copy_async(index * 32 + lane, to, &w, from as usize, true);
+                let row = (stage as usize * L::ROWS + first + turn * AT_ONCE) * stride;
+                let to = row + lane_byte + part_byte - before as usize;
+                let from = (from & !15) as usize + lane_byte + part_byte - before as usize;
+                self.weights.copy_async(index * 32 + lane, to, &w, from, true);
             }
         });
     }
@@ -436,6 +470,7 @@ pub(crate) fn multiply<
     let slices = Slices::<F, Known<WARPS, EIGHTS, PART, PARTS, GROUP>, _, _, _> {
         a,
         kind: PhantomData,
+        in_lines: in_lines::<F>(columns, k),
         row0: row0 as u32,
         weights,
         inputs,
@@ -445,7 +480,7 @@ pub(crate) fn multiply<
     for stage in 0..stages as u32 - 1 {
         block.warps(|index, warp| {
             for turn in 0..<Known<WARPS, EIGHTS, PART, PARTS, GROUP> as Tiled>::TURNS {
-                for part in 0..units::<F>(columns).div_ceil(SHARE) {
+                for part in 0..parts::<F>(columns) {
                     slices.copy_weights((index, warp), (stage, stage), (part, turn));
                 }
             }

@@ -61,6 +61,8 @@ pub(crate) fn cases(stored: Stored, scale: Scale) -> Vec<Box<dyn Case>> {
         shapes.extend([(33, 1536, 17, 1), (16, 1536, 3, 12), (200, 576, 1, 4), (47, 64, 24, 2)]);
         // More tokens than a step has, than a block; slices that end within.
         shapes.extend([(40, 544, 64, 2), (33, 1312, 70, 3), (170, 2048, 33, 1), (8, 1024, 131, 2)]);
+        // Rows that begin with a line, and slices that do not.
+        shapes.push((70, 2048, 5, 3));
     }
     let ways = shapes.into_iter().flat_map(|shape| [(shape, false), (shape, true)]);
     // Of up to 8 tokens there is one kernel.
