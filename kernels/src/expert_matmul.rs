@@ -13,7 +13,8 @@ use crate::experts::Tile as Pairs;
 #[cfg(not(target_arch = "nvptx64"))]
 use crate::format::Stored;
 use crate::format::{Brain, Format, Half, IQ4_NL, MXFP4, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
-use crate::streamed::{self, Operands, Tile, tiled};
+use crate::streamed::{self, Operands};
+use crate::tile::{Tile, tiled};
 
 /// Arguments of every kernel here.
 #[derive(Clone, Copy)]

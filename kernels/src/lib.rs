@@ -38,4 +38,5 @@ pub mod rows;
 pub mod sample;
 pub(crate) mod streamed;
 pub mod swiglu;
+pub(crate) mod tile;
 pub mod warpgroup;

@@ -13,7 +13,8 @@ use crate::format::Stored;
 use crate::format::{
     Brain, Format, Half, IQ4_NL, IQ4_XS, MXFP4, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0,
 };
-use crate::streamed::{self, Operands, Tile, tiled};
+use crate::streamed::{self, Operands};
+use crate::tile::{Tile, tiled};
 
 /// Arguments of every kernel here.
 #[derive(Clone, Copy)]
@@ -208,7 +209,7 @@ kernels! {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::streamed::WIDE;
+    use crate::tile::WIDE;
 
     /// Bytes of scratch memory that a block may take on GPUs of compute capability 9.0, 8.0, and 8.6 to 8.9.
     const ROOMS: [usize; 3] = [227 << 10, 163 << 10, 99 << 10];

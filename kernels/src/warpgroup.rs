@@ -15,7 +15,7 @@ use crate::format::{MXFP4, Q4_0, Q4_1, Q4_K, Q6_K, Q8_0};
 #[cfg(not(target_arch = "nvptx64"))]
 use crate::qmatmul::geometry;
 use crate::qmatmul::{QMatMul, qmatmul};
-use crate::streamed::{Tile, tiled};
+use crate::tile::{Tile, tiled};
 
 /// A kernel for each stored type and [`Tile`].
 macro_rules! kernels {
@@ -85,7 +85,7 @@ kernels! {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::streamed::WIDE;
+    use crate::tile::WIDE;
 
     #[test]
     fn blocks_fit_into_a_multiprocessor_of_hopper() {
