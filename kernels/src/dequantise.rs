@@ -1,4 +1,4 @@
-//! Quantised weights as f16 or bf16, for products by a library: each value in f32, then rounded to nearest even.
+//! Quantised weights as f16 or bf16, for products by a library: the values that [`crate::qmatmul`] multiplies.
 //!
 //! A block covers 4096 values. Bytes moved: the stored ones and 2 a value.
 
@@ -36,10 +36,9 @@ fn dequantise<B: Block, F: Format, I: MmaInput>(block: &B, a: &Dequantise) {
     block.each(SPAN.min(a.len as usize - first) / 4, |_, i| {
         let (start, i) = (first + i / 8 * BLOCK, i % 8 * 2);
         let place = F::place(0, start / BLOCK);
-        let scale = F::scale::<B>(F::shared(&a.w, place), place);
-        let [one, two] = F::values::<2>(F::read(&a.w, place, i), place, scale, i);
-        a.y.set_pair(start + i, I::both(one));
-        a.y.set_pair(start + i + 16, I::both(two));
+        let [one, two] = F::rounded::<I, B>(F::read(&a.w, place, i), place, F::shared(&a.w, place), i);
+        a.y.set_pair(start + i, one);
+        a.y.set_pair(start + i + 16, two);
     });
 }
 

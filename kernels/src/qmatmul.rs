@@ -1,6 +1,6 @@
 //! Stored matrix x few rows on the tensor core, `tc` numerics: `y[t, n] = sum over k of w[n, k] x[t, k]`.
 //!
-//! `w` is `[n, k]` in its stored form; a value is dequantised in f32 and rounded to f16 or, where scales exceed that, bf16;
+//! `w` is `[n, k]` in its stored form; a value is dequantised into f16 or, where scales exceed that, bf16 ([`Format::rounded`]);
 //! 16-bit ones are taken as they are, by matrices of few rows: twice the warps of [`crate::matmul`], whose chains of steps are
 //! what such a product waits for.
 //! `x` is `[m, k]` of the same type and `y` f32 `[m, n]`. The order of the sum is that of [`crate::matmul`]. How weights are

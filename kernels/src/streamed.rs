@@ -1,7 +1,7 @@
 //! The product of stored weights with few rows on the tensor core, as a block computes it: what [`crate::qmatmul`] and
 //! [`crate::expert_matmul`] share.
 //!
-//! A value is dequantised in f32 and rounded to the type of `x`. The order of a sum is that of [`crate::matmul`].
+//! A value is dequantised into the type of `x` ([`Format::rounded`]). The order of a sum is that of [`crate::matmul`].
 //!
 //! The stored bytes of the next slices of columns come by 16-byte asynchronous copies, and with them those of `x`; the warps of a
 //! block share both, see [`Tile`]. A lane dequantises the values that the tensor core wants of it, two neighbours at a time,
@@ -93,8 +93,7 @@ impl<F: Format, L: Tiled, W: Scratch<u8>, X: Scratch<u16>, R: Fn(usize, usize) -
 {
     /// Units of a row of a slice that are copied one after the other.
     const PARTS: usize = parts::<F>(L::COLUMNS);
-    /// Copies of a warp's share of a slice's weights, and of the tokens.
-    const WEIGHTS: usize = L::TURNS * Self::PARTS;
+    /// Copies of a warp's share of a slice's tokens.
     const INPUTS: usize = L::TOKENS.div_ceil(L::TOKENS_AT_ONCE);
 
     /// Where a row's part of a slice begins among the stored bytes. Past the last row it is read again, and its sums are not
@@ -173,7 +172,7 @@ where
     #[inline(always)]
     fn run(&self, first: usize, i: usize) {
         let Self { slices, warp, slice } = *self;
-        let (weights, inputs) = (Slices::<F, L, W, X, R>::WEIGHTS, Slices::<F, L, W, X, R>::INPUTS);
+        let inputs = Slices::<F, L, W, X, R>::INPUTS;
         if L::TILE.group && WRITTEN >= 8 {
             // A row's pieces together: fewer addresses are kept.
             let rows = L::TURNS;
@@ -194,18 +193,22 @@ where
             return;
         }
         if WRITTEN >= 8 {
-            if first > 0 {
-                return;
+            // A row's pieces together: their addresses differ by constants.
+            let every = WRITTEN / L::TURNS;
+            if first == 0 && i.is_multiple_of(every) {
+                unrolled::<8>(|part| {
+                    if part < Slices::<F, L, W, X, R>::PARTS {
+                        slices.copy_weights(warp, slice, (part, i / every));
+                    }
+                });
+            } else if first == 0 && i % every == every / 2 {
+                unrolled::<16>(|j| {
+                    let number = i / every + j * L::TURNS;
+                    if number < inputs {
+                        slices.copy_inputs(warp, slice, number);
+                    }
+                });
             }
-            unrolled::<16>(|j| {
-                let number = i + j * WRITTEN;
-                if number < weights {
-                    slices.copy_weights(warp, slice, (number / L::TURNS, number % L::TURNS));
-                }
-                if number < inputs {
-                    slices.copy_inputs(warp, slice, number);
-                }
-            });
             return;
         }
         let groups = L::COLUMNS / BLOCK / WRITTEN;
@@ -360,7 +363,7 @@ pub(crate) fn multiply<
                     };
                     warp.$multiply::<I, PART, EIGHTS, $written, SIXTEENS, _, _, _>(
                         blocks,
-                        F::TOGETHER,
+                        [F::TOGETHER, F::READ_TOGETHER],
                         shared,
                         read,
                         values,

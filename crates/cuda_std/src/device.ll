@@ -215,8 +215,22 @@ declare <2 x bfloat> @llvm.fma.v2bf16(<2 x bfloat>, <2 x bfloat>, <2 x bfloat>)
 define i32 @multiply_bf16_pairs(i32 %a, i32 %b) alwaysinline nounwind {
   %x = bitcast i32 %a to <2 x bfloat>
   %y = bitcast i32 %b to <2 x bfloat>
-  %r = call <2 x bfloat> @llvm.fma.v2bf16(<2 x bfloat> %x, <2 x bfloat> %y, <2 x bfloat> <bfloat -0.0, bfloat -0.0>)
+  %r = call <2 x bfloat> @llvm.fma.v2bf16(<2 x bfloat> %x, <2 x bfloat> %y, <2 x bfloat> zeroinitializer)
   %bits = bitcast <2 x bfloat> %r to i32
+  ret i32 %bits
+}
+
+define i32 @repeat_low_f16(i32 %a) alwaysinline nounwind {
+  %x = bitcast i32 %a to <2 x half>
+  %r = shufflevector <2 x half> %x, <2 x half> poison, <2 x i32> zeroinitializer
+  %bits = bitcast <2 x half> %r to i32
+  ret i32 %bits
+}
+
+define i32 @repeat_high_f16(i32 %a) alwaysinline nounwind {
+  %x = bitcast i32 %a to <2 x half>
+  %r = shufflevector <2 x half> %x, <2 x half> poison, <2 x i32> <i32 1, i32 1>
+  %bits = bitcast <2 x half> %r to i32
   ret i32 %bits
 }
 

@@ -125,51 +125,12 @@ impl MmaInput for F16 {
         let bits = unsafe { crate::device::pack_f16(low, high) };
         [bits as u16, (bits >> 16) as u16]
     }
-    #[cfg(target_arch = "nvptx64")]
-    #[inline(always)]
-    fn scaled(bytes: [u8; 2], flip: u8, minus: u16, scale: F16, _: f32) -> [u16; 2] {
-        let pair = |bits: u16| bits as u32 | (bits as u32) << 16;
-        // SAFETY: no requirement. Each byte below one of zeros; with the exponent of 1024 above, it is added to that.
-        let bits = unsafe {
-            let [low, high] = bytes.map(u32::from);
-            let apart = crate::device::permute_bytes(low | high << 8, 0, 0x4140);
-            let offset = apart ^ pair(0x6400 | flip as u16);
-            let integers = crate::device::add_f16_pairs(offset, pair(0xe400 + minus));
-            crate::device::multiply_f16_pairs(integers, pair(scale.0))
-        };
-        [bits as u16, (bits >> 16) as u16]
-    }
-    #[cfg(target_arch = "nvptx64")]
-    #[inline(always)]
-    fn scaled_nibbles(bytes: [u8; 2], scale: F16, _: f32) -> [[u16; 2]; 2] {
-        let pair = |bits: u16| bits as u32 | (bits as u32) << 16;
-        let halves = |bits: u32| [bits as u16, (bits >> 16) as u16];
-        // SAFETY: no requirement. Nibbles of bytes apart, below the exponent of 1024: low ones are added to that as they are, high ones
-        // times 16. Both are exact until they are multiplied by the scale.
-        unsafe {
-            let [low, high] = bytes.map(u32::from);
-            let apart = crate::device::permute_bytes(low | high << 8, 0x64, 0x4140);
-            let low = crate::device::add_f16_pairs(apart & 0x640f_640f, pair(LESS_1032));
-            let high = apart & 0x64f0_64f0;
-            let high = crate::device::fuse_f16_pairs(high, pair(SIXTEENTH), pair(LESS_72));
-            let scaled = |integers| crate::device::multiply_f16_pairs(integers, pair(scale.0));
-            [halves(scaled(low)), halves(scaled(high))]
-        }
-    }
     #[cfg(not(target_arch = "nvptx64"))]
     #[inline(always)]
     fn both([low, high]: [f32; 2]) -> [u16; 2] {
         [Self::bits(low), Self::bits(high)]
     }
 }
-
-/// -1032, 1/16 and -72 as bits of an f16.
-#[cfg(target_arch = "nvptx64")]
-const LESS_1032: u16 = 0xe408;
-#[cfg(target_arch = "nvptx64")]
-const SIXTEENTH: u16 = 0x2c00;
-#[cfg(target_arch = "nvptx64")]
-const LESS_72: u16 = 0xd480;
 
 impl MmaInput for Bf16 {
     const BF16: bool = true;

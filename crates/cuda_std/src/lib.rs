@@ -30,6 +30,7 @@
 mod half;
 mod kernel;
 pub mod math;
+mod pair;
 mod team;
 mod view;
 
@@ -46,6 +47,7 @@ pub use half::{Bf16, F16};
 pub use kernel::Geometry;
 #[cfg(not(target_arch = "nvptx64"))]
 pub use kernel::{HostEntry, Kernel};
+pub use pair::{F16x2, Integers};
 pub use team::{Block, Meanwhile, MmaInput, Scratch, Source, Team, Warp, made, mapped, unrolled};
 pub use view::{In, Out, Value};
 

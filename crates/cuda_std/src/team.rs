@@ -217,7 +217,7 @@ pub trait Warp: Team {
     >(
         &self,
         blocks: usize,
-        together: usize,
+        together: [usize; 2],
         shared: impl Fn(usize, usize) -> S,
         read: impl Fn(usize, usize, usize) -> R,
         values: impl Fn(usize, S, R, usize) -> [[u16; 2]; 2],
@@ -245,7 +245,7 @@ pub trait Warp: Team {
     >(
         &self,
         blocks: usize,
-        together: usize,
+        together: [usize; 2],
         shared: impl Fn(usize, usize) -> S,
         read: impl Fn(usize, usize, usize) -> R,
         values: impl Fn(usize, S, R, usize) -> [[u16; 2]; 2],
@@ -309,21 +309,6 @@ pub trait MmaInput: Copy + 'static {
     fn bits(value: f32) -> u16;
     /// [`bits`](Self::bits) of two values, in one instruction of the device.
     fn both(values: [f32; 2]) -> [u16; 2];
-    /// [`bits`](Self::bits) of `(q - minus) * scale` of each byte `q` with the bits `flip` changed; `minus` is at most 128, and
-    /// `wide` the same as `scale`. Such a product is exact in f32, so that there is one rounding, whatever it is computed in.
-    #[inline(always)]
-    fn scaled([low, high]: [u8; 2], flip: u8, minus: u16, _scale: F16, wide: f32) -> [u16; 2] {
-        let [low, high] = crate::math::integers([low ^ flip, high ^ flip], minus as u32);
-        Self::both([low * wide, high * wide])
-    }
-    /// [`scaled`](Self::scaled) of the low four bits of each byte, and of the high ones, less 8.
-    #[inline(always)]
-    fn scaled_nibbles([one, two]: [u8; 2], scale: F16, wide: f32) -> [[u16; 2]; 2] {
-        [
-            Self::scaled([one & 15, two & 15], 0, 8, scale, wide),
-            Self::scaled([one >> 4, two >> 4], 0, 8, scale, wide),
-        ]
-    }
 }
 
 /// `f(0)`, `f(1)`, up to `f(N - 1)`, for `N` up to 16. Written out on the device: a loop over an array of fragments that the

@@ -38,16 +38,23 @@ impl<const N: usize> Few<N> {
         bytes
     }
 
+    /// The bytes, the first one lowest; what is above them is of no meaning.
+    #[inline(always)]
+    pub fn word(self) -> u32 {
+        self.0 as u32
+    }
+
     /// The bits of each byte from `shift` on that are in `mask`. Both bytes at once, which the compiler does not find by itself.
     #[inline(always)]
     pub fn bits(self, shift: usize, mask: u8) -> Self {
         Self((self.0 >> shift) & ((mask as Word) * 0x101))
     }
 
-    /// With the bits of `upper` above, from `shift` on.
+    /// With the bits of each byte of `others` from bit `from` on that are in `mask` at bit `to`, where there are none yet.
     #[inline(always)]
-    pub fn with(self, upper: Self, shift: usize) -> Self {
-        Self(self.0 | upper.0 << shift)
+    pub fn with(self, others: Self, from: usize, mask: u8, to: usize) -> Self {
+        let moved = if from > to { others.0 >> (from - to) } else { others.0 << (to - from) };
+        Self(self.0 | moved & (((mask << to) as Word) * 0x101))
     }
 }
 

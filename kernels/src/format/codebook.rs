@@ -1,11 +1,9 @@
 //! Types whose 4 bits a value are an index into sixteen numbers: 16 bytes a block whose low halves are values 0 to 15 and
 //! whose high halves are 16 to 31.
 
-#[cfg(target_arch = "nvptx64")]
-use cuda_std::MmaInput;
-use cuda_std::{F16, Team};
+use cuda_std::{F16, F16x2, Integers, MmaInput, Team};
 
-use super::{BLOCK, Bytes, Few, Format, Place, SUPER_BLOCK, each, numbers};
+use super::{BLOCK, Bytes, Few, Format, Place, SUPER_BLOCK, each, numbers, word};
 
 /// `d * number`, of [`uneven`] numbers: an f16 scale, then the block.
 pub struct IQ4_NL;
@@ -36,6 +34,12 @@ impl Format for IQ4_NL {
     fn values<const N: usize>(raw: Few<N>, _: Place, d: f32, _: usize) -> [[f32; N]; 2] {
         each(halves(raw.bytes()), |half| each(half, |q| d * uneven(q) as f32))
     }
+
+    #[inline(always)]
+    fn rounded<I: MmaInput, T: Team>(raw: Few<2>, _: Place, d: F16, _: usize) -> [[u16; 2]; 2] {
+        const { assert!(!I::BF16) };
+        uneven_times(raw, F16x2::both::<T>(d))
+    }
 }
 
 /// `d (s - 32) * number`, of [`uneven`] numbers: an f16 scale, the two upper bits of eight `s` in 16 bits, their four lower
@@ -57,10 +61,8 @@ impl Format for IQ4_XS {
     }
 
     #[inline(always)]
-    fn scale<T: Team>((d, high, low): (F16, u16, u8), Place { block, .. }: Place) -> f32 {
-        let high = high as u32 >> (2 * block) & 3;
-        let low = low as u32 >> (block % 2 * 4) & 15;
-        T::widen(d) * ((low | high << 4) as i32 - 32) as f32
+    fn scale<T: Team>(shared: Self::Shared, place: Place) -> f32 {
+        T::widen(shared.0) * (six_bits(shared, place) as i32 - 32) as f32
     }
 
     #[inline(always)]
@@ -71,6 +73,18 @@ impl Format for IQ4_XS {
     #[inline(always)]
     fn values<const N: usize>(raw: Few<N>, _: Place, d: f32, _: usize) -> [[f32; N]; 2] {
         each(halves(raw.bytes()), |half| each(half, |q| d * uneven(q) as f32))
+    }
+
+    #[inline(always)]
+    fn rounded<I: MmaInput, T: Team>(
+        raw: Few<2>,
+        place: Place,
+        shared: Self::Shared,
+        _: usize,
+    ) -> [[u16; 2]; 2] {
+        const { assert!(!I::BF16) };
+        let s = Integers::bytes(six_bits(shared, place), 0).less(32, 0).one(0);
+        uneven_times(raw, s.times(F16x2::both::<T>(shared.0)))
     }
 }
 
@@ -108,16 +122,34 @@ impl Format for MXFP4 {
         each(halves(raw), |half| each(half, |q| d * doubled_e2m1(q) as f32))
     }
 
-    #[cfg(target_arch = "nvptx64")]
+    /// In bf16, which has such a scale's range.
     #[inline(always)]
     fn rounded<I: MmaInput, T: Team>(raw: [u8; 2], place: Place, e: u8, i: usize) -> [[u16; 2]; 2] {
         let d = Self::scale::<T>(e, place);
+        #[cfg(target_arch = "nvptx64")]
         if I::BF16 {
             // A power of two: its lower half is zeros.
             return cuda_std::Bf16::of_e2m1(raw, cuda_std::Bf16((d.to_bits() >> 16) as u16));
         }
         each(Self::values(raw, place, d, i), I::both)
     }
+}
+
+/// A block's scale, plus 32.
+#[inline(always)]
+fn six_bits((_, high, low): (F16, u16, u8), Place { block, .. }: Place) -> u32 {
+    let high = high as u32 >> (2 * block) & 3;
+    let low = low as u32 >> (block % 2 * 4) & 15;
+    low | high << 4
+}
+
+/// Numbers of [`uneven`] times a scale.
+#[inline(always)]
+fn uneven_times(raw: Few<2>, scale: F16x2) -> [[u16; 2]; 2] {
+    each(halves(raw.bytes()), |half| {
+        let numbers = each(half, |q| uneven(q) as u8);
+        Integers::signed_bytes(word(numbers), 0).less(128, 0).times(scale).bits()
+    })
 }
 
 #[inline(always)]

@@ -4,7 +4,9 @@
 //! itself, with a scale of its own, or eight together as a super-block, in which scales are quantised too; the layouts are
 //! those of GGUF. Other types are cut into 32s as well, so that one kernel serves all.
 //!
-//! Values are computed in f32, each product and each sum rounded by itself, in the order that the type's formula says.
+//! Values are computed in f32, each product and each sum rounded by itself, in the order that the type's formula says. For the
+//! tensor core's f16 they are computed in f16 ([`F16x2`](cuda_std::F16x2)): a super-block's scale times a part's, and so its
+//! minimum, is rounded to f16; the integer times the scale, less the minimum, is rounded once.
 
 mod bytes;
 #[allow(non_camel_case_types, reason = "GGUF's own names")]
@@ -51,6 +53,12 @@ fn each<A: Copy, V: Copy, const N: usize>(values: [A; N], f: impl Fn(A) -> V) ->
     out
 }
 
+/// Two bytes, the first one lowest.
+#[inline(always)]
+fn word([first, second]: [u8; 2]) -> u32 {
+    first as u32 | (second as u32) << 8
+}
+
 /// 0, or 0 and 1.
 #[inline(always)]
 fn numbers<const N: usize>() -> [usize; N] {
@@ -73,6 +81,8 @@ pub trait Format {
     const SHORT: bool = false;
     /// Neighbouring blocks of which [`shared`](Self::shared) reads the same.
     const TOGETHER: usize = 1;
+    /// Neighbouring blocks of which [`read`](Self::read) reads the same.
+    const READ_TOGETHER: usize = 1;
     /// What is read of what the 32 values of a block share.
     type Shared: Copy;
     /// What they share.
@@ -94,17 +104,13 @@ pub trait Format {
     fn values<const N: usize>(raw: Self::Raw<N>, place: Place, scale: Self::Scale, i: usize)
     -> [[f32; N]; 2];
 
-    /// Two of these and two others rounded to a type of the tensor core.
-    #[inline(always)]
+    /// Two of these and two others in a type of the tensor core: f16, where types do not say another.
     fn rounded<I: MmaInput, T: Team>(
         raw: Self::Raw<2>,
         place: Place,
         shared: Self::Shared,
         i: usize,
-    ) -> [[u16; 2]; 2] {
-        let [first, second] = Self::values(raw, place, Self::scale::<T>(shared, place), i);
-        [I::both(first), I::both(second)]
-    }
+    ) -> [[u16; 2]; 2];
 
     /// Value `i` of a block.
     #[inline(always)]

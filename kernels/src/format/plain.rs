@@ -31,6 +31,11 @@ impl Format for F32 {
     }
 
     #[inline(always)]
+    fn rounded<I: MmaInput, T: Team>(raw: [[f32; 2]; 2], _: Place, _: (), _: usize) -> [[u16; 2]; 2] {
+        each(raw, I::both)
+    }
+
+    #[inline(always)]
     fn value<T: Team>(w: &impl Bytes, Place { at, .. }: Place, i: usize) -> f32 {
         w.get_as(at + 4 * i)
     }

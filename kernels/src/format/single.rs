@@ -1,9 +1,9 @@
 //! Types whose blocks are stored by themselves: a scale `d`, for some a minimum `m`, and 4, 5 or 8 bits a value.
 
 use cuda_std::math::{UNIT, integers, mul_add, whole};
-use cuda_std::{F16, MmaInput, Team};
+use cuda_std::{F16, F16x2, Integers, MmaInput, Team};
 
-use super::{BLOCK, Bytes, Few, Format, Place, each, numbers};
+use super::{BLOCK, Bytes, Few, Format, Place, each, numbers, word};
 
 /// `d * q`: an f16 scale, 32 signed bytes.
 pub struct Q8_0;
@@ -37,7 +37,9 @@ impl Format for Q8_0 {
 
     #[inline(always)]
     fn rounded<I: MmaInput, T: Team>(raw: [Few<2>; 2], _: Place, d: F16, _: usize) -> [[u16; 2]; 2] {
-        each(raw, |half| I::scaled(half.bytes(), 0x80, 128, d, T::widen(d)))
+        const { assert!(!I::BF16) };
+        let d = F16x2::both::<T>(d);
+        each(raw, |half| Integers::signed_bytes(half.word(), 0).less(128, 0).times(d).bits())
     }
 }
 
@@ -73,7 +75,9 @@ impl Format for Q4_0 {
 
     #[inline(always)]
     fn rounded<I: MmaInput, T: Team>(raw: Few<2>, _: Place, d: F16, _: usize) -> [[u16; 2]; 2] {
-        I::scaled_nibbles(raw.bytes(), d, T::widen(d))
+        const { assert!(!I::BF16) };
+        let (d, q) = (F16x2::both::<T>(d), Integers::bytes(raw.word(), 0));
+        each([q.bits(0x0f).less(8, 0), q.bits(0xf0).less(8, 4)], |q| q.times(d).bits())
     }
 }
 
@@ -108,6 +112,13 @@ impl Format for Q4_1 {
         let d = d * (1.0 / UNIT);
         let halves = [(raw.bits(0, 0x0f), d), (raw.bits(0, 0xf0), d * (1.0 / 16.0))];
         each(halves, |(half, d)| each(whole(half.bytes()), |q| mul_add(q, d, m)))
+    }
+
+    #[inline(always)]
+    fn rounded<I: MmaInput, T: Team>(raw: Few<2>, _: Place, (d, m): (F16, F16), _: usize) -> [[u16; 2]; 2] {
+        const { assert!(!I::BF16) };
+        let (d, m, q) = (F16x2::both::<T>(d), F16x2::both::<T>(m), Integers::bytes(raw.word(), 0));
+        each([q.bits(0x0f).less(0, 0), q.bits(0xf0).less(0, 4)], |q| q.fused(d, m).bits())
     }
 }
 
@@ -148,8 +159,12 @@ impl Format for Q5_0 {
         shared: Self::Shared,
         i: usize,
     ) -> [[u16; 2]; 2] {
-        let (wide, fifth) = Self::scale::<T>(shared, place);
-        each(five_bits(raw.bytes(), fifth, i), |half| I::scaled(half, 0, 16, shared.0, wide))
+        const { assert!(!I::BF16) };
+        let (_, fifth) = Self::scale::<T>(shared, place);
+        let d = F16x2::both::<T>(shared.0);
+        each(five_bits(raw.bytes(), fifth, i), |half| {
+            Integers::bytes(word(half), 0).less(16, 0).times(d).bits()
+        })
     }
 }
 
@@ -186,6 +201,21 @@ impl Format for Q5_1 {
         i: usize,
     ) -> [[f32; N]; 2] {
         each(five_bits(raw.bytes(), fifth, i), |half| each(whole(half), |q| mul_add(q, d * (1.0 / UNIT), m)))
+    }
+
+    #[inline(always)]
+    fn rounded<I: MmaInput, T: Team>(
+        raw: Few<2>,
+        place: Place,
+        shared: Self::Shared,
+        i: usize,
+    ) -> [[u16; 2]; 2] {
+        const { assert!(!I::BF16) };
+        let (.., fifth) = Self::scale::<T>(shared, place);
+        let (d, m) = (F16x2::both::<T>(shared.0), F16x2::both::<T>(shared.1));
+        each(five_bits(raw.bytes(), fifth, i), |half| {
+            Integers::bytes(word(half), 0).less(0, 0).fused(d, m).bits()
+        })
     }
 }
 

@@ -5,7 +5,7 @@
 //! a product less a minimum, the product is exact, so that one rounding is all there is.
 
 use cuda_std::math::{UNIT, integer_of, integers, mul_add, power_of_two, whole};
-use cuda_std::{F16, Team};
+use cuda_std::{F16, F16x2, Integers, MmaInput, Team};
 
 use super::{BLOCK, Bytes, Few, Format, Place, SUPER_BLOCK, each};
 
@@ -24,6 +24,7 @@ impl Format for Q2_K {
     /// `d`, `d'`, and two parts' `s` and `m`.
     type Shared = (F16, F16, Few<2>);
     type Raw<const N: usize> = Halves<Few<N>>;
+    const READ_TOGETHER: usize = 4;
 
     #[inline(always)]
     fn shared(w: &impl Bytes, Place { at, block }: Place) -> Self::Shared {
@@ -54,6 +55,23 @@ impl Format for Q2_K {
             each(q, |q| mul_add(scales[half].0, q, -scales[half].1))
         })
     }
+
+    #[inline(always)]
+    fn rounded<I: MmaInput, T: Team>(
+        raw: Halves<Few<2>>,
+        place: Place,
+        (d, d_min, parts): Self::Shared,
+        _: usize,
+    ) -> [[u16; 2]; 2] {
+        const { assert!(!I::BF16) };
+        let (parts, shift) = (Integers::bytes(parts.word(), 0), place.block % 4 * 2);
+        let d = parts.bits(0x0f).less(0, 0).times(F16x2::both::<T>(d));
+        let m = parts.bits(0xf0).less(0, 4).times(F16x2::both::<T>(d_min).negated());
+        each([0, 1], |half| {
+            let q = Integers::bytes(raw[half].word(), 0).bits(3 << shift).less(0, shift);
+            q.fused(d.one(half), m.one(half)).bits()
+        })
+    }
 }
 
 /// `d (s - 32) (q - 4)`, 16 values a part: 32 bytes whose bit `b` is the third of block `b`'s values, 64 bytes of 2 bits a
@@ -66,6 +84,7 @@ impl Format for Q3_K {
     type Scale = Halves<f32>;
     /// `d`, and two parts' lower and upper bits of `s`.
     type Shared = (F16, Few<2>, Few<2>);
+    const READ_TOGETHER: usize = 4;
     /// Two bits of values, and the third.
     type Raw<const N: usize> = (Halves<Few<N>>, Halves<Few<N>>);
 
@@ -78,9 +97,7 @@ impl Format for Q3_K {
     #[inline(always)]
     fn scale<T: Team>((d, low, high): Self::Shared, Place { block, .. }: Place) -> Self::Scale {
         let d = T::widen(d);
-        let low = each(low.bytes(), |byte| byte >> (block / 4 * 4) & 15);
-        let high = each(high.bytes(), |byte| byte >> (block / 2 * 2) & 3);
-        each(integers(each([0, 1], |half| low[half] | high[half] << 4), 32), |s| d * s)
+        each(integers(six_bits(low, high, block).bytes(), 32), |s| d * s)
     }
 
     #[inline(always)]
@@ -96,8 +113,24 @@ impl Format for Q3_K {
         _: usize,
     ) -> [[f32; N]; 2] {
         each([0, 1], |half| {
-            let q = two_of(two[half], place).with(third[half].bits(place.block, 1), 2);
+            let q = two_of(two[half], place).with(third[half], place.block, 1, 2);
             each(integers(q.bytes(), 4), |q| scales[half] * q)
+        })
+    }
+
+    #[inline(always)]
+    fn rounded<I: MmaInput, T: Team>(
+        (two, third): Self::Raw<2>,
+        place: Place,
+        (d, low, high): Self::Shared,
+        _: usize,
+    ) -> [[u16; 2]; 2] {
+        const { assert!(!I::BF16) };
+        let s = Integers::bytes(six_bits(low, high, place.block).word(), 0).less(32, 0);
+        let s = s.times(F16x2::both::<T>(d));
+        each([0, 1], |half| {
+            let q = two_of(two[half], place).with(third[half], place.block, 1, 2);
+            Integers::bytes(q.word(), 0).less(4, 0).times(s.one(half)).bits()
         })
     }
 }
@@ -113,6 +146,7 @@ impl Format for Q4_K {
     /// Scale, in units of [`whole`] and of where four bits begin, and minimum.
     type Scale = (f32, f32);
     const TOGETHER: usize = 8;
+    const READ_TOGETHER: usize = 2;
     type Shared = ScalesAndMinima;
     type Raw<const N: usize> = Halves<Few<N>>;
 
@@ -140,6 +174,22 @@ impl Format for Q4_K {
     ) -> [[f32; N]; 2] {
         each(raw, |half| each(whole(half.bits(0, 15 << upper(place)).bytes()), |q| mul_add(d, q, -m)))
     }
+
+    #[inline(always)]
+    fn rounded<I: MmaInput, T: Team>(
+        raw: Halves<Few<2>>,
+        place: Place,
+        shared: ScalesAndMinima,
+        _: usize,
+    ) -> [[u16; 2]; 2] {
+        const { assert!(!I::BF16) };
+        let (d, m) = shared.halves::<T>(place);
+        let shift = upper(place);
+        each(raw, |half| {
+            let q = Integers::bytes(half.word(), 0).bits(15 << shift).less(0, shift);
+            q.fused(d, m).bits()
+        })
+    }
 }
 
 /// `d s q - d' m`, 32 values a part: as [`Q4_K`], with 32 bytes before the last 128 whose bit `b` is the fifth of block `b`'s
@@ -152,6 +202,7 @@ impl Format for Q5_K {
     /// Scale, in units of [`whole`], and minimum.
     type Scale = (f32, f32);
     const TOGETHER: usize = 8;
+    const READ_TOGETHER: usize = 2;
     type Shared = ScalesAndMinima;
     /// Four bits of values, and the fifth.
     type Raw<const N: usize> = (Halves<Few<N>>, Halves<Few<N>>);
@@ -179,8 +230,23 @@ impl Format for Q5_K {
         _: usize,
     ) -> [[f32; N]; 2] {
         each([0, 1], |half| {
-            let q = four[half].bits(upper(place), 15).with(fifth[half].bits(place.block, 1), 4);
+            let q = four[half].bits(upper(place), 15).with(fifth[half], place.block, 1, 4);
             each(whole(q.bytes()), |q| mul_add(d, q, -m))
+        })
+    }
+
+    #[inline(always)]
+    fn rounded<I: MmaInput, T: Team>(
+        (four, fifth): Self::Raw<2>,
+        place: Place,
+        shared: ScalesAndMinima,
+        _: usize,
+    ) -> [[u16; 2]; 2] {
+        const { assert!(!I::BF16) };
+        let (d, m) = shared.halves::<T>(place);
+        each([0, 1], |half| {
+            let q = four[half].bits(upper(place), 15).with(fifth[half], place.block, 1, 4);
+            Integers::bytes(q.word(), 0).less(0, 0).fused(d, m).bits()
         })
     }
 }
@@ -226,8 +292,24 @@ impl Format for Q6_K {
         // Of four blocks the first two have the low halves of 64 bytes, the others the high ones.
         let shift = place.block / 2 % 2 * 4;
         each([0, 1], |half| {
-            let q = low[half].bits(shift, 15).with(two_of(high[half], place), 4);
+            let q = low[half].bits(shift, 15).with(high[half], place.block % 4 * 2, 3, 4);
             each(integers(q.bytes(), 32), |q| scales[half] * q)
+        })
+    }
+
+    #[inline(always)]
+    fn rounded<I: MmaInput, T: Team>(
+        (low, high): Self::Raw<2>,
+        place: Place,
+        (d, parts): Self::Shared,
+        _: usize,
+    ) -> [[u16; 2]; 2] {
+        const { assert!(!I::BF16) };
+        let shift = place.block / 2 % 2 * 4;
+        let s = Integers::signed_bytes(parts.word(), 0).less(128, 0).times(F16x2::both::<T>(d));
+        each([0, 1], |half| {
+            let q = low[half].bits(shift, 15).with(high[half], place.block % 4 * 2, 3, 4);
+            Integers::bytes(q.word(), 0).less(32, 0).times(s.one(half)).bits()
         })
     }
 }
@@ -241,6 +323,12 @@ fn two_bits<const N: usize>(
     i: usize,
 ) -> Halves<Few<N>> {
     each([0, 16], |half| w.few(at + block / 4 * BLOCK + i + half))
+}
+
+/// Two scales of six bits, of which four and two are read.
+#[inline(always)]
+fn six_bits(low: Few<2>, high: Few<2>, block: usize) -> Few<2> {
+    low.bits(block / 4 * 4, 15).with(high, block / 2 * 2, 3, 4)
 }
 
 /// A block's bits of these.
@@ -284,16 +372,31 @@ impl ScalesAndMinima {
     /// `d s` times a power of two, and `d' m`.
     #[inline(always)]
     fn values<T: Team>(self, Place { block, .. }: Place, unit: f32) -> (f32, f32) {
-        // The first four parts have their scales in the low six bits of bytes 0 to 3, their minima in those of 4 to 7. The
-        // last four have four bits of each in bytes 8 to 11, and the two bits that the others left free. Four bytes at once.
+        let [s, m] = each(self.four(block), |four| integer_of(four, block % 4));
+        (T::widen(self.d) * unit * s, T::widen(self.d_min) * m)
+    }
+
+    /// `d s` and `-d' m`, each twice.
+    #[inline(always)]
+    fn halves<T: Team>(self, Place { block, .. }: Place) -> (F16x2, F16x2) {
+        // Two blocks' at once.
+        let (pair, [s, m]) = (block % 4 / 2 * 2, self.four(block));
+        let d = Integers::bytes(s, pair).less(0, 0).times(F16x2::both::<T>(self.d));
+        let m = Integers::bytes(m, pair).less(0, 0).times(F16x2::both::<T>(self.d_min).negated());
+        (d.one(block % 2), m.one(block % 2))
+    }
+
+    /// `s` and `m` of the four parts that `block` is among.
+    #[inline(always)]
+    fn four(self, block: usize) -> [u32; 2] {
+        // The first four have their scales in the low six bits of bytes 0 to 3, their minima in those of 4 to 7. The last four have
+        // four bits of each in bytes 8 to 11, and the two bits that the others left free.
         let [scales, minima, rest] = self.thirds;
-        let four = if block < 4 {
+        if block < 4 {
             [scales & 0x3f3f_3f3f, minima & 0x3f3f_3f3f]
         } else {
             let [low, high] = [rest & 0x0f0f_0f0f, rest >> 4 & 0x0f0f_0f0f];
             [low | scales >> 2 & 0x3030_3030, high | minima >> 2 & 0x3030_3030]
-        };
-        let [s, m] = each(four, |four| integer_of(four, block % 4));
-        (T::widen(self.d) * unit * s, T::widen(self.d_min) * m)
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! Quantised weights as f16 or bf16: the value in f32, then rounded. Exact.
+//! Quantised weights as f16 or bf16. Exact.
 
 use half::f16;
 use kernels::dequantise::{self, Dequantise};
@@ -24,7 +24,7 @@ impl Weights {
         let mut weights = Self::new(stored, len);
         let mut random = Random::new(len as u64 + 1);
         for block in weights.bytes.chunks_exact_mut(stored.block().1) {
-            for &at in stored.halves() {
+            for &at in stored.places() {
                 let bits = random.bits() as u16;
                 let bits = if f16::from_bits(bits).is_finite() { bits } else { 1 };
                 block[at..at + 2].copy_from_slice(&bits.to_le_bytes());
@@ -36,13 +36,9 @@ impl Weights {
         weights
     }
 
-    /// Each value rounded to f32 and then to f16.
+    /// What the tensor core multiplies, as bits.
     pub(crate) fn halves(&self) -> Vec<u16> {
-        self.stored
-            .values(&self.bytes)
-            .iter()
-            .map(|&value| self.stored.rounded().bits(value as f32))
-            .collect()
+        self.stored.halves(&self.bytes)
     }
 }
 

@@ -125,8 +125,8 @@ impl Case for Piece {
                 Stored::MXFP4 => bytes.push(random as u8),
                 _ => {
                     let at = 2 * i as usize % self.stored.block().1;
-                    let signed = self.stored.halves().len() == 1;
-                    let word = match self.stored.halves().iter().position(|&half| half == at) {
+                    let signed = self.stored.places().len() == 1;
+                    let word = match self.stored.places().iter().position(|&half| half == at) {
                         Some(0) if signed && random & 0x8000 != 0 => 0x8000 + SCALE + wobble,
                         Some(0) => SCALE + wobble,
                         Some(_) => MINIMUM + wobble,

@@ -110,8 +110,7 @@ impl Mixture {
     /// A pair's product as one with a matrix that is no expert's, of weights that are rounded: [`matmul`]'s.
     pub(crate) fn steps(&self, pair: usize) -> matmul::Product {
         let (Shape { n, k, .. }, input) = (self.shape, self.input());
-        let w = self.stored.values(self.weights(self.chosen[pair] as usize));
-        let w = w.iter().map(|&value| input.bits(value as f32)).collect();
+        let w = self.stored.halves(self.weights(self.chosen[pair] as usize));
         matmul::Product { input, n, k, m: 1, w, x: self.row(pair).iter().map(|&x| input.bits(x)).collect() }
     }
 }

@@ -16,7 +16,7 @@ pub(crate) trait Layout: Copy {
     fn block(self) -> (usize, usize);
 
     /// Where in a block there are f16s: its scale, then its minimum.
-    fn halves(self) -> &'static [usize];
+    fn places(self) -> &'static [usize];
 
     /// The type that `tc` rounds weights to, and the rows they multiply.
     fn rounded(self) -> Float;
@@ -24,8 +24,23 @@ pub(crate) trait Layout: Copy {
     /// `n` random values as they are stored, all of them finite and some of them zero.
     fn random(self, random: &mut Random, n: usize) -> Vec<u8>;
 
+    /// What stored bytes stand for.
+    fn parts(self, bytes: &[u8]) -> Vec<Parts>;
+
     /// The values that stored bytes stand for: exact but for one rounding to f32 that is still to be done.
-    fn values(self, bytes: &[u8]) -> Vec<f64>;
+    fn values(self, bytes: &[u8]) -> Vec<f64> {
+        self.parts(bytes).iter().map(|parts| parts.scale * parts.q - parts.minus).collect()
+    }
+
+    /// The bits of what the tensor core multiplies. In f16 the scale and the minimum are rounded, and then what they make of `q`.
+    fn halves(self, bytes: &[u8]) -> Vec<u16> {
+        if self.rounded() == Float::Bf16 {
+            return self.values(bytes).iter().map(|&value| Float::Bf16.bits(value as f32)).collect();
+        }
+        let value = |parts: &Parts| nearest_half(parts.scale) * parts.q - nearest_half(parts.minus);
+        let bits = |parts| Float::F16.bits(nearest_half(value(parts)) as f32);
+        self.parts(bytes).iter().map(bits).collect()
+    }
 
     /// `k` if rows may be so long, else the next length that they may have.
     fn row_length(self, k: usize) -> usize {
@@ -58,7 +73,7 @@ impl Layout for Stored {
         }
     }
 
-    fn halves(self) -> &'static [usize] {
+    fn places(self) -> &'static [usize] {
         match self {
             Stored::F32 | Stored::F16 | Stored::BF16 | Stored::MXFP4 => &[],
             Stored::Q8_0 | Stored::Q4_0 | Stored::Q5_0 | Stored::IQ4_NL | Stored::IQ4_XS => &[0],
@@ -88,7 +103,7 @@ impl Layout for Stored {
         for block in bytes.chunks_exact_mut(size) {
             // Scales within a super-block multiply by some more.
             let (scale, minimum) = if values == 256 { (1.0 / 256.0, 1.0 / 32.0) } else { (1.0 / 16.0, 1.0) };
-            for (&at, factor) in self.halves().iter().zip([scale, minimum]) {
+            for (&at, factor) in self.places().iter().zip([scale, minimum]) {
                 block[at..at + 2].copy_from_slice(&f16::from_f32(random.wide(3) * factor).to_le_bytes());
             }
             if self == Stored::MXFP4 {
@@ -98,42 +113,66 @@ impl Layout for Stored {
         bytes
     }
 
-    fn values(self, bytes: &[u8]) -> Vec<f64> {
+    fn parts(self, bytes: &[u8]) -> Vec<Parts> {
         let (_, size) = self.block();
-        let mut values = Vec::new();
+        let mut parts = Vec::new();
         for block in bytes.chunks_exact(size) {
             let half = |at: usize| f16::from_le_bytes([block[at], block[at + 1]]).to_f64();
+            let scaled = |q: f64| Parts { scale: half(0), q, minus: 0.0 };
+            let plain = |value: f64| Parts { scale: 1.0, q: value, minus: 0.0 };
+            let added = |q: u8| Parts { minus: -half(2), ..scaled(q as f64) };
             match self {
                 Stored::F32 => {
-                    values.push(f32::from_le_bytes([block[0], block[1], block[2], block[3]]) as f64)
+                    parts.push(plain(f32::from_le_bytes([block[0], block[1], block[2], block[3]]) as f64))
                 }
-                Stored::F16 => values.push(half(0)),
-                Stored::BF16 => values.push(bf16::from_le_bytes([block[0], block[1]]).to_f64()),
-                Stored::Q8_0 => values.extend(block[2..].iter().map(|&q| half(0) * (q as i8) as f64)),
-                Stored::Q4_0 => values.extend(nibbles(&block[2..]).map(|q| half(0) * (q as f64 - 8.0))),
-                Stored::Q4_1 => values.extend(nibbles(&block[4..]).map(|q| half(0) * q as f64 + half(2))),
+                Stored::F16 => parts.push(plain(half(0))),
+                Stored::BF16 => parts.push(plain(bf16::from_le_bytes([block[0], block[1]]).to_f64())),
+                Stored::Q8_0 => parts.extend(block[2..].iter().map(|&q| scaled((q as i8) as f64))),
+                Stored::Q4_0 => parts.extend(nibbles(&block[2..]).map(|q| scaled(q as f64 - 8.0))),
+                Stored::Q4_1 => parts.extend(nibbles(&block[4..]).map(added)),
                 Stored::Q5_0 => {
                     let fives = nibbles(&block[6..]).zip(bits(&block[2..6]));
-                    values.extend(fives.map(|(q, fifth)| half(0) * ((q + 16 * fifth) as f64 - 16.0)));
+                    parts.extend(fives.map(|(q, fifth)| scaled((q + 16 * fifth) as f64 - 16.0)));
                 }
                 Stored::Q5_1 => {
                     let fives = nibbles(&block[8..]).zip(bits(&block[4..8]));
-                    values.extend(fives.map(|(q, fifth)| half(0) * (q + 16 * fifth) as f64 + half(2)));
+                    parts.extend(fives.map(|(q, fifth)| added(q + 16 * fifth)));
                 }
-                Stored::IQ4_NL => values.extend(nibbles(&block[2..]).map(|q| half(0) * UNEVEN[q as usize])),
+                Stored::IQ4_NL => parts.extend(nibbles(&block[2..]).map(|q| scaled(UNEVEN[q as usize]))),
                 Stored::MXFP4 => {
                     let scale = 2f64.powi(block[0] as i32 - 127);
-                    values.extend(nibbles(&block[1..]).map(|q| scale * E2M1[q as usize]));
+                    parts.extend(nibbles(&block[1..]).map(|q| Parts {
+                        scale,
+                        q: E2M1[q as usize],
+                        minus: 0.0,
+                    }));
                 }
-                _ => values.extend((0..256).map(|i| super_block_value(self, block, i))),
+                _ => parts.extend((0..256).map(|i| super_block_parts(self, block, i))),
             }
         }
-        values
+        parts
     }
 }
 
+/// A value is `scale * q - minus`.
+pub(crate) struct Parts {
+    scale: f64,
+    q: f64,
+    minus: f64,
+}
+
+/// The f16 nearest to a number, ties to even.
+fn nearest_half(value: f64) -> f64 {
+    if value == 0.0 || !value.is_finite() {
+        return value;
+    }
+    let unit = 2f64.powi(value.abs().log2().floor().max(-14.0) as i32 - 10);
+    let rounded = (value / unit).round_ties_even() * unit;
+    if rounded.abs() < 65536.0 { rounded } else { f64::INFINITY.copysign(value) }
+}
+
 /// Value `i` of a super-block.
-fn super_block_value(stored: Stored, block: &[u8], i: usize) -> f64 {
+fn super_block_parts(stored: Stored, block: &[u8], i: usize) -> Parts {
     let half = |at: usize| f16::from_le_bytes([block[at], block[at + 1]]).to_f64();
     // A field of `width` bits for each value, from byte `at` on: a run of 32 bytes has the lowest bits of 32 values, above
     // them those of the next 32, and so on.
@@ -145,14 +184,16 @@ fn super_block_value(stored: Stored, block: &[u8], i: usize) -> f64 {
     match stored {
         Stored::Q2_K => {
             let part = block[i / 16];
-            half(80) * (part % 16) as f64 * field(16, 2) as f64 - half(82) * (part / 16) as f64
+            let (scale, minus) = (half(80) * (part % 16) as f64, half(82) * (part / 16) as f64);
+            Parts { scale, q: field(16, 2) as f64, minus }
         }
         Stored::Q3_K => {
             let part = i / 16;
             let low = if part < 8 { block[96 + part] % 16 } else { block[96 + part - 8] / 16 };
             let high = block[104 + part % 4] >> (part / 4 * 2) & 3;
             let scale = (low + 16 * high) as f64 - 32.0;
-            half(108) * scale * (field(32, 2) + 4 * field(0, 1) - 4) as f64
+            let q = (field(32, 2) + 4 * field(0, 1) - 4) as f64;
+            Parts { scale: half(108) * scale, q, minus: 0.0 }
         }
         Stored::Q4_K | Stored::Q5_K => {
             let part = i / 32;
@@ -164,14 +205,15 @@ fn super_block_value(stored: Stored, block: &[u8], i: usize) -> f64 {
                 (both % 16 + packed[part - 4] / 64 * 16, both / 16 + packed[part] / 64 * 16)
             };
             let q = if stored == Stored::Q4_K { field(16, 4) } else { field(48, 4) + 16 * field(16, 1) };
-            half(0) * scale as f64 * q as f64 - half(2) * minimum as f64
+            Parts { scale: half(0) * scale as f64, q: q as f64, minus: half(2) * minimum as f64 }
         }
         Stored::Q6_K => {
             // 128 values in 64 bytes: the low halves are the first 64.
             let byte = block[i / 128 * 64 + i % 64];
             let low = if i % 128 < 64 { byte % 16 } else { byte / 16 } as i32;
             let scale = block[192 + i / 16] as i8;
-            half(208) * scale as f64 * (low + 16 * field(128, 2) - 32) as f64
+            let q = (low + 16 * field(128, 2) - 32) as f64;
+            Parts { scale: half(208) * scale as f64, q, minus: 0.0 }
         }
         Stored::IQ4_XS => {
             let part = i / 32;
@@ -180,7 +222,7 @@ fn super_block_value(stored: Stored, block: &[u8], i: usize) -> f64 {
             let high = u16::from_le_bytes([block[2], block[3]]) >> (2 * part) & 3;
             let scale = low as f64 + 16.0 * high as f64 - 32.0;
             let q = nibbles(&block[8 + 16 * part..][..16]).nth(i % 32).expect("32 of them");
-            half(0) * scale * UNEVEN[q as usize]
+            Parts { scale: half(0) * scale, q: UNEVEN[q as usize], minus: 0.0 }
         }
         _ => unreachable!("no super-blocks"),
     }

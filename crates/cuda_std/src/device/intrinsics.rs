@@ -27,6 +27,8 @@ unsafe extern "C" {
     pub(crate) fn multiply_f16_pairs(a: u32, b: u32) -> u32;
     pub(crate) fn fuse_f16_pairs(a: u32, b: u32, c: u32) -> u32;
     pub(crate) fn multiply_bf16_pairs(a: u32, b: u32) -> u32;
+    pub(crate) fn repeat_low_f16(a: u32) -> u32;
+    pub(crate) fn repeat_high_f16(a: u32) -> u32;
     pub(crate) fn widen_f16_pair(out: *mut [f32; 2], a: u32);
     pub(crate) fn shared_offset(address: *const u8) -> u32;
     pub(crate) fn warpgroup_show();

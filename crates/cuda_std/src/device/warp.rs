@@ -130,7 +130,7 @@ impl Warp for DeviceGroup<32> {
     >(
         &self,
         blocks: usize,
-        together: usize,
+        together: [usize; 2],
         shared: impl Fn(usize, usize) -> S,
         read: impl Fn(usize, usize, usize) -> R,
         values: impl Fn(usize, S, R, usize) -> [[u16; 2]; 2],
@@ -176,10 +176,10 @@ impl Warp for DeviceGroup<32> {
                     early[eight] = tokens(block, eight);
                 }
             });
-            (raw(block), early)
+            early
         };
         let mut multiply =
-            |block, shared: [S; EIGHTS], (raw, early): ([[R; 2]; EIGHTS], [[u32; 4]; MOST_EIGHTS])| {
+            |block, shared: [S; EIGHTS], raw: [[R; 2]; EIGHTS], early: [[u32; 4]; MOST_EIGHTS]| {
                 // Of each 8 rows, two steps' first and last columns.
                 let mut weights = [[[0; 2]; 2]; EIGHTS];
                 unrolled::<EIGHTS>(|eight| {
@@ -228,29 +228,33 @@ impl Warp for DeviceGroup<32> {
                     }
                 });
             };
-        let (mut now, mut next) = (of_rows(0), ahead(0));
+        let [share, raws] = together;
+        let (mut next_shared, mut next_raw, mut next_tokens) = (of_rows(0), raw(0), ahead(0));
         let mut first = 0;
         while first + WRITTEN <= blocks {
             unrolled::<WRITTEN>(|i| {
-                let (shared_now, this) = (now, next);
+                let (this_shared, this_raw, tokens) = (next_shared, next_raw, next_tokens);
                 let following = first + i + 1;
                 if i + 1 < WRITTEN || following < blocks {
-                    if (i + 1) % together == 0 || i + 1 == WRITTEN {
-                        now = of_rows(following);
+                    if (i + 1) % share == 0 || i + 1 == WRITTEN {
+                        next_shared = of_rows(following);
                     }
-                    next = ahead(following);
+                    if (i + 1) % raws == 0 || i + 1 == WRITTEN {
+                        next_raw = raw(following);
+                    }
+                    next_tokens = ahead(following);
                 }
                 meanwhile.run(first, i);
-                multiply(first + i, shared_now, this);
+                multiply(first + i, this_shared, this_raw, tokens);
             });
             first += WRITTEN;
         }
         while WRITTEN > 1 && first < blocks {
-            let (shared_now, this) = (now, next);
+            let (this_shared, this_raw, tokens) = (next_shared, next_raw, next_tokens);
             if first + 1 < blocks {
-                (now, next) = (of_rows(first + 1), ahead(first + 1));
+                (next_shared, next_raw, next_tokens) = (of_rows(first + 1), raw(first + 1), ahead(first + 1));
             }
-            multiply(first, shared_now, this);
+            multiply(first, this_shared, this_raw, tokens);
             first += 1;
         }
     }
@@ -269,7 +273,7 @@ impl Warp for DeviceGroup<32> {
     >(
         &self,
         blocks: usize,
-        together: usize,
+        together: [usize; 2],
         shared: impl Fn(usize, usize) -> S,
         read: impl Fn(usize, usize, usize) -> R,
         values: impl Fn(usize, S, R, usize) -> [[u16; 2]; 2],
@@ -343,6 +347,7 @@ impl Warp for DeviceGroup<32> {
             // SAFETY: no requirement.
             unsafe { warpgroup_wait_1() };
         };
+        let [share, raws] = together;
         let (mut now, mut next) = (of_rows(0), raw(0));
         let mut first = 0;
         while first + WRITTEN <= blocks {
@@ -352,10 +357,12 @@ impl Warp for DeviceGroup<32> {
                     let (shared_now, this) = (now, next);
                     let following = first + i + 1;
                     if i + 1 < WRITTEN || following < blocks {
-                        if (i + 1) % together == 0 || i + 1 == WRITTEN {
+                        if (i + 1) % share == 0 || i + 1 == WRITTEN {
                             now = of_rows(following);
                         }
-                        next = raw(following);
+                        if (i + 1) % raws == 0 || i + 1 == WRITTEN {
+                            next = raw(following);
+                        }
                     }
                     meanwhile.run(first, i);
                     multiply(first + i, shared_now, this, sums);

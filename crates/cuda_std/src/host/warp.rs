@@ -103,7 +103,7 @@ impl<M: Memory> Warp for HostTeam<32, M> {
     >(
         &self,
         blocks: usize,
-        together: usize,
+        together: [usize; 2],
         shared: impl Fn(usize, usize) -> S,
         read: impl Fn(usize, usize, usize) -> R,
         values: impl Fn(usize, S, R, usize) -> [[u16; 2]; 2],
@@ -112,7 +112,7 @@ impl<M: Memory> Warp for HostTeam<32, M> {
         meanwhile: &impl Meanwhile,
         sums: &mut [[C; TILES]; EIGHTS],
     ) {
-        debug_assert!(together.is_power_of_two());
+        debug_assert!(together.iter().all(|together| together.is_power_of_two()));
         for block in 0..blocks {
             meanwhile.run(block - block % WRITTEN, block % WRITTEN);
         }
@@ -159,7 +159,7 @@ impl<M: Memory> Warp for HostTeam<32, M> {
     >(
         &self,
         blocks: usize,
-        together: usize,
+        together: [usize; 2],
         shared: impl Fn(usize, usize) -> S,
         read: impl Fn(usize, usize, usize) -> R,
         values: impl Fn(usize, S, R, usize) -> [[u16; 2]; 2],
