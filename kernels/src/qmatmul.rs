@@ -93,14 +93,15 @@ macro_rules! kernels {
             tokens: usize,
             room: usize,
         ) -> Option<&'static cuda_std::Kernel<QMatMul>> {
-            let kernels: &[(Tile, usize, &'static cuda_std::Kernel<QMatMul>)] = match stored {
+            let (tile, kernels): (Tile, &[(Tile, usize, &'static cuda_std::Kernel<QMatMul>)]) = match stored {
                 Stored::F32 => return None,
                 $(Stored::$stored => {
-                    &[$((Tile::$tile, Tile::$tile.scratch::<$format>(Tile::$tile.tokens()), &$NAME)),*]
+                    let room = |tile: Tile| tile.scratch::<$format>(tile.tokens());
+                    (Tile::of::<$format>(rows, tokens), &[$((Tile::$tile, room(Tile::$tile), &$NAME)),*])
                 })*
             };
             let fits = |tile| kernels.iter().find(|kernel| kernel.0 == tile && kernel.1 <= room);
-            let tiles = [Tile::of(rows, tokens), Tile::MANY, Tile::FEW];
+            let tiles = [tile, Tile::MANY, Tile::FEW];
             tiles.into_iter().find_map(fits).map(|&(.., kernel)| kernel)
         }
     };
@@ -115,6 +116,7 @@ kernels! {
     }
     Q8_0, Q8_0, F16 {
         Q8_0_T8 = qmatmul__q8_0_8, FEW;
+        Q8_0_T8_WIDE = qmatmul__q8_0_8_wide, FEW_WIDE;
         Q8_0_T32 = qmatmul__q8_0_32, MANY;
         Q8_0_T32_WIDE = qmatmul__q8_0_32_wide, MANY_WIDE;
         Q8_0_T64 = qmatmul__q8_0_64, MOST;
@@ -122,6 +124,7 @@ kernels! {
     }
     Q4_0, Q4_0, F16 {
         Q4_0_T8 = qmatmul__q4_0_8, FEW;
+        Q4_0_T8_WIDE = qmatmul__q4_0_8_wide, FEW_WIDE;
         Q4_0_T32 = qmatmul__q4_0_32, MANY;
         Q4_0_T32_WIDE = qmatmul__q4_0_32_wide, MANY_WIDE;
         Q4_0_T64 = qmatmul__q4_0_64, MOST;
@@ -129,6 +132,7 @@ kernels! {
     }
     Q4_1, Q4_1, F16 {
         Q4_1_T8 = qmatmul__q4_1_8, FEW;
+        Q4_1_T8_WIDE = qmatmul__q4_1_8_wide, FEW_WIDE;
         Q4_1_T32 = qmatmul__q4_1_32, MANY;
         Q4_1_T32_WIDE = qmatmul__q4_1_32_wide, MANY_WIDE;
         Q4_1_T64 = qmatmul__q4_1_64, MOST;
@@ -136,6 +140,7 @@ kernels! {
     }
     Q5_0, Q5_0, F16 {
         Q5_0_T8 = qmatmul__q5_0_8, FEW;
+        Q5_0_T8_WIDE = qmatmul__q5_0_8_wide, FEW_WIDE;
         Q5_0_T32 = qmatmul__q5_0_32, MANY;
         Q5_0_T32_WIDE = qmatmul__q5_0_32_wide, MANY_WIDE;
         Q5_0_T64 = qmatmul__q5_0_64, MOST;
@@ -143,6 +148,7 @@ kernels! {
     }
     Q5_1, Q5_1, F16 {
         Q5_1_T8 = qmatmul__q5_1_8, FEW;
+        Q5_1_T8_WIDE = qmatmul__q5_1_8_wide, FEW_WIDE;
         Q5_1_T32 = qmatmul__q5_1_32, MANY;
         Q5_1_T32_WIDE = qmatmul__q5_1_32_wide, MANY_WIDE;
         Q5_1_T64 = qmatmul__q5_1_64, MOST;
@@ -150,6 +156,7 @@ kernels! {
     }
     Q2_K, Q2_K, F16 {
         Q2_K_T8 = qmatmul__q2_k_8, FEW;
+        Q2_K_T8_WIDE = qmatmul__q2_k_8_wide, FEW_WIDE;
         Q2_K_T32 = qmatmul__q2_k_32, MANY;
         Q2_K_T32_WIDE = qmatmul__q2_k_32_wide, MANY_WIDE;
         Q2_K_T64 = qmatmul__q2_k_64, MOST;
@@ -157,6 +164,7 @@ kernels! {
     }
     Q3_K, Q3_K, F16 {
         Q3_K_T8 = qmatmul__q3_k_8, FEW;
+        Q3_K_T8_WIDE = qmatmul__q3_k_8_wide, FEW_WIDE;
         Q3_K_T32 = qmatmul__q3_k_32, MANY;
         Q3_K_T32_WIDE = qmatmul__q3_k_32_wide, MANY_WIDE;
         Q3_K_T64 = qmatmul__q3_k_64, MOST;
@@ -164,6 +172,7 @@ kernels! {
     }
     Q4_K, Q4_K, F16 {
         Q4_K_T8 = qmatmul__q4_k_8, FEW;
+        Q4_K_T8_WIDE = qmatmul__q4_k_8_wide, FEW_WIDE;
         Q4_K_T32 = qmatmul__q4_k_32, MANY;
         Q4_K_T32_WIDE = qmatmul__q4_k_32_wide, MANY_WIDE;
         Q4_K_T64 = qmatmul__q4_k_64, MOST;
@@ -171,6 +180,7 @@ kernels! {
     }
     Q5_K, Q5_K, F16 {
         Q5_K_T8 = qmatmul__q5_k_8, FEW;
+        Q5_K_T8_WIDE = qmatmul__q5_k_8_wide, FEW_WIDE;
         Q5_K_T32 = qmatmul__q5_k_32, MANY;
         Q5_K_T32_WIDE = qmatmul__q5_k_32_wide, MANY_WIDE;
         Q5_K_T64 = qmatmul__q5_k_64, MOST;
@@ -178,6 +188,7 @@ kernels! {
     }
     Q6_K, Q6_K, F16 {
         Q6_K_T8 = qmatmul__q6_k_8, FEW;
+        Q6_K_T8_WIDE = qmatmul__q6_k_8_wide, FEW_WIDE;
         Q6_K_T32 = qmatmul__q6_k_32, MANY;
         Q6_K_T32_WIDE = qmatmul__q6_k_32_wide, MANY_WIDE;
         Q6_K_T64 = qmatmul__q6_k_64, MOST;
@@ -185,6 +196,7 @@ kernels! {
     }
     IQ4_NL, IQ4_NL, F16 {
         IQ4_NL_T8 = qmatmul__iq4_nl_8, FEW;
+        IQ4_NL_T8_WIDE = qmatmul__iq4_nl_8_wide, FEW_WIDE;
         IQ4_NL_T32 = qmatmul__iq4_nl_32, MANY;
         IQ4_NL_T32_WIDE = qmatmul__iq4_nl_32_wide, MANY_WIDE;
         IQ4_NL_T64 = qmatmul__iq4_nl_64, MOST;
@@ -192,6 +204,7 @@ kernels! {
     }
     IQ4_XS, IQ4_XS, F16 {
         IQ4_XS_T8 = qmatmul__iq4_xs_8, FEW;
+        IQ4_XS_T8_WIDE = qmatmul__iq4_xs_8_wide, FEW_WIDE;
         IQ4_XS_T32 = qmatmul__iq4_xs_32, MANY;
         IQ4_XS_T32_WIDE = qmatmul__iq4_xs_32_wide, MANY_WIDE;
         IQ4_XS_T64 = qmatmul__iq4_xs_64, MOST;
@@ -199,6 +212,7 @@ kernels! {
     }
     MXFP4, MXFP4, Bf16 {
         MXFP4_T8 = qmatmul__mxfp4_8, FEW;
+        MXFP4_T8_WIDE = qmatmul__mxfp4_8_wide, FEW_WIDE;
         MXFP4_T32 = qmatmul__mxfp4_32, MANY;
         MXFP4_T32_WIDE = qmatmul__mxfp4_32_wide, MANY_WIDE;
         MXFP4_T64 = qmatmul__mxfp4_64, MOST;
@@ -235,7 +249,11 @@ mod tests {
     #[test]
     fn many_rows_and_many_tokens_have_kernels_of_their_own() {
         let name = |rows, tokens| of(Stored::Q4_K, rows, tokens, usize::MAX).map(|kernel| kernel.name);
-        assert_eq!(name(WIDE, 8), Some("qmatmul__q4_k_8"));
+        assert_eq!(name(WIDE - 1, 8), Some("qmatmul__q4_k_8"));
+        assert_eq!(name(WIDE, 8), Some("qmatmul__q4_k_8_wide"));
+        assert_eq!(name(WIDE, 1), Some("qmatmul__q4_k_8_wide"));
+        let longer = |tokens| of(Stored::Q8_0, WIDE, tokens, usize::MAX).map(|kernel| kernel.name);
+        assert_eq!([longer(1), longer(2)], [Some("qmatmul__q8_0_8"), Some("qmatmul__q8_0_8_wide")]);
         assert_eq!(name(WIDE - 1, 9), Some("qmatmul__q4_k_32"));
         assert_eq!(name(WIDE, 32), Some("qmatmul__q4_k_32_wide"));
         assert_eq!(name(WIDE - 1, 33), Some("qmatmul__q4_k_64"));

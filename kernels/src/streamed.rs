@@ -379,7 +379,7 @@ pub(crate) fn multiply<
                 multiply!(multiply_group, 8);
             } else if GROUP {
                 multiply!(multiply_group, 4);
-            } else if EIGHTS == 1 && PART == 8 && !F::LONG {
+            } else if PART == 8 && !F::LONG {
                 multiply!(multiply_rows, 16);
             } else if EIGHTS == 1 {
                 multiply!(multiply_rows, 8);

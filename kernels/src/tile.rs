@@ -20,6 +20,8 @@ pub(crate) struct Tile {
 impl Tile {
     /// Few tokens: what there is to do is to make weights of stored bytes.
     pub(crate) const FEW: Self = Self { warps: 4, eights: 1, part: 8, parts: 1, group: false };
+    /// Few tokens and many rows: a step multiplies 16 of these.
+    pub(crate) const FEW_WIDE: Self = Self { eights: 2, ..Self::FEW };
     /// Up to 32 tokens and a matrix of few rows: as many blocks as can be.
     pub(crate) const MANY: Self = Self { warps: 4, eights: 1, part: 32, parts: 1, group: false };
     /// Up to 32 tokens and many rows: what a block reads of `x` serves 128 of them, and what a warp reads of it 16.
@@ -52,9 +54,12 @@ impl Tile {
     /// The fastest for a matrix of so many rows and so many tokens, on a GPU of 132 multiprocessors: blocks of many rows pay from
     /// where half of these have one.
     #[cfg(not(target_arch = "nvptx64"))]
-    pub(crate) fn of(rows: usize, tokens: usize) -> Self {
+    pub(crate) fn of<F: Format>(rows: usize, tokens: usize) -> Self {
         match (tokens, rows >= WIDE) {
-            (..=8, _) => Self::FEW,
+            // One token is multiplied faster than longer types come with so few blocks on a multiprocessor.
+            (1, true) if 4 * Self::FEW_WIDE.scratch::<F>(1) > MOST_SCRATCH => Self::FEW,
+            (..=8, false) => Self::FEW,
+            (..=8, true) => Self::FEW_WIDE,
             (..=32, false) => Self::MANY,
             (..=32, true) => Self::MANY_WIDE,
             (_, false) => Self::MOST,
@@ -84,7 +89,7 @@ impl Tile {
 
     /// Tokens that there is room for where there are `count`: of few, fewer leave room for other blocks.
     pub(crate) const fn kept(self, count: usize) -> usize {
-        if self.eights == 1 { count } else { self.tokens() }
+        if self.eights == 1 || self.part == 8 { count } else { self.tokens() }
     }
 
     /// Bytes of scratch memory of a slice.
@@ -100,8 +105,8 @@ impl Tile {
     /// Slices in scratch memory: one that is multiplied, and others that come. Of two blocks two each are better than three of one.
     pub(crate) const fn stages<F: Format>(self) -> usize {
         let slice = self.slice::<F>(self.tokens());
-        let alone = self.group && self.warps > 4 && 4 * slice <= MOST_SCRATCH;
-        if 3 * slice <= MOST_SCRATCH && !alone { 3 } else { 2 }
+        let wide = if self.group { self.warps > 4 } else { self.part == 8 && self.eights > 1 };
+        if 3 * slice <= MOST_SCRATCH && !(wide && 4 * slice <= MOST_SCRATCH) { 3 } else { 2 }
     }
 
     /// Rows that a warp copies, whoever owns them.

@@ -11,7 +11,7 @@ use cuda_std::{In, Out};
 
 #[cfg(not(target_arch = "nvptx64"))]
 use crate::format::Stored;
-use crate::format::{MXFP4, Q4_0, Q4_1, Q4_K, Q6_K, Q8_0};
+use crate::format::{MXFP4, Q4_0, Q4_1, Q4_K, Q5_K, Q6_K, Q8_0};
 #[cfg(not(target_arch = "nvptx64"))]
 use crate::qmatmul::geometry;
 use crate::qmatmul::{QMatMul, qmatmul};
@@ -68,10 +68,19 @@ kernels! {
         Q4_K_T64_WIDE = warpgroup__q4_k_64_wide, GROUP_64_WIDE;
         Q4_K_T128_WIDE = warpgroup__q4_k_128_wide, GROUP_128_WIDE;
     }
+    Q5_K, F16 {
+        Q5_K_T32 = warpgroup__q5_k_32, GROUP_32;
+        Q5_K_T32_WIDE = warpgroup__q5_k_32_wide, GROUP_32_WIDE;
+        Q5_K_T64 = warpgroup__q5_k_64, GROUP_64;
+        Q5_K_T64_WIDE = warpgroup__q5_k_64_wide, GROUP_64_WIDE;
+        Q5_K_T128_WIDE = warpgroup__q5_k_128_wide, GROUP_128_WIDE;
+    }
     Q6_K, F16 {
         Q6_K_T32 = warpgroup__q6_k_32, GROUP_32;
         Q6_K_T32_WIDE = warpgroup__q6_k_32_wide, GROUP_32_WIDE;
+        Q6_K_T64 = warpgroup__q6_k_64, GROUP_64;
         Q6_K_T64_WIDE = warpgroup__q6_k_64_wide, GROUP_64_WIDE;
+        Q6_K_T128_WIDE = warpgroup__q6_k_128_wide, GROUP_128_WIDE;
     }
     MXFP4, Bf16 {
         MXFP4_T32 = warpgroup__mxfp4_32, GROUP_32;
@@ -104,7 +113,7 @@ mod tests {
                 assert!(geometry.scratch + 256 <= 227 << 10, "{}", kernel.name);
             }
         }
-        assert_eq!(count, 5 * 5 + 3);
+        assert_eq!(count, 7 * 5);
     }
 
     #[test]
@@ -115,6 +124,5 @@ mod tests {
         assert_eq!(name(WIDE, 32), Some("warpgroup__q4_k_32_wide"));
         assert_eq!(name(WIDE, 200), Some("warpgroup__q4_k_128_wide"));
         assert!(of(Stored::F16, 1, 64).is_none());
-        assert!(of(Stored::Q6_K, WIDE, 64).is_some() && of(Stored::Q6_K, WIDE, 65).is_none());
     }
 }

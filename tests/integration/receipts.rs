@@ -26,7 +26,7 @@ pub(crate) fn trials(model: &Result<PathBuf, String>) -> Vec<Trial> {
     trials.extend(at("receipts::one_changed_token_is_noticed", &[Place::Cpu], one_token));
     trials.extend(at("receipts::what_was_changed_is_noticed_or_refused", &[Place::Cpu], changed));
     trials.extend(at("receipts::a_folders_hash_counts_what_it_is_quantised_to", &[Place::Cpu], of_a_folder));
-    trials.push(with_model("receipts::an_answer_of_an_h100_is_the_same_here", model, of_an_h100));
+    trials.push(with_model("receipts::an_answer_of_an_h200_is_the_same_here", model, of_an_h200));
     trials
 }
 
@@ -167,11 +167,11 @@ fn of_a_folder(place: Place) -> Result<(), Failed> {
     Ok(())
 }
 
-/// What an H100 answered (`reports/batch-invariance.md`), computed again by this machine's CPU.
-fn of_an_h100(model: &Path) -> Result<(), Failed> {
+/// What an H200 answered (`reports/batch-invariance.md`), computed again by this machine's CPU.
+fn of_an_h200(model: &Path) -> Result<(), Failed> {
     let mut command = Command::new(executable());
-    command.arg("replay").arg(data("h100-answer.txt")).arg("--model").arg(model).args(["--device", "cpu"]);
-    command.arg("--prompt-file").arg(data("h100-prompt.txt"));
+    command.arg("replay").arg(data("h200-answer.txt")).arg("--model").arg(model).args(["--device", "cpu"]);
+    command.arg("--prompt-file").arg(data("h200-prompt.txt"));
     let told = "again in tc numerics on cpu; the receipt is of cuda sm_90\n";
     expect(&output_within(&mut command, Duration::from_secs(300))?, "same", told)
 }
@@ -285,7 +285,7 @@ fn changed(place: Place) -> Result<(), Failed> {
     kept.expect(none, &["--prompt-file", "/no/such"], undecided, "/no/such: ")?;
     kept.expect(none, &["--device", "cuda:99"], undecided, "")?;
     for (edit, part) in [
-        (set("/numerics_version", json!(2)), "numerics_version is 2, this program's is 1"),
+        (set("/numerics_version", json!(1)), "numerics_version is 1, this program's is 2"),
         (set("/numerics", json!("f64")), "numerics are \"f64\""),
         (set("/format", json!(2)), "format 2"),
         (set("/request/sampling", json!({"typical_p": 1})), "unknown field `typical_p`"),

@@ -67,12 +67,13 @@ fn kernels() -> impl Iterator<Item = &'static dyn HostKernel> {
 
 /// The kernels for weights stored so.
 fn of_weights(stored: Stored) -> impl Iterator<Item = &'static dyn HostKernel> {
-    let all: [Option<&'static dyn HostKernel>; 20] = [
+    let all: [Option<&'static dyn HostKernel>; 21] = [
         Some(embed::of(stored)),
         Some(draw::of(stored)),
         Some(matvec::of(stored, 1)),
         Some(matvec::of(stored, 8)),
         qmatmul::of(stored, 1, 8, usize::MAX).map(|kernel| kernel as _),
+        qmatmul::of(stored, usize::MAX, 8, usize::MAX).map(|kernel| kernel as _),
         qmatmul::of(stored, 1, 32, usize::MAX).map(|kernel| kernel as _),
         qmatmul::of(stored, usize::MAX, 32, usize::MAX).map(|kernel| kernel as _),
         qmatmul::of(stored, 1, 64, usize::MAX).map(|kernel| kernel as _),

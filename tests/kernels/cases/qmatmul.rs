@@ -65,8 +65,8 @@ pub(crate) fn cases(stored: Stored, scale: Scale) -> Vec<Box<dyn Case>> {
         shapes.push((70, 2048, 5, 3));
     }
     let ways = shapes.into_iter().flat_map(|shape| [(shape, false), (shape, true)]);
-    // Of up to 8 tokens there is one kernel.
-    ways.filter(|((_, _, m, _), wide)| *m > 8 || !wide)
+    // Of up to 8 tokens there is one kernel for 16-bit weights.
+    ways.filter(|((_, _, m, _), wide)| *m > 8 || !wide || stored.is_quantised())
         .map(|((n, k, m, spread), wide)| {
             Box::new(Product { wide, ..Product::new(stored, n, stored.row_length(k), m, spread) }) as _
         })
