@@ -16,6 +16,8 @@ const FEW: usize = 8;
 const FEW_QUANTISED: usize = 64;
 /// And up to so many, where warps multiply together and there is a kernel for as many.
 const FEW_OF_WARPGROUPS: usize = 128;
+/// And of four bits twice as many: to read them twice costs less than to dequantise them into memory.
+const FEW_OF_FOUR_BITS: usize = 256;
 /// Bytes of dequantised weights at most: larger matrices are our own kernel's.
 const MAX_DEQUANTISED: usize = 512 << 20;
 
@@ -130,10 +132,14 @@ fn input(form: Form) -> Option<Input> {
 
 fn few(device: &Device, stored: Stored) -> usize {
     if !stored.is_quantised() {
-        FEW
-    } else if device.has_warpgroups() && warpgroup::of(stored, usize::MAX, FEW_OF_WARPGROUPS).is_some() {
-        FEW_OF_WARPGROUPS
+        return FEW;
+    }
+    if !device.has_warpgroups() || warpgroup::of(stored, usize::MAX, FEW_OF_WARPGROUPS).is_none() {
+        return FEW_QUANTISED;
+    }
+    if matches!(stored, Stored::Q4_0 | Stored::Q4_1 | Stored::Q4_K) {
+        FEW_OF_FOUR_BITS
     } else {
-        FEW_QUANTISED
+        FEW_OF_WARPGROUPS
     }
 }

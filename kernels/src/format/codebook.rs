@@ -84,7 +84,7 @@ impl Format for IQ4_XS {
     ) -> [[u16; 2]; 2] {
         const { assert!(!I::BF16) };
         let s = Integers::bytes(six_bits(shared, place), 0).less(32, 0).one(0);
-        uneven_times(raw, s.times(F16x2::both::<T>(shared.0)))
+        uneven_times(raw, s.times(F16x2::both::<T>(shared.0)).rounded())
     }
 }
 

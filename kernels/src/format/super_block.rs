@@ -65,8 +65,8 @@ impl Format for Q2_K {
     ) -> [[u16; 2]; 2] {
         const { assert!(!I::BF16) };
         let (parts, shift) = (Integers::bytes(parts.word(), 0), place.block % 4 * 2);
-        let d = parts.bits(0x0f).less(0, 0).times(F16x2::both::<T>(d));
-        let m = parts.bits(0xf0).less(0, 4).times(F16x2::both::<T>(d_min).negated());
+        let d = parts.bits(0x0f).less(0, 0).times(F16x2::both::<T>(d)).rounded();
+        let m = parts.bits(0xf0).less(0, 4).times(F16x2::both::<T>(d_min).negated()).rounded();
         each([0, 1], |half| {
             let q = Integers::bytes(raw[half].word(), 0).bits(3 << shift).less(0, shift);
             q.fused(d.one(half), m.one(half)).bits()
@@ -127,7 +127,7 @@ impl Format for Q3_K {
     ) -> [[u16; 2]; 2] {
         const { assert!(!I::BF16) };
         let s = Integers::bytes(six_bits(low, high, place.block).word(), 0).less(32, 0);
-        let s = s.times(F16x2::both::<T>(d));
+        let s = s.times(F16x2::both::<T>(d)).rounded();
         each([0, 1], |half| {
             let q = two_of(two[half], place).with(third[half], place.block, 1, 2);
             Integers::bytes(q.word(), 0).less(4, 0).times(s.one(half)).bits()
@@ -306,7 +306,7 @@ impl Format for Q6_K {
     ) -> [[u16; 2]; 2] {
         const { assert!(!I::BF16) };
         let shift = place.block / 2 % 2 * 4;
-        let s = Integers::signed_bytes(parts.word(), 0).less(128, 0).times(F16x2::both::<T>(d));
+        let s = Integers::signed_bytes(parts.word(), 0).less(128, 0).times(F16x2::both::<T>(d)).rounded();
         each([0, 1], |half| {
             let q = low[half].bits(shift, 15).with(high[half], place.block % 4 * 2, 3, 4);
             Integers::bytes(q.word(), 0).less(32, 0).times(s.one(half)).bits()
@@ -381,8 +381,8 @@ impl ScalesAndMinima {
     fn halves<T: Team>(self, Place { block, .. }: Place) -> (F16x2, F16x2) {
         // Two blocks' at once.
         let (pair, [s, m]) = (block % 4 / 2 * 2, self.four(block));
-        let d = Integers::bytes(s, pair).less(0, 0).times(F16x2::both::<T>(self.d));
-        let m = Integers::bytes(m, pair).less(0, 0).times(F16x2::both::<T>(self.d_min).negated());
+        let d = Integers::bytes(s, pair).less(0, 0).times(F16x2::both::<T>(self.d)).rounded();
+        let m = Integers::bytes(m, pair).less(0, 0).times(F16x2::both::<T>(self.d_min).negated()).rounded();
         (d.one(block % 2), m.one(block % 2))
     }
 

@@ -38,7 +38,11 @@ pub(crate) trait Layout: Copy {
             return self.values(bytes).iter().map(|&value| Float::Bf16.bits(value as f32)).collect();
         }
         let value = |parts: &Parts| nearest_half(parts.scale) * parts.q - nearest_half(parts.minus);
-        let bits = |parts| Float::F16.bits(nearest_half(value(parts)) as f32);
+        // An infinite scale times zero, or less an infinite minimum, is the GPU's own NaN.
+        let bits = |parts| match nearest_half(value(parts)) {
+            nan if nan.is_nan() => 0x7fff,
+            value => Float::F16.bits(value as f32),
+        };
         self.parts(bytes).iter().map(bits).collect()
     }
 
