@@ -2,7 +2,7 @@
 //! `y[p, n] = sum over k of w[expert(p), n, k] x[p / share, k]` for pairs `p` of a token and an expert, see
 //! [`crate::experts`].
 //!
-//! A weight is widened to f32 and rounded to the type of `x`, which changes no 16-bit one. The order of a sum is that of
+//! A weight is dequantised into the type of `x` ([`Format::rounded`]). The order of a sum is that of
 //! [`crate::matmul`]; it does not depend on the other pairs. A block owns rows of one expert's weights and a tile of
 //! pairs, see [`crate::router`]; it is that of `streamed.rs`. Bytes moved: the weights of the experts that have pairs, once
 //! for each of their tiles; those of others are not read.

@@ -212,6 +212,7 @@ define i32 @fuse_f16_pairs(i32 %a, i32 %b, i32 %c) alwaysinline nounwind {
 }
 
 declare <2 x bfloat> @llvm.fma.v2bf16(<2 x bfloat>, <2 x bfloat>, <2 x bfloat>)
+; A product that is zero is positive.
 define i32 @multiply_bf16_pairs(i32 %a, i32 %b) alwaysinline nounwind {
   %x = bitcast i32 %a to <2 x bfloat>
   %y = bitcast i32 %b to <2 x bfloat>

@@ -195,11 +195,11 @@ pub trait Warp: Team {
 
     /// Multiplies `EIGHTS` times 8 rows of weights by tokens, one block of 32 columns after the other: two tensor-core steps each.
     ///
-    /// What a weight is made of is read by `shared(block, row)`, which answers the same for `together` neighbouring blocks, and
-    /// `read(block, row, column)`; `values(block, shared, raw, column)` makes of it the weights in `column`, an even one below 16,
-    /// and the one beside it, and in the columns 16 further on. `at(block, token, octet)` is the cell of `x` where eight values of
-    /// a token lie side by side, columns `8 octet ..`; it is asked for up to the next multiple of 8 of `TOKENS` tokens on the
-    /// device, of 16 on the host. `sums` has, of each 8 rows, 16 tokens each.
+    /// What a weight is made of is read by `shared(block, row)` and `read(block, row, column)`, which answer the same for as many
+    /// neighbouring blocks as `together` says of each; `values(block, shared, raw, column)` makes of it the weights in `column`, an even
+    /// one below 16, and the one beside it, and in the columns 16 further on. `at(block, token, octet)` is the cell of `x` where eight
+    /// values of a token lie side by side, columns `8 octet ..`; it is asked for up to the next multiple of 8 of `TOKENS` tokens on
+    /// the device, of 16 on the host. `sums` has, of each 8 rows, 16 tokens each.
     ///
     /// On the device `WRITTEN` blocks at a time are written out, see [`unrolled`], and what the next one's weights are made of is
     /// read before this one is made: a warp that waits for memory, and only then for the tensor core, is as slow as both.
