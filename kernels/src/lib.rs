@@ -31,6 +31,7 @@ pub mod norm;
 pub mod product;
 pub mod prompt;
 pub mod qmatmul;
+pub mod relay;
 pub mod residual;
 pub mod rope;
 pub mod router;

@@ -80,6 +80,7 @@ fn of_weights(stored: Stored) -> Vec<Trial> {
     trials
         .push(Trial::test(format!("embed/{name}/golden"), move || golden::dequantises_as_the_oracle(stored)));
     trials.extend(suite(&format!("dequantise/{name}"), move |scale| cases::dequantise::cases(stored, scale)));
+    trials.extend(suite(&format!("relay/{name}"), move |scale| cases::qmatmul::relay_cases(stored, scale)));
     if kernels::warpgroup::of(stored, usize::MAX, 128).is_some() {
         let cases = move |scale| cases::qmatmul::group_cases(stored, scale);
         trials.extend(suite_where(&format!("warpgroup/{name}"), cases, Device::has_warpgroups));

@@ -14,6 +14,17 @@ define void @block_barrier() alwaysinline convergent nounwind {
   ret void
 }
 
+declare void @llvm.nvvm.barrier.cta.sync.aligned.count(i32, i32) convergent
+define void @barrier_sync(i32 %barrier, i32 %threads) alwaysinline convergent nounwind {
+  call void @llvm.nvvm.barrier.cta.sync.aligned.count(i32 %barrier, i32 %threads)
+  ret void
+}
+declare void @llvm.nvvm.barrier.cta.arrive.aligned.count(i32, i32) convergent
+define void @barrier_arrive(i32 %barrier, i32 %threads) alwaysinline convergent nounwind {
+  call void @llvm.nvvm.barrier.cta.arrive.aligned.count(i32 %barrier, i32 %threads)
+  ret void
+}
+
 ; What the loader makes instructions of on a chip that has them, see the runtime's images: elsewhere kernels run one after the
 ; other.
 define void @launch_successor() alwaysinline convergent nounwind {
@@ -44,6 +55,20 @@ declare i32 @llvm.nvvm.shfl.sync.bfly.i32(i32, i32, i32, i32) convergent
 define i32 @shuffle_xor(i32 %mask, i32 %value, i32 %lanes) alwaysinline convergent nounwind {
   %r = call i32 @llvm.nvvm.shfl.sync.bfly.i32(i32 %mask, i32 %value, i32 %lanes, i32 31)
   ret i32 %r
+}
+
+; Four values are computed before this, and what uses them comes after it.
+define void @settle(ptr %four) alwaysinline convergent nounwind {
+  %p1 = getelementptr i32, ptr %four, i64 1
+  %p2 = getelementptr i32, ptr %four, i64 2
+  %p3 = getelementptr i32, ptr %four, i64 3
+  %a = load i32, ptr %four
+  %b = load i32, ptr %p1
+  %c = load i32, ptr %p2
+  %d = load i32, ptr %p3
+  %r = call {i32, i32, i32, i32} asm sideeffect "", "=r,=r,=r,=r,0,1,2,3"(i32 %a, i32 %b, i32 %c, i32 %d)
+  store {i32, i32, i32, i32} %r, ptr %four
+  ret void
 }
 
 ; Where an address of shared memory lies in it.

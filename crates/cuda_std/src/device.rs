@@ -7,6 +7,7 @@ use crate::math;
 use crate::{Block, F16, Out, Source, Team, unrolled};
 
 mod intrinsics;
+mod relay;
 mod shared;
 mod warp;
 
@@ -18,6 +19,7 @@ use intrinsics::{
     arrive, await_predecessors, block_barrier, block_x, block_y, launch_successor, shared_memory,
     shuffle_xor, thread_x, warp_barrier,
 };
+pub use relay::Relayed;
 pub use shared::Shared;
 
 /// A register of this thread; the lane in an index is this thread's and picks nothing.
@@ -390,6 +392,31 @@ impl<const LANES: usize> Block for DeviceBlock<LANES> {
     #[inline(always)]
     fn warps(&self, f: impl FnMut(usize, &DeviceGroup<32>)) {
         self.groups::<32>(f);
+    }
+
+    #[inline(always)]
+    fn relay<const W: usize>(
+        &self,
+        turns: usize,
+        mut turn: impl FnMut(usize, &DeviceGroup<32>, usize, &mut Relayed),
+        end: impl FnOnce(&DeviceGroup<32>, &Relayed),
+    ) {
+        const { assert!(LANES == W * 32 && W < 16) };
+        let (thread, warp) = (thread(), thread() / 32);
+        let mut sums = Relayed::new::<W>(self.scratch(LANES), thread);
+        if warp == W - 1 {
+            sums.hand_on();
+        }
+        // A GPU counts in 32 bits at half the price.
+        let (mut t, turns) = (warp as u32, turns as u32);
+        while t < turns {
+            sums.is_last = t + 1 == turns;
+            turn(warp, &DeviceGroup(()), t as usize, &mut sums);
+            t += W as u32;
+        }
+        if sums.is_last {
+            end(&DeviceGroup(()), &sums);
+        }
     }
 }
 

@@ -54,6 +54,10 @@ impl<V, const N: usize> IndexMut<usize> for Lanes<V, N> {
     }
 }
 
+/// Of two times 8 rows of weights, the sums of 16 tokens.
+#[derive(Clone, Copy)]
+pub struct Relayed([[C; 1]; 2]);
+
 /// `N` lanes that one thread walks: a block, or a group of a block's lanes.
 pub struct HostTeam<const N: usize, M> {
     /// Where the block stands in its grid.
@@ -317,6 +321,27 @@ impl<const N: usize, M: Memory> Block for HostTeam<N, M> {
     #[inline(always)]
     fn warps(&self, f: impl FnMut(usize, &HostTeam<32, M>)) {
         self.groups::<32>(f);
+    }
+
+    #[inline(always)]
+    fn relay<const W: usize>(
+        &self,
+        turns: usize,
+        mut turn: impl FnMut(usize, &HostTeam<32, M>, usize, &mut Relayed),
+        end: impl FnOnce(&HostTeam<32, M>, &Relayed),
+    ) {
+        const { assert!(N == W * 32 && W < 16) };
+        let warp = |index: usize| HostTeam {
+            at: self.at,
+            first: index * 32,
+            memory: self.memory,
+            used: Cell::new(0),
+        };
+        let mut sums = Relayed([[C([[0.0; 16]; 8])]; 2]);
+        for t in 0..turns {
+            turn(t % W, &warp(t % W), t, &mut sums);
+        }
+        end(&warp((turns - 1) % W), &sums);
     }
 }
 

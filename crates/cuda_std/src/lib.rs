@@ -48,7 +48,7 @@ pub use kernel::Geometry;
 #[cfg(not(target_arch = "nvptx64"))]
 pub use kernel::{HostEntry, Kernel};
 pub use pair::{F16x2, Integers, Results};
-pub use team::{Block, Meanwhile, MmaInput, Scratch, Source, Team, Warp, made, mapped, unrolled};
+pub use team::{Block, Meanwhile, MmaInput, RELAY, Scratch, Source, Team, Warp, made, mapped, unrolled};
 pub use view::{In, Out, Value};
 
 #[cfg(not(target_arch = "nvptx64"))]

@@ -128,7 +128,21 @@ pub trait Block: Team {
 
     /// Splits the block into warps; each runs `f(index, warp)`.
     fn warps(&self, f: impl FnMut(usize, &Self::Warp));
+
+    /// A chain of sums that the block's `W` warps, fewer than 16, take by turns: warp `t % W` runs `turn(index, warp, t, sums)`, which goes
+    /// on with what turn `t - 1` left by one call of [`Warp::relay_rows`]; what that call does before it needs the sums, and the rest of a turn,
+    /// goes on beside other warps' turns. The warp of the last one runs `end(warp, sums)`. There is one turn at least. It takes
+    /// [`RELAY`] bytes of scratch memory a warp.
+    fn relay<const W: usize>(
+        &self,
+        turns: usize,
+        turn: impl FnMut(usize, &Self::Warp, usize, &mut <Self::Warp as Warp>::Relayed),
+        end: impl FnOnce(&Self::Warp, &<Self::Warp as Warp>::Relayed),
+    );
 }
+
+/// Bytes of scratch memory a warp that [`Block::relay`] takes.
+pub const RELAY: usize = 512;
 
 /// Memory shared by the lanes of a block.
 ///
@@ -162,6 +176,8 @@ pub trait Warp: Team {
     type C: Copy;
     /// Sums of 16 tokens and 8 rows of weights, see [`multiply_rows`](Self::multiply_rows).
     type Sums: Copy;
+    /// Sums of 8 tokens and 16 rows of weights that go from warp to warp, see [`Block::relay`].
+    type Relayed: Copy;
     /// A value for each of C's 16 rows, which every lane keeps for the rows that it holds elements of. Indexed by one of
     /// those rows.
     type Rows<V: Copy>: Copy + IndexMut<usize, Output = V>;
@@ -254,6 +270,25 @@ pub trait Warp: Team {
         meanwhile: &impl Meanwhile,
         sums: &mut [[Self::Sums; TILES]; EIGHTS],
     );
+
+    /// [`multiply_rows`](Self::multiply_rows) of 16 rows of weights and up to 8 tokens, eight blocks at most, in a turn of a
+    /// [relay](Block::relay): all weights are made before the sums are taken.
+    #[allow(clippy::too_many_arguments, reason = "each is one step of a pipeline")]
+    fn relay_rows<I: MmaInput, S: Copy, R: Copy, X: Scratch<u16>>(
+        &self,
+        blocks: usize,
+        together: [usize; 2],
+        shared: impl Fn(usize, usize) -> S,
+        read: impl Fn(usize, usize, usize) -> R,
+        values: impl Fn(usize, S, R, usize) -> [[u16; 2]; 2],
+        x: &X,
+        at: impl Fn(usize, usize, usize) -> usize,
+        meanwhile: &impl Meanwhile,
+        sums: &mut Self::Relayed,
+    );
+
+    /// Every sum of 8 tokens and 16 rows of weights once: `f(token, row, sum)`.
+    fn each_relayed(&self, sums: &Self::Relayed, f: impl FnMut(usize, usize, f32));
 
     /// Lets [`multiply_group`](Self::multiply_group) read, after the next barrier of the block, what this warp wrote to scratch memory.
     fn show(&self);

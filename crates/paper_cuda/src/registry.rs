@@ -4,8 +4,8 @@ use cuda_std::{Geometry, Kernel};
 use kernels::format::Stored;
 use kernels::{
     attention, compare, dequantise, draw, embed, expert_matmul, expert_matvec, expert_sum, expert_swiglu,
-    flash, gelu, layer_norm, logits, logprobs, matmul, matvec, norm, prompt, qmatmul, residual, rope, router,
-    rows, sample, swiglu, warpgroup,
+    flash, gelu, layer_norm, logits, logprobs, matmul, matvec, norm, prompt, qmatmul, relay, residual, rope,
+    router, rows, sample, swiglu, warpgroup,
 };
 
 use crate::cpu::Cpu;
@@ -67,7 +67,7 @@ fn kernels() -> impl Iterator<Item = &'static dyn HostKernel> {
 
 /// The kernels for weights stored so.
 fn of_weights(stored: Stored) -> impl Iterator<Item = &'static dyn HostKernel> {
-    let all: [Option<&'static dyn HostKernel>; 21] = [
+    let all: [Option<&'static dyn HostKernel>; 22] = [
         Some(embed::of(stored)),
         Some(draw::of(stored)),
         Some(matvec::of(stored, 1)),
@@ -78,6 +78,7 @@ fn of_weights(stored: Stored) -> impl Iterator<Item = &'static dyn HostKernel> {
         qmatmul::of(stored, usize::MAX, 32, usize::MAX).map(|kernel| kernel as _),
         qmatmul::of(stored, 1, 64, usize::MAX).map(|kernel| kernel as _),
         qmatmul::of(stored, usize::MAX, 64, usize::MAX).map(|kernel| kernel as _),
+        relay::of(stored, 1, 1, usize::MAX).map(|kernel| kernel as _),
         warpgroup::of(stored, 1, 32).map(|kernel| kernel as _),
         warpgroup::of(stored, usize::MAX, 32).map(|kernel| kernel as _),
         warpgroup::of(stored, 1, 128).map(|kernel| kernel as _),

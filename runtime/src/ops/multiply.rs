@@ -2,7 +2,7 @@
 
 use kernels::format::BLOCK;
 use kernels::product::{Product, Rounding};
-use kernels::{logits, matmul, matvec, qmatmul, warpgroup};
+use kernels::{logits, matmul, matvec, qmatmul, relay, warpgroup};
 
 use super::{Done, round};
 use crate::device::{Buffer, Device};
@@ -70,6 +70,12 @@ fn multiply_one(
         if tokens >= WARPGROUPS
             && device.has_warpgroups()
             && let Some(kernel) = warpgroup::of(w.stored, w.rows, tokens)
+        {
+            return device.launch(kernel, &qmatmul::QMatMul { w: stored(), x, y, k, n, m });
+        }
+        // The CPU waits for no chain, and is faster with the others.
+        if device.chip().is_some()
+            && let Some(kernel) = relay::of(w.stored, w.rows, tokens, device.scratch())
         {
             return device.launch(kernel, &qmatmul::QMatMul { w: stored(), x, y, k, n, m });
         }

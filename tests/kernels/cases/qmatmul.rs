@@ -1,7 +1,7 @@
 //! Stored matrix x few rows on the tensor core: the oracles of [`super::matmul`] over the rounded weights.
 
 use kernels::qmatmul::{self, QMatMul};
-use kernels::warpgroup;
+use kernels::{relay, warpgroup};
 
 use super::dequantise::Weights;
 use super::random::Random;
@@ -20,6 +20,8 @@ pub(crate) struct Product {
     pub(crate) wide: bool,
     /// Whether it is one whose warps multiply together.
     pub(crate) group: bool,
+    /// Whether it is one whose warps relay sums.
+    pub(crate) relay: bool,
 }
 
 impl Product {
@@ -31,7 +33,7 @@ impl Product {
         if m > 1 {
             x[(m - 1) * k..].fill(0);
         }
-        Self { stored, n, k, m, w, x, wide: false, group: false }
+        Self { stored, n, k, m, w, x, wide: false, group: false, relay: false }
     }
 
     /// One row by itself.
@@ -98,6 +100,34 @@ pub(crate) fn group_cases(stored: Stored, scale: Scale) -> Vec<Box<dyn Case>> {
     .collect()
 }
 
+/// Of the kernels whose warps relay sums.
+pub(crate) fn relay_cases(stored: Stored, scale: Scale) -> Vec<Box<dyn Case>> {
+    let mut shapes = vec![(17, 1120, 2, 3)];
+    if scale == Scale::Full {
+        // Fewer slices than warps, slices that end within, as many as are on the way, and more.
+        shapes.extend([
+            (1, 32, 1, 12),
+            (16, 256, 2, 12),
+            (33, 1024, 1, 1),
+            (15, 1312, 2, 1),
+            (47, 2304, 1, 2),
+        ]);
+        shapes.extend([(40, 4096, 1, 3), (200, 576, 2, 4), (9, 4640, 1, 2), (34, 768, 1, 12)]);
+    }
+    shapes
+        .into_iter()
+        .map(|(n, k, m, spread)| {
+            let mut product =
+                Product { relay: true, ..Product::new(stored, n, stored.row_length(k), m, spread) };
+            // Whichever token it is that is zeros.
+            if n % 2 == 0 {
+                product.x.rotate_left(product.k);
+            }
+            Box::new(product) as _
+        })
+        .collect()
+}
+
 impl Case for Product {
     fn label(&self) -> String {
         let Self { n, k, m, wide, .. } = self;
@@ -121,7 +151,9 @@ impl Case for Product {
             m: self.m as u32,
         };
         let rows = if self.wide { usize::MAX } else { 1 };
-        let kernel = if self.group {
+        let kernel = if self.relay {
+            relay::of(self.stored, 1, self.m, usize::MAX).expect("a case that has a kernel")
+        } else if self.group {
             warpgroup::of(self.stored, rows, self.m).expect("a case that has a kernel")
         } else {
             qmatmul::of(self.stored, rows, self.m, usize::MAX).expect("all but f32")

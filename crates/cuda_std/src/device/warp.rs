@@ -4,11 +4,11 @@ use core::ops::{Index, IndexMut};
 
 use super::intrinsics::{
     copies_commit, copies_wait_0, copies_wait_1, copies_wait_2, copies_wait_3, load_matrix_2, load_matrix_4,
-    mma_bf16, mma_f16, mma_upper_bf16, mma_upper_f16, shared_offset, warp_barrier, warpgroup_bf16_32,
+    mma_bf16, mma_f16, mma_upper_bf16, mma_upper_f16, settle, shared_offset, warp_barrier, warpgroup_bf16_32,
     warpgroup_bf16_64, warpgroup_bf16_128, warpgroup_f16_32, warpgroup_f16_64, warpgroup_f16_128,
     warpgroup_show, warpgroup_wait_0, warpgroup_wait_1,
 };
-use super::{DeviceGroup, exchange_f32, thread};
+use super::{DeviceGroup, Relayed, exchange_f32, thread};
 use crate::math::max;
 use crate::{Meanwhile, MmaInput, Scratch, Warp, unrolled};
 
@@ -55,6 +55,7 @@ impl Warp for DeviceGroup<32> {
     type C = [f32; 4];
     /// Of two times eight tokens, this lane's row of weights and two tokens.
     type Sums = [[f32; 2]; 2];
+    type Relayed = Relayed;
     type Rows<V: Copy> = TwoRows<V>;
 
     #[inline(always)]
@@ -383,6 +384,85 @@ impl Warp for DeviceGroup<32> {
         }
         // SAFETY: no requirement.
         unsafe { warpgroup_wait_0() };
+    }
+
+    #[inline(always)]
+    fn relay_rows<I: MmaInput, S: Copy, R: Copy, X: Scratch<u16>>(
+        &self,
+        blocks: usize,
+        [share, raws]: [usize; 2],
+        shared: impl Fn(usize, usize) -> S,
+        read: impl Fn(usize, usize, usize) -> R,
+        values: impl Fn(usize, S, R, usize) -> [[u16; 2]; 2],
+        x: &X,
+        at: impl Fn(usize, usize, usize) -> usize,
+        meanwhile: &impl Meanwhile,
+        sums: &mut Relayed,
+    ) {
+        let lane = thread() % 32;
+        let (row, column) = place();
+        let of_rows = |block: usize| [shared(block, row), shared(block, 8 + row)];
+        let raw =
+            |block: usize| [row, 8 + row].map(|row| [read(block, row, column), read(block, row, column + 8)]);
+        // Of each block two steps' A.
+        let mut weights = [[[0; 4]; 2]; 8];
+        let (mut shared, mut raw_now) = (of_rows(0), raw(0));
+        unrolled::<8>(|block| {
+            if block > 0 && block % share == 0 {
+                shared = of_rows(block);
+            }
+            if block > 0 && block % raws == 0 {
+                raw_now = raw(block);
+            }
+            unrolled::<2>(|lower| {
+                let [left, right] = raw_now[lower];
+                let left = values(block, shared[lower], left, column);
+                let right = values(block, shared[lower], right, column + 8);
+                unrolled::<2>(|step| {
+                    weights[block][step][lower] = packed(left[step]);
+                    weights[block][step][2 + lower] = packed(right[step]);
+                });
+            });
+        });
+        let tokens = |block: usize| {
+            let token = x.address(at(block, lane % 8, lane / 8));
+            let mut both = [0; 4];
+            // SAFETY: all lanes of the warp run this together, and `token` is in shared memory.
+            unsafe { load_matrix_4(&mut both, token.cast()) };
+            both
+        };
+        // Of blocks that there are not the weights are whatever lies there, and x is zeros.
+        if blocks < 8 {
+            unrolled::<8>(|block| {
+                if block >= blocks {
+                    weights[block] = [[0; 4]; 2];
+                }
+            });
+        }
+        unrolled::<8>(|block| {
+            // SAFETY: no requirement.
+            unrolled::<2>(|step| unsafe { settle(&mut weights[block][step]) });
+        });
+        meanwhile.run(0, 0);
+        let mut early = [tokens(0), tokens(1)];
+        sums.take();
+        unrolled::<8>(|block| {
+            let both = early[block % 2];
+            if block + 2 < 8 {
+                early[block % 2] = tokens(block + 2);
+            }
+            unrolled::<2>(|step| {
+                self.mma::<I>(&weights[block][step], &[both[2 * step], both[2 * step + 1]], &mut sums.sums);
+            });
+        });
+        if !sums.is_last {
+            sums.hand_on();
+        }
+    }
+
+    #[inline(always)]
+    fn each_relayed(&self, sums: &Relayed, mut f: impl FnMut(usize, usize, f32)) {
+        self.each_c(&sums.sums, |_, row, token, sum| f(token, row, sum));
     }
 
     #[inline(always)]

@@ -2,10 +2,18 @@
 
 #![allow(clippy::needless_range_loop, reason = "several arrays are walked at once")]
 
-use super::{HostTeam, Lanes, Memory, WHOLE_WARP};
+use super::{HostTeam, Lanes, Memory, Relayed, WHOLE_WARP};
 use crate::math::max;
 use crate::tensor_core::simd::{A, B, C};
 use crate::{Meanwhile, MmaInput, Scratch, Warp};
+
+/// Nothing to do meanwhile.
+struct Nothing;
+
+impl Meanwhile for Nothing {
+    #[inline(always)]
+    fn run(&self, _: usize, _: usize) {}
+}
 
 impl<M: Memory> HostTeam<32, M> {
     /// Sixteen values out of two octets.
@@ -27,6 +35,7 @@ impl<M: Memory> Warp for HostTeam<32, M> {
     type B = B;
     type C = C;
     type Sums = C;
+    type Relayed = Relayed;
     type Rows<V: Copy> = Lanes<V, 16>;
 
     #[inline(always)]
@@ -171,6 +180,32 @@ impl<M: Memory> Warp for HostTeam<32, M> {
         self.multiply_rows::<I, TOKENS, EIGHTS, WRITTEN, TILES, S, R, X>(
             blocks, together, shared, read, values, x, at, meanwhile, sums,
         );
+    }
+
+    #[inline(always)]
+    fn relay_rows<I: MmaInput, S: Copy, R: Copy, X: Scratch<u16>>(
+        &self,
+        blocks: usize,
+        together: [usize; 2],
+        shared: impl Fn(usize, usize) -> S,
+        read: impl Fn(usize, usize, usize) -> R,
+        values: impl Fn(usize, S, R, usize) -> [[u16; 2]; 2],
+        x: &X,
+        at: impl Fn(usize, usize, usize) -> usize,
+        meanwhile: &impl Meanwhile,
+        sums: &mut Relayed,
+    ) {
+        debug_assert!(blocks <= 8);
+        meanwhile.run(0, 0);
+        let sums = &mut sums.0;
+        self.multiply_rows::<I, 8, 2, 1, 1, S, R, X>(
+            blocks, together, shared, read, values, x, at, &Nothing, sums,
+        );
+    }
+
+    #[inline(always)]
+    fn each_relayed(&self, sums: &Relayed, f: impl FnMut(usize, usize, f32)) {
+        self.each_sum::<8, 2, 1>(&sums.0, f);
     }
 
     #[inline(always)]
