@@ -19,4 +19,23 @@ mod tests {
             assert_eq!(found, Some(image.family));
         }
     }
+
+    /// The driver is given one kernel at a time.
+    #[test]
+    fn kernels_use_nothing_of_each_other() {
+        for image in IMAGES {
+            let (mut left, head) = (image.ptx, image.ptx.split(".visible .entry ").next().unwrap());
+            for name in image.kernels() {
+                let kernel = image.kernel(name, (8, 0)).unwrap();
+                let own = kernel.strip_prefix(head).unwrap();
+                let (between, rest) = left.split_once(own).unwrap();
+                let between = between.strip_prefix(head).unwrap_or(between);
+                assert!(between.lines().all(|line| line.trim_start().starts_with("//")), "{between}");
+                let calls = own.lines().any(|line| line.trim_start().starts_with("call"));
+                assert!(!calls, "{name} calls something");
+                left = rest;
+            }
+            assert_eq!(left.trim(), "", "after the last of {}", image.family);
+        }
+    }
 }

@@ -53,11 +53,13 @@ fn registers_are_the_reviewed_ones(ptxas: &str, version: String) -> Result<(), F
     let (mut registers, mut local) = (BTreeMap::new(), Vec::new());
     for image in IMAGES {
         let chip = if image.chip == "sm_80" { CHIP } else { image.chip };
-        for (kernel, used) in assemble(ptxas, folder.path(), (image.family, chip), &image.text((9, 0)))? {
+        for kernel in image.kernels() {
+            let ptx = image.kernel(kernel, (9, 0)).ok_or(kernel)?;
+            let used = assemble(ptxas, folder.path(), (kernel, chip), &ptx)?;
             if used.local > 0 {
                 local.push(format!("{kernel}: {} bytes", used.local));
             }
-            registers.insert(kernel, used.registers);
+            registers.insert(kernel.to_owned(), used.registers);
         }
     }
     if !local.is_empty() {
@@ -91,37 +93,19 @@ struct Used {
     local: u32,
 }
 
-/// The kernels of one image.
-fn assemble(
-    ptxas: &str,
-    folder: &Path,
-    (family, chip): (&str, &str),
-    ptx: &str,
-) -> Result<Vec<(String, Used)>, Failed> {
-    let (source, target) =
-        (folder.join(family).with_extension("ptx"), folder.join(family).with_extension("cubin"));
+/// One kernel.
+fn assemble(ptxas: &str, folder: &Path, (kernel, chip): (&str, &str), ptx: &str) -> Result<Used, Failed> {
+    let (source, target) = (folder.join("kernel.ptx"), folder.join("kernel.cubin"));
     fs::write(&source, ptx)?;
     let output = Command::new(ptxas).args(["-v", "-arch", chip, "-o"]).arg(target).arg(source).output()?;
     let text = String::from_utf8_lossy(&output.stderr);
     if !output.status.success() {
-        return Err(format!("{family}: {text}").into());
+        return Err(format!("{kernel}: {text}").into());
     }
-    let number = |line: &str, after: &str| {
-        let word = line.split(after).next().and_then(|before| before.split_whitespace().last());
-        word.and_then(|word| word.parse().ok()).ok_or_else(|| format!("{family}: no number in {line:?}"))
+    let number = |after: &str| {
+        let before = text.split_once(after).and_then(|(before, _)| before.split_whitespace().last());
+        let number = before.and_then(|word| word.parse().ok());
+        number.ok_or_else(|| format!("{kernel}: ptxas tells no number of {after}:\n{text}"))
     };
-    let (mut kernels, mut name, mut local) = (Vec::new(), String::new(), 0);
-    for line in text.lines() {
-        if let Some((_, rest)) = line.split_once("Compiling entry function '") {
-            name = rest.split('\'').next().unwrap_or_default().to_owned();
-        } else if line.contains("bytes stack frame") {
-            local = number(line, "bytes stack frame")?;
-        } else if line.contains("Used ") {
-            kernels.push((name.clone(), Used { registers: number(line, "registers")?, local }));
-        }
-    }
-    if kernels.is_empty() {
-        return Err(format!("{family}: ptxas told of no kernel:\n{text}").into());
-    }
-    Ok(kernels)
+    Ok(Used { registers: number(" registers")?, local: number(" bytes stack frame")? })
 }

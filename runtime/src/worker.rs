@@ -374,7 +374,9 @@ fn load(
         timeout: options.timeout,
     });
     let scheduler = Scheduler::new(step, pages, options.prefix_cache);
-    let engine = Engine::new(OnDevice { device, model, sampler }, tokenizer.clone(), queue, scheduler);
+    let mut compute = OnDevice { device, model, sampler };
+    compute.warm_up(pages)?;
+    let engine = Engine::new(compute, tokenizer.clone(), queue, scheduler);
     Ok((engine, Loaded { engine: handle, tokenizer, chat_template, info, residency }))
 }
 

@@ -1,6 +1,6 @@
 //! A model with streams of random tokens: all that the bench asks of it, as the engine asks it.
 
-use kernels::sample::{Choice, NO_TOKEN};
+use kernels::sample::NO_TOKEN;
 use rand_core::{Rng, SeedableRng};
 use rand_pcg::Pcg64;
 
@@ -12,9 +12,6 @@ use crate::gguf::Gguf;
 use crate::kv_cache::{PagePool, Pages, pages_for};
 use crate::model::{Model, Plan};
 use crate::numerics::Numerics;
-
-/// Takes the most likely token.
-const GREEDY: Choice = Choice { random: 0, temperature: 0.0, top_p: 1.0, min_p: 0.0, top_k: 0 };
 
 /// The room that streams need.
 #[derive(Debug, Clone, Copy)]
@@ -115,8 +112,7 @@ impl<'a> Streams<'a> {
                 });
             }
             self.model.forward(self.device, &batch, None)?;
-            let rows: Vec<Row<'_>> =
-                ids.iter().map(|_| Row { choice: GREEDY, adjustments: None, logprobs: None }).collect();
+            let rows: Vec<Row<'_>> = ids.iter().map(|_| Row::GREEDY).collect();
             let chosen = self.sampler.sample(self.device, &self.model, &rows)?;
             ids = chosen.into_iter().map(|chosen| chosen.id).collect();
             if ids.contains(&NO_TOKEN) {

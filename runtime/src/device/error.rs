@@ -80,11 +80,11 @@ pub enum DeviceError {
     /// An allocation is not in the device's memory.
     #[error(transparent)]
     NotResident(NotResident),
-    /// The driver cannot compile an image.
-    #[error("the driver cannot compile the {family} kernels: {error}: {log}")]
+    /// The driver cannot compile a kernel.
+    #[error("the driver cannot compile {kernel}: {error}: {log}")]
     Compile {
-        /// The kernels' family.
-        family: String,
+        /// The kernel's entry.
+        kernel: String,
         /// The driver's error.
         error: String,
         /// What its compiler says.
@@ -96,11 +96,11 @@ pub enum DeviceError {
         /// What was asked for.
         call: &'static str,
     },
-    /// No image of the kernels suits the GPU.
-    #[error("no PTX image of the {family} kernels for compute capability {major}.{minor}")]
+    /// No image of the kernel suits the GPU.
+    #[error("no PTX image of {kernel} for compute capability {major}.{minor}")]
     NoImage {
-        /// The kernel's family.
-        family: String,
+        /// The kernel's entry.
+        kernel: String,
         /// The GPU's compute capability.
         major: i32,
         /// The GPU's compute capability.

@@ -1,7 +1,5 @@
 //! PTX images and which of them a GPU runs.
 
-use std::borrow::Cow;
-
 /// The kernels of one family, compiled for one chip.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Image {
@@ -16,24 +14,40 @@ pub struct Image {
 /// What stands before an instruction that chips older than 9.0 lack.
 const MARK: &str = "// sm_90: ";
 
+/// How a kernel begins; what all kernels share stands before the first.
+const ENTRY: &str = ".visible .entry ";
+/// How it ends.
+const END: &str = "\n}\n";
+
 /// Whether a GPU of this compute capability can begin a kernel before the one ahead of it has ended.
 pub(crate) fn overlaps((major, _): (i32, i32)) -> bool {
     major >= 9
 }
 
 impl Image {
-    /// The text that a device of this compute capability is given. Where it has instructions that the image's own chip lacks,
-    /// those that are marked in the text become instructions.
-    pub fn text(&self, capability: (i32, i32)) -> Cow<'static, str> {
+    /// The text of one kernel, which uses nothing of the others', as a device of this compute capability is given it; `None` if
+    /// the image has no such kernel. Where the device has instructions that the image's own chip lacks, those that are marked in
+    /// the text become instructions.
+    pub fn kernel(&self, name: &str, capability: (i32, i32)) -> Option<String> {
+        let head = &self.ptx[..self.ptx.find(ENTRY)?];
+        let at = self.ptx.find(&format!("{ENTRY}{name}("))?;
+        let entry = &self.ptx[at..];
+        let entry = &entry[..entry.find(END)? + END.len()];
         if !overlaps(capability) {
-            return Cow::Borrowed(self.ptx);
+            return Some([head, entry].concat());
         }
-        let text = self.ptx.replace(MARK, "");
+        let entry = entry.replace(MARK, "");
         if self.chip != "sm_80" {
-            return Cow::Owned(text);
+            return Some([head, &entry].concat());
         }
-        let text = text.replacen(".version 7.0", ".version 7.8", 1);
-        Cow::Owned(text.replacen(".target sm_80", ".target sm_90", 1))
+        let head = head.replacen(".version 7.0", ".version 7.8", 1);
+        let head = head.replacen(".target sm_80", ".target sm_90", 1);
+        Some(head + &entry)
+    }
+
+    /// The kernels' names, in the text's order.
+    pub fn kernels(&self) -> impl Iterator<Item = &'static str> {
+        self.ptx.split(ENTRY).skip(1).filter_map(|entry| Some(entry.split_once('(')?.0))
     }
 
     /// The best of `images` for a family on a device of this compute capability, `(9, 0)` for `sm_90`; `None` where
@@ -62,16 +76,49 @@ fn fitness(chip: &str, device: i32) -> Option<(i32, bool)> {
 mod tests {
     use super::*;
 
+    const PTX: &str = "\
+.version 7.0
+.target sm_80
+
+.extern .shared .b8 all[];
+.visible .entry norm__f32(
+\t.param .b64 x
+)
+{
+\t// sm_90: griddepcontrol.wait;
+\tret; // as it was
+}
+\t// .globl norm__f32_2
+.visible .entry norm__f32_2(
+)
+{
+\tret;
+}
+";
+
+    #[test]
+    fn a_kernel_is_what_all_share_and_its_own() {
+        let image = Image { family: "norm", chip: "sm_80", ptx: PTX };
+        assert_eq!(image.kernels().collect::<Vec<_>>(), ["norm__f32", "norm__f32_2"]);
+        let (shared, kernels) = PTX.split_at(PTX.find(".visible").unwrap());
+        let (first, second) = kernels.split_once("\t// .globl norm__f32_2\n").unwrap();
+        assert_eq!(image.kernel("norm__f32", (8, 9)), Some(format!("{shared}{first}")));
+        assert_eq!(image.kernel("norm__f32_2", (8, 9)), Some(format!("{shared}{second}")));
+        assert_eq!(image.kernel("norm", (8, 9)), None);
+        assert_eq!(Image { ptx: "", ..image }.kernel("norm", (8, 9)), None);
+    }
+
     #[test]
     fn marked_instructions_are_those_of_a_chip_that_has_them() {
-        let ptx = ".version 7.0\n.target sm_80\n\t// sm_90: griddepcontrol.wait;\n\tret; // as it was\n";
-        let image = Image { family: "norm", chip: "sm_80", ptx };
-        assert_eq!(image.text((8, 9)), ptx);
-        let wanted = ".version 7.8\n.target sm_90\n\tgriddepcontrol.wait;\n\tret; // as it was\n";
-        assert_eq!(image.text((9, 0)), wanted);
-        assert_eq!(image.text((12, 0)), wanted);
-        let of_its_own = Image { chip: "sm_90a", ..image }.text((9, 0)).into_owned();
-        assert_eq!(of_its_own, ptx.replace("// sm_90: ", ""));
+        let image = Image { family: "norm", chip: "sm_80", ptx: PTX };
+        let kernel = |image: Image, capability| image.kernel("norm__f32", capability).unwrap();
+        let old = kernel(image, (8, 9));
+        assert!(old.contains("\n\t// sm_90: griddepcontrol.wait;\n"), "{old}");
+        let marked = old.replace("// sm_90: ", "");
+        let wanted = marked.replace("7.0", "7.8").replace("sm_80", "sm_90");
+        assert_eq!(kernel(image, (9, 0)), wanted);
+        assert_eq!(kernel(image, (12, 0)), wanted);
+        assert_eq!(kernel(Image { chip: "sm_90a", ..image }, (9, 0)), marked);
     }
 
     #[test]

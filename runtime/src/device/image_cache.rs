@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 const MAGIC: &[u8; 8] = b"WOIMAGE1";
 /// Bytes of a hash.
 const HASH: usize = 32;
-/// Files kept of one family and chip, for programs and drivers in turns.
+/// Files kept of one kernel and chip, for programs and drivers in turns.
 const KEPT: usize = 4;
 
 /// A folder of compiled kernels.
@@ -28,20 +28,20 @@ pub(crate) struct ImageCache {
 /// What a compiled image depends on.
 #[derive(Debug, Clone)]
 pub(crate) struct Key {
-    /// How the names of this family's files for this chip begin.
+    /// How the names of this kernel's files for this chip begin.
     prefix: String,
     hash: [u8; HASH],
 }
 
 impl Key {
-    /// For a family's PTX, compiled by `driver` for `chip`.
-    pub(crate) fn new(family: &str, chip: &str, ptx: &str, driver: &str) -> Self {
+    /// For a kernel's PTX, compiled by `driver` for `chip`.
+    pub(crate) fn new(kernel: &str, chip: &str, ptx: &str, driver: &str) -> Self {
         let mut hasher = Sha256::new();
-        for part in [family, chip, driver, ptx] {
+        for part in [kernel, chip, driver, ptx] {
             hasher.update((part.len() as u64).to_le_bytes());
             hasher.update(part);
         }
-        Self { prefix: format!("{family}.{chip}."), hash: hasher.finalize().into() }
+        Self { prefix: format!("{kernel}.{chip}."), hash: hasher.finalize().into() }
     }
 
     fn file_name(&self) -> String {
@@ -93,7 +93,7 @@ impl ImageCache {
         self.forget_old(key)
     }
 
-    /// Removes the oldest files of the key's family and chip.
+    /// Removes the oldest files of the key's kernel and chip.
     fn forget_old(&self, key: &Key) -> io::Result<()> {
         let mut files: Vec<(SystemTime, PathBuf)> = Vec::new();
         for entry in fs::read_dir(&self.folder)? {
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn text_family_chip_and_driver_are_told_apart() {
+    fn text_kernel_chip_and_driver_are_told_apart() {
         let dir = tempfile::tempdir().unwrap();
         assert!(!load(dir.path(), &key()));
         for other in [

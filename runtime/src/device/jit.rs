@@ -11,16 +11,16 @@ use super::cuda::check;
 /// Bytes that the compiler may complain in.
 const LOG: usize = 8192;
 
-/// Compiles a family's PTX for the current context's GPU.
+/// Compiles a kernel's PTX for the current context's GPU.
 ///
 /// # Errors
 /// [`DeviceError::Compile`], with what the compiler says.
-pub(crate) fn compile(family: &str, ptx: &str) -> Result<Vec<u8>, DeviceError> {
+pub(crate) fn compile(kernel: &str, ptx: &str) -> Result<Vec<u8>, DeviceError> {
     let mut log = vec![0u8; LOG];
     link(ptx, &mut log).map_err(|error| {
         let log = CStr::from_bytes_until_nul(&log).unwrap_or_default().to_string_lossy();
         DeviceError::Compile {
-            family: family.to_owned(),
+            kernel: kernel.to_owned(),
             error: error.to_string(),
             log: log.trim().to_owned(),
         }

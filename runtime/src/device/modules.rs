@@ -1,4 +1,4 @@
-//! The kernels' modules: compiled or taken from the cache, and loaded, a family at its first use.
+//! Kernels: compiled or taken from the cache, and loaded, each at its first use.
 
 use std::collections::HashMap;
 use std::time::Instant;
@@ -18,13 +18,12 @@ pub(crate) struct Modules {
     images: &'static [Image],
     cache: Option<ImageCache>,
     functions: HashMap<&'static str, Function>,
-    /// By family; kept for as long as their functions.
-    modules: HashMap<String, Module>,
 }
 
-#[derive(Clone, Copy)]
 struct Function {
     raw: sys::CUfunction,
+    /// What the function lives in: it alone.
+    _module: Module,
     /// Bytes of shared memory that a launch may ask for.
     shared: usize,
 }
@@ -39,8 +38,7 @@ impl Modules {
         images: &'static [Image],
         cache: Option<ImageCache>,
     ) -> Self {
-        let (functions, modules) = Default::default();
-        Self { capability, driver, images, cache, functions, modules }
+        Self { capability, driver, images, cache, functions: HashMap::new() }
     }
 
     /// The kernel's entry, ready for launches with `shared` bytes of shared memory.
@@ -53,9 +51,9 @@ impl Modules {
         let function = match self.functions.get_mut(name) {
             Some(function) => function,
             None => {
-                let module = self.module(family)?;
+                let module = self.load(name, family)?;
                 let raw = module.get_function(name).map_err(failed("cuModuleGetFunction"))?.to_raw();
-                self.functions.entry(name).or_insert(Function { raw, shared: SHARED })
+                self.functions.entry(name).or_insert(Function { raw, _module: module, shared: SHARED })
             }
         };
         if shared > function.shared {
@@ -68,32 +66,24 @@ impl Modules {
         Ok(function.raw)
     }
 
-    fn module(&mut self, family: &str) -> Result<&Module, DeviceError> {
-        if !self.modules.contains_key(family) {
-            let module = self.load(family)?;
-            self.modules.insert(family.to_owned(), module);
-        }
-        Ok(&self.modules[family])
-    }
-
-    fn load(&self, family: &str) -> Result<Module, DeviceError> {
+    fn load(&self, name: &str, family: &str) -> Result<Module, DeviceError> {
         let (major, minor) = self.capability;
-        let image = Image::find(self.images, family, self.capability)
-            .ok_or_else(|| DeviceError::NoImage { family: family.to_owned(), major, minor })?;
+        let image = Image::find(self.images, family, self.capability);
+        let ptx = image.and_then(|image| image.kernel(name, self.capability));
+        let ptx = ptx.ok_or_else(|| DeviceError::NoImage { kernel: name.to_owned(), major, minor })?;
         let start = Instant::now();
         let load =
             |machine_code: &[u8]| Module::from_cubin(machine_code, &[]).map_err(failed("cuModuleLoadDataEx"));
-        let ptx = image.text(self.capability);
-        let compile = || jit::compile(family, &ptx);
+        let compile = || jit::compile(name, &ptx);
         let (module, cached) = match &self.cache {
             Some(cache) => {
-                let key = Key::new(family, &format!("sm_{major}{minor}"), &ptx, &self.driver);
+                let key = Key::new(name, &format!("sm_{major}{minor}"), &ptx, &self.driver);
                 cache.load(&key, load, compile)?
             }
             None => (load(&compile()?)?, false),
         };
         let milliseconds = start.elapsed().as_secs_f32() * 1e3;
-        tracing::debug!(family, chip = image.chip, cached, milliseconds, "kernels loaded");
+        tracing::debug!(kernel = name, cached, milliseconds, "kernel loaded");
         Ok(module)
     }
 }

@@ -11,6 +11,7 @@ mod outbox;
 pub(crate) mod sampler;
 mod sequence;
 mod stop;
+mod warm_up;
 
 pub use adjust::MOST_BIASED;
 pub(crate) use compute::{Compute, OnDevice};

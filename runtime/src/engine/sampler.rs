@@ -37,6 +37,14 @@ pub(crate) struct Row<'a> {
     pub(crate) logprobs: Option<u32>,
 }
 
+impl Row<'_> {
+    /// The most likely token.
+    pub(crate) const GREEDY: Self = {
+        let choice = Choice { random: 0, temperature: 0.0, top_p: 1.0, min_p: 0.0, top_k: 0 };
+        Self { choice, adjustments: None, logprobs: None }
+    };
+}
+
 impl Sampler {
     pub(crate) fn new(device: &Device, model: &Model) -> Result<Self, DeviceError> {
         let (limits, vocab) = (model.limits(), model.config().vocab);

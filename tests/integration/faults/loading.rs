@@ -32,17 +32,27 @@ const CASES: &[Case] = &[
     Case { function: "cuDevicePrimaryCtxRetain", error: &OUT_OF_MEMORY, nths: &[1] },
     Case { function: "cuStreamCreateWithPriority", error: &OUT_OF_MEMORY, nths: &[1] },
     Case { function: "cuMemAlloc_v2", error: &INVALID_VALUE, nths: &[1, 13, 35] },
-    Case { function: "cuMemAllocHost_v2", error: &OUT_OF_MEMORY, nths: &[1] },
+    Case { function: "cuMemAllocHost_v2", error: &OUT_OF_MEMORY, nths: &[1, 2] },
     Case { function: "cuEventCreate", error: &OUT_OF_MEMORY, nths: &[1, 2, 4] },
     Case { function: "cuMemcpyHtoDAsync_v2", error: &LAUNCH_FAILED, nths: &[1, 9, 20] },
     Case { function: "cuMemsetD8Async", error: &INVALID_VALUE, nths: &[1, 10, 20] },
     Case { function: "cuMemGetInfo_v2", error: &UNKNOWN, nths: &[1] },
     Case { function: "cuPointerGetAttributes", error: &INVALID_VALUE, nths: &[1, 13, 35] },
+    // Every kernel is compiled, loaded and used once.
+    Case { function: "cuLinkCreate_v2", error: &OUT_OF_MEMORY, nths: &[1, 5] },
+    Case { function: "cuLinkAddData_v2", error: &INVALID_PTX, nths: &[1, 5] },
+    Case { function: "cuLinkComplete", error: &UNKNOWN, nths: &[1, 5] },
+    Case { function: "cuModuleLoadDataEx", error: &INVALID_IMAGE, nths: &[1, 5] },
+    Case { function: "cuModuleGetFunction", error: &NOT_FOUND, nths: &[1, 9] },
+    Case { function: "cuLaunchKernel", error: &LAUNCH_FAILED, nths: &[1, 50, 300] },
+    Case { function: "cuMemcpyDtoHAsync_v2", error: &LAUNCH_FAILED, nths: &[1, 9] },
+    Case { function: "cuStreamSynchronize", error: &UNKNOWN, nths: &[5, 9] },
 ];
 
 /// Loads the model with one call failing; the only line on stderr that is no log.
 fn load(room: &Room, rule: Rule<'_>, parts: &[&str]) -> Result<String, Failed> {
     let mut command = room.serve(&data("llama-f16.gguf"))?;
+    command.env("WORKER_ORCD_CACHE", room.path("no kernels yet"));
     without_cublas(&mut command, room);
     let faults = Faults::of(&mut command, room.path("faults"));
     faults.plan(&[rule])?;

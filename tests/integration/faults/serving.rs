@@ -17,6 +17,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         let name = format!("faults::serving::{}_fails_with_{}", spoken(case.function), case.error.number);
         trials.extend(injected(&name, |place| case.try_at(place)));
     }
+    trials.extend(injected("faults::serving::no_request_waits_for_a_kernel", no_kernel_is_late));
     trials.extend(injected("faults::serving::a_job_that_waits_is_spared", spared));
     trials.extend(injected("faults::serving::only_jobs_of_the_failing_step_are_told", some_of_many));
     trials.extend(injected("faults::serving::a_gpu_that_fails_twice_ends_the_worker", twice));
@@ -55,13 +56,6 @@ const CASES: &[Case] = &[
     Case { function: "cuGraphInstantiateWithFlags", error: &OUT_OF_MEMORY, nths: &[1], code: CUDA, first: true },
     // Within the recording.
     Case { function: "cuLaunchKernel", error: &UNKNOWN, nths: &[65], code: LAUNCH, first: true },
-    // Kernels are compiled and loaded when first used, and so is the pinned memory for answers.
-    Case { function: "cuLinkCreate_v2", error: &OUT_OF_MEMORY, nths: &[1, 5], code: CUDA, first: true },
-    Case { function: "cuLinkAddData_v2", error: &INVALID_PTX, nths: &[1, 5], code: CUDA, first: true },
-    Case { function: "cuLinkComplete", error: &UNKNOWN, nths: &[1, 5], code: CUDA, first: true },
-    Case { function: "cuModuleLoadDataEx", error: &INVALID_IMAGE, nths: &[1, 5], code: CUDA, first: true },
-    Case { function: "cuModuleGetFunction", error: &NOT_FOUND, nths: &[1, 9], code: CUDA, first: true },
-    Case { function: "cuMemAllocHost_v2", error: &OUT_OF_MEMORY, nths: &[1], code: CUDA, first: true },
 ];
 
 /// A request that fills the context, and so takes every page: one page lost, and it would wait for ever. Its penalty
@@ -92,14 +86,6 @@ impl Faulty {
         let room = Room::new(place)?;
         let mut command = room.serve(&data("llama-f16.gguf"))?;
         command.args(options);
-        Self::of(room, command)
-    }
-
-    /// As [`start`](Self::start), with all kernels still to be compiled.
-    fn cold(place: Place) -> Result<Self, Failed> {
-        let room = Room::new(place)?;
-        let mut command = room.serve(&data("llama-f16.gguf"))?;
-        command.env("WORKER_ORCD_CACHE", room.path("cold"));
         Self::of(room, command)
     }
 
@@ -166,7 +152,7 @@ impl Case {
         let mut faulty = Faulty::start(place, &[])?;
         for &nth in self.nths {
             if self.first {
-                faulty = Faulty::cold(place)?;
+                faulty = Faulty::start(place, &[])?;
             } else {
                 assert_eq!(text(&faulty.server.complete(&request("a", 7))?)?, want);
             }
@@ -178,6 +164,29 @@ impl Case {
         faulty.end()?;
         Ok(())
     }
+}
+
+/// A worker that says it is ready has every kernel: one more would not be loaded.
+fn no_kernel_is_late(place: Place) -> Result<(), Failed> {
+    let faulty = Faulty::start(place, &["--max-batch", "8", "--kv-cache-size-mb", "4"])?;
+    faulty.faults.plan(&[Rule { function: "cuModuleLoadDataEx", nth: 1, action: NOT_FOUND.number }])?;
+    thread::scope(|scope| {
+        let complete = |seed| {
+            let mut request = request(&format!("job {seed}"), seed);
+            request["prompt"] = json!("the name of the ".repeat(2 * seed as usize));
+            request["max_tokens"] = json!(3 * seed);
+            faulty.server.complete(&request)
+        };
+        let running: Vec<_> = (1..8).map(|seed| scope.spawn(move || complete(seed))).collect();
+        running.into_iter().try_for_each(|job| {
+            let done = job.join().expect("a client does not panic")?;
+            assert_eq!(done.last.0, "end", "{:?}", done.last);
+            Ok::<_, Failed>(())
+        })
+    })?;
+    assert!(faulty.faults.fired().is_empty(), "a kernel was loaded late");
+    faulty.end()?;
+    Ok(())
 }
 
 /// One job is computed at a time; the other is in no failing step.
