@@ -15,9 +15,9 @@ pub(crate) struct Merge {
     pub(crate) top: f32,
     pub(crate) total: f32,
     /// What the sums before are multiplied by.
-    keep: f32,
+    pub(crate) keep: f32,
     /// What the chunk's sums are multiplied by; zero where the row sees nothing of the chunk.
-    add: f32,
+    pub(crate) add: f32,
 }
 
 impl Merge {
@@ -38,6 +38,12 @@ impl Merge {
         let top = max(self.top, chunk_top);
         let (keep, add) = (exp(self.top - top), exp(chunk_top - top));
         Self { top, total: mul_add(chunk_total, add, self.total * keep), keep, add }
+    }
+
+    /// The same, of a chunk whose factors are known.
+    #[inline(always)]
+    pub(crate) fn joined(self, keep: f32, add: f32, chunk_total: f32) -> Self {
+        Self { total: mul_add(chunk_total, add, self.total * keep), keep, add, ..self }
     }
 
     /// The sums with the chunk's. A chunk that counts nothing leaves even the sign of a zero: how many of them a row meets

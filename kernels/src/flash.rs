@@ -39,6 +39,8 @@ const PARTS: usize = 4;
 const PAGES: usize = CHUNK / PAGE;
 /// Steps over the values that are waited for at once.
 const AHEAD: usize = 4;
+/// Chunks whose sums [`MERGE`] waits for at once.
+const TOGETHER: usize = 8;
 /// Cells from one row to the next in scratch memory: not a multiple of 128 bytes, against bank conflicts.
 const SCORES: usize = CHUNK + 4;
 const WEIGHTS: usize = CHUNK + 8;
@@ -481,7 +483,7 @@ pub struct Partials {
 }
 
 fn merge_geometry(a: &Partials) -> Geometry {
-    Geometry { grid: [a.tokens as usize, a.heads as usize], scratch: 0 }
+    Geometry { grid: [a.tokens as usize, a.heads as usize], scratch: 4 * (4 * LANES + 1) }
 }
 
 #[inline(always)]
@@ -490,12 +492,68 @@ fn merge<B: Block>(block: &B, a: &Partials) {
     let row = block.x() * a.heads as usize + block.y();
     let seen = a.positions.get(block.x()) as usize + 1;
     let (first, end) = (first_seen(seen, a.window as usize) / CHUNK, seen.div_ceil(CHUNK));
-    block.each(head_dim, |_, d| {
-        let (mut merge, mut sum) = (Merge::before(&a.sinks, block.y()), 0.0f32);
-        for chunk in row * chunks + first..row * chunks + end {
-            merge = merge.chunk(a.partial_tops.get(2 * chunk), a.partial_tops.get(2 * chunk + 1));
-            sum = merge.sum(sum, a.partial.get(chunk * head_dim + d));
-        }
+    let [tops, totals, keeps, adds] = [(); 4].map(|()| block.scratch::<f32>(LANES));
+    let greatest = block.scratch::<f32>(1);
+    // Each lane has an element.
+    const { assert!(MAX_HEAD_DIM <= LANES) };
+    let mut state = block.per_lane((Merge::before(&a.sinks, block.y()), 0.0f32));
+    let mut next = block.per_lane([0.0; TOGETHER]);
+    for from in (first..end).step_by(LANES) {
+        let (base, last) = ((row * chunks + from) * head_dim, (end - 1 - from) as u32);
+        // Sums of a lane's element, of the chunks from the `i`th on; those that there are not change nothing.
+        let read = |i: usize, d: usize| {
+            let mut sums = [0.0; TOGETHER];
+            unrolled::<TOGETHER>(|j| {
+                let after = ((i + j) as u32).min(last) * a.head_dim;
+                sums[j] = a.partial.get(base + d + after as usize);
+            });
+            sums
+        };
+        block.each(head_dim, |lane, d| next[lane] = read(0, d));
+        let count = LANES.min((end - from).next_multiple_of(TOGETHER));
+        block.each(count, |lane, i| {
+            let chunk = row * chunks + from + i;
+            let there = from + i < end;
+            tops.set(lane, i, if there { a.partial_tops.get(2 * chunk) } else { f32::NEG_INFINITY });
+            totals.set(lane, i, if there { a.partial_tops.get(2 * chunk + 1) } else { 0.0 });
+        });
+        block.barrier();
+        // A lane a chunk: how it joins those before it, whose greatest score is exact in any order.
+        block.each(count, |lane, i| {
+            let mut top = state[lane].0.top;
+            for first in (0..i).step_by(TOGETHER) {
+                unrolled::<TOGETHER>(|j| {
+                    let before = tops.get(lane, first + j);
+                    top = if first + j < i { max(top, before) } else { top };
+                });
+            }
+            let joined = Merge { top, ..Merge::NONE }.chunk(tops.get(lane, i), 0.0);
+            keeps.set(lane, i, joined.keep);
+            adds.set(lane, i, joined.add);
+            if i == count - 1 {
+                greatest.set(lane, 0, max(top, tops.get(lane, i)));
+            }
+        });
+        block.barrier();
+        block.lanes(|lane| state[lane].0.top = greatest.get(lane, 0));
+        // A lane an element. While some chunks join, the next ones' sums are on their way.
+        block.each(head_dim, |lane, d| {
+            let (mut merge, mut sum) = state[lane];
+            for i in (0..count).step_by(TOGETHER) {
+                let sums = next[lane];
+                next[lane] = read(i + TOGETHER, d);
+                unrolled::<TOGETHER>(|j| {
+                    let i = i + j;
+                    merge = merge.joined(keeps.get(lane, i), adds.get(lane, i), totals.get(lane, i));
+                    sum = merge.sum(sum, sums[j]);
+                });
+            }
+            state[lane] = (merge, sum);
+        });
+        block.barrier();
+    }
+    block.each(head_dim, |lane, d| {
+        let (merge, sum) = state[lane];
         a.out.set(row * head_dim + d, sum / merge.total);
     });
 }

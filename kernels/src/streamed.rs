@@ -57,8 +57,11 @@ trait Tiled {
     }
     /// Turns in which a warp copies its rows.
     const TURNS: usize = Self::TILE.copied() / AT_ONCE;
-    /// Tokens that a block copies at once.
-    const TOKENS_AT_ONCE: usize = Self::TILE.warps * 32 * 8 / Self::COLUMNS;
+    /// Octets of columns of a token, and those of all tokens that a block copies at once.
+    const OCTETS: usize = Self::COLUMNS / 8;
+    const OCTETS_AT_ONCE: usize = Self::TILE.warps * 32;
+    /// Copies of a lane of a slice's tokens.
+    const INPUTS: usize = (Self::TOKENS * Self::OCTETS).div_ceil(Self::OCTETS_AT_ONCE);
 }
 
 struct Known<
@@ -93,8 +96,6 @@ impl<F: Format, L: Tiled, W: Scratch<u8>, X: Scratch<u16>, R: Fn(usize, usize) -
 {
     /// Units of a row of a slice that are copied one after the other.
     const PARTS: usize = parts::<F>(L::COLUMNS);
-    /// Copies of a warp's share of a slice's tokens.
-    const INPUTS: usize = L::TOKENS.div_ceil(L::TOKENS_AT_ONCE);
 
     /// Where a row's part of a slice begins among the stored bytes. Past the last row it is read again, and its sums are not
     /// stored.
@@ -139,8 +140,8 @@ impl<F: Format, L: Tiled, W: Scratch<u8>, X: Scratch<u16>, R: Fn(usize, usize) -
         let Operands { x, k, count, .. } = self.a;
         warp.lanes(|lane| {
             let whole_lane = index * 32 + lane;
-            let column = (whole_lane % (L::COLUMNS / 8) * 8) as u32;
-            let token = (whole_lane / (L::COLUMNS / 8) + number * L::TOKENS_AT_ONCE) as u32;
+            let octet = whole_lane + number * L::OCTETS_AT_ONCE;
+            let (token, column) = ((octet / L::OCTETS) as u32, (octet % L::OCTETS * 8) as u32);
             let first_column = slice * L::COLUMNS as u32;
             if token < count as u32 && first_column + column < k as u32 {
                 let to = stage * L::cells(count) as u32 + L::cell(token, column);
@@ -172,7 +173,7 @@ where
     #[inline(always)]
     fn run(&self, first: usize, i: usize) {
         let Self { slices, warp, slice } = *self;
-        let inputs = Slices::<F, L, W, X, R>::INPUTS;
+        let inputs = L::INPUTS;
         if L::TILE.group && WRITTEN >= 8 {
             // A row's pieces together: fewer addresses are kept.
             let rows = L::TURNS;
@@ -193,17 +194,16 @@ where
             return;
         }
         if WRITTEN >= 8 {
-            // A row's pieces together: their addresses differ by constants.
-            let every = WRITTEN / L::TURNS;
-            if first == 0 && i.is_multiple_of(every) {
+            // A row's pieces together: their addresses differ by constants. Early: the next slice has to be there when this one ends.
+            if first == 0 && i < L::TURNS {
                 unrolled::<8>(|part| {
                     if part < Slices::<F, L, W, X, R>::PARTS {
-                        slices.copy_weights(warp, slice, (part, i / every));
+                        slices.copy_weights(warp, slice, (part, i));
                     }
                 });
-            } else if first == 0 && i % every == every / 2 {
+            } else if first == 0 && i < 2 * L::TURNS {
                 unrolled::<16>(|j| {
-                    let number = i / every + j * L::TURNS;
+                    let number = i - L::TURNS + j * L::TURNS;
                     if number < inputs {
                         slices.copy_inputs(warp, slice, number);
                     }
@@ -300,8 +300,7 @@ pub(crate) fn multiply<
     block.await_predecessors();
     for stage in 0..stages as u32 - 1 {
         block.warps(|index, warp| {
-            let at_once = <Known<WARPS, EIGHTS, PART, PARTS, GROUP> as Tiled>::TOKENS_AT_ONCE;
-            for number in 0..(PART * PARTS).div_ceil(at_once) {
+            for number in 0..<Known<WARPS, EIGHTS, PART, PARTS, GROUP> as Tiled>::INPUTS {
                 slices.copy_inputs((index, warp), (stage, stage), number);
             }
             warp.copies_commit();
@@ -319,7 +318,11 @@ pub(crate) fn multiply<
             block.warps(|_, warp| warp.show());
         }
         // The slice is there, of all warps; and all are done with the one before it, whose place is filled next.
-        block.barrier();
+        if WARPS == 1 {
+            block.warps(|_, warp| warp.barrier());
+        } else {
+            block.barrier();
+        }
         block.warps(|index, warp| {
             let (first_row, first_token) = (index / PARTS * EIGHTS * 8, index % PARTS * PART);
             let bytes = |row: usize, column: usize| Staged {

@@ -52,9 +52,10 @@ fn chunks_seen(position: u32, window: usize) -> Range<usize> {
 }
 
 pub(crate) fn cases() -> Vec<Box<dyn Case>> {
+    // The last has more chunks than a block has lanes.
     let positions: [&[u32]; 6] =
-        [&[0], &[127, 128, 129], &[300, 5, 255, 256], &[4095], &[700; 8], &[1000, 0]];
-    let shapes = [(1, 16), (3, 64), (4, 80), (2, 128), (9, 32), (1, 256)];
+        [&[0], &[127, 128, 129], &[300, 5, 255, 256], &[4095], &[700; 8], &[35_000, 0, 1150]];
+    let shapes = [(1, 16), (3, 64), (4, 80), (2, 128), (9, 32), (1, 112)];
     let cases = shapes.into_iter().zip(positions).flat_map(|((heads, head_dim), positions)| {
         [1.0, 60.0].into_iter().flat_map(move |spread| {
             let plain = Merge::new(heads, head_dim, positions, spread, 0);
