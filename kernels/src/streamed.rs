@@ -194,17 +194,22 @@ where
             return;
         }
         if WRITTEN >= 8 {
-            // A row's pieces together: their addresses differ by constants. Early: the next slice has to be there when this one ends.
-            if first == 0 && i < L::TURNS {
+            // A row's pieces together: their addresses differ by constants. The next slice is asked for early, so that it is there when this
+            // one ends; but of 16-bit weights, of which nothing is made, no step should wait for all copies.
+            let every = if F::BYTES >= 2 * F::VALUES { WRITTEN / L::TURNS } else { 1 };
+            if first == 0 && i.is_multiple_of(every) && i / every < L::TURNS {
                 unrolled::<8>(|part| {
                     if part < Slices::<F, L, W, X, R>::PARTS {
-                        slices.copy_weights(warp, slice, (part, i));
+                        slices.copy_weights(warp, slice, (part, i / every));
                     }
                 });
-            } else if first == 0 && i < 2 * L::TURNS {
+            }
+            let (first_input, every) = if every == 1 { (L::TURNS, 1) } else { (every / 2, every) };
+            if first == 0 && i >= first_input && (i - first_input).is_multiple_of(every) {
                 unrolled::<16>(|j| {
-                    let number = i - L::TURNS + j * L::TURNS;
-                    if number < inputs {
+                    let turn = (i - first_input) / every;
+                    let number = turn + j * L::TURNS;
+                    if turn < L::TURNS && number < inputs {
                         slices.copy_inputs(warp, slice, number);
                     }
                 });
