@@ -223,7 +223,7 @@ fn attention(model: Model, tensor_core: bool) -> Vec<Row> {
             }));
         }
         if last == 1 {
-            rows.push(row("flash/merge", shape, move || {
+            rows.push(row("merge", shape, move || {
                 let positions: Vec<u32> = lengths.iter().map(|&length| length as u32 - 1).collect();
                 Merge::new(kv_heads * group, head_dim, &positions, 1.0, 0)
             }));

@@ -14,7 +14,7 @@
 //! that window are left out.
 //!
 //! [`WHOLE_F16`] walks all chunks in one block: prompts. [`CHUNK_F16`] takes a block for each chunk, so that a few rows
-//! occupy the whole GPU, and [`MERGE`] does with what they leave exactly what the other does in registers.
+//! occupy the whole GPU, and [`crate::merge`] does with what they leave exactly what the other does in registers.
 //!
 //! Four warps: each has a page of the chunk's keys, then every fourth row of the softmax, then every fourth octet of the
 //! output's elements. Bytes moved: `4 head_dim` for each token seen, tile and key head.
@@ -24,7 +24,7 @@ use cuda_std::{Bf16, Block, F16, Geometry, In, MmaInput, Out, Scratch, Team, War
 
 pub use crate::chunks::CHUNK;
 use crate::chunks::{Asking, Merge};
-use crate::kv::{Cached, PAGE, first_seen};
+use crate::kv::{Cached, PAGE};
 
 /// A head's elements at most; they are a multiple of 16.
 pub const MAX_HEAD_DIM: usize = PARTS * WARPS * 8;
@@ -39,13 +39,11 @@ const PARTS: usize = 4;
 const PAGES: usize = CHUNK / PAGE;
 /// Steps over the values that are waited for at once.
 const AHEAD: usize = 4;
-/// Chunks whose sums [`MERGE`] waits for at once.
-const TOGETHER: usize = 8;
 /// Cells from one row to the next in scratch memory: not a multiple of 128 bytes, against bank conflicts.
 const SCORES: usize = CHUNK + 4;
 const WEIGHTS: usize = CHUNK + 8;
 
-/// Arguments of every kernel here but [`MERGE`].
+/// Arguments of every kernel here.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Flash {
@@ -456,108 +454,6 @@ fn chunk<B: Block, I: MmaInput + Cached>(block: &B, a: &Flash) {
     });
 }
 
-/// Arguments of [`MERGE`].
-#[derive(Clone, Copy)]
-#[repr(C)]
-pub struct Partials {
-    /// `[tokens, heads, chunks, head_dim]`, see [`Flash`].
-    pub partial: In<f32>,
-    /// `[tokens, heads, chunks, 2]`, see [`Flash`].
-    pub partial_tops: In<f32>,
-    /// `[tokens]`.
-    pub positions: In<u32>,
-    /// `[heads]`, see [`Flash`].
-    pub sinks: In<f32>,
-    /// `[tokens, heads, head_dim]`.
-    pub out: Out<f32>,
-    /// Tokens.
-    pub tokens: u32,
-    /// Query heads.
-    pub heads: u32,
-    /// Elements of a head.
-    pub head_dim: u32,
-    /// Chunks for which there is room; those of a token's past come first.
-    pub chunks: u32,
-    /// See [`Flash`]: chunks before the window are not read.
-    pub window: u32,
-}
-
-fn merge_geometry(a: &Partials) -> Geometry {
-    Geometry { grid: [a.tokens as usize, a.heads as usize], scratch: 4 * (4 * LANES + 1) }
-}
-
-#[inline(always)]
-fn merge<B: Block>(block: &B, a: &Partials) {
-    let (head_dim, chunks) = (a.head_dim as usize, a.chunks as usize);
-    let row = block.x() * a.heads as usize + block.y();
-    let seen = a.positions.get(block.x()) as usize + 1;
-    let (first, end) = (first_seen(seen, a.window as usize) / CHUNK, seen.div_ceil(CHUNK));
-    let [tops, totals, keeps, adds] = [(); 4].map(|()| block.scratch::<f32>(LANES));
-    let greatest = block.scratch::<f32>(1);
-    // Each lane has an element.
-    const { assert!(MAX_HEAD_DIM <= LANES) };
-    let mut state = block.per_lane((Merge::before(&a.sinks, block.y()), 0.0f32));
-    let mut next = block.per_lane([0.0; TOGETHER]);
-    for from in (first..end).step_by(LANES) {
-        let (base, last) = ((row * chunks + from) * head_dim, (end - 1 - from) as u32);
-        // Sums of a lane's element, of the chunks from the `i`th on; those that there are not change nothing.
-        let read = |i: usize, d: usize| {
-            let mut sums = [0.0; TOGETHER];
-            unrolled::<TOGETHER>(|j| {
-                let after = ((i + j) as u32).min(last) * a.head_dim;
-                sums[j] = a.partial.get(base + d + after as usize);
-            });
-            sums
-        };
-        block.each(head_dim, |lane, d| next[lane] = read(0, d));
-        let count = LANES.min((end - from).next_multiple_of(TOGETHER));
-        block.each(count, |lane, i| {
-            let chunk = row * chunks + from + i;
-            let there = from + i < end;
-            tops.set(lane, i, if there { a.partial_tops.get(2 * chunk) } else { f32::NEG_INFINITY });
-            totals.set(lane, i, if there { a.partial_tops.get(2 * chunk + 1) } else { 0.0 });
-        });
-        block.barrier();
-        // A lane a chunk: how it joins those before it, whose greatest score is exact in any order.
-        block.each(count, |lane, i| {
-            let mut top = state[lane].0.top;
-            for first in (0..i).step_by(TOGETHER) {
-                unrolled::<TOGETHER>(|j| {
-                    let before = tops.get(lane, first + j);
-                    top = if first + j < i { max(top, before) } else { top };
-                });
-            }
-            let joined = Merge { top, ..Merge::NONE }.chunk(tops.get(lane, i), 0.0);
-            keeps.set(lane, i, joined.keep);
-            adds.set(lane, i, joined.add);
-            if i == count - 1 {
-                greatest.set(lane, 0, max(top, tops.get(lane, i)));
-            }
-        });
-        block.barrier();
-        block.lanes(|lane| state[lane].0.top = greatest.get(lane, 0));
-        // A lane an element. While some chunks join, the next ones' sums are on their way.
-        block.each(head_dim, |lane, d| {
-            let (mut merge, mut sum) = state[lane];
-            for i in (0..count).step_by(TOGETHER) {
-                let sums = next[lane];
-                next[lane] = read(i + TOGETHER, d);
-                unrolled::<TOGETHER>(|j| {
-                    let i = i + j;
-                    merge = merge.joined(keeps.get(lane, i), adds.get(lane, i), totals.get(lane, i));
-                    sum = merge.sum(sum, sums[j]);
-                });
-            }
-            state[lane] = (merge, sum);
-        });
-        block.barrier();
-    }
-    block.each(head_dim, |lane, d| {
-        let (merge, sum) = state[lane];
-        a.out.set(row * head_dim + d, sum / merge.total);
-    });
-}
-
 kernel! {
     /// All chunks of a tile in one block, f16.
     pub WHOLE_F16 = flash__whole_f16(Flash), lanes: LANES, geometry: whole_geometry, body: whole::<_, F16>
@@ -567,14 +463,10 @@ kernel! {
     pub WHOLE_BF16 = flash__whole_bf16(Flash), lanes: LANES, geometry: whole_geometry, body: whole::<_, Bf16>
 }
 kernel! {
-    /// A block a chunk, f16; [`MERGE`] follows.
+    /// A block a chunk, f16; [`crate::merge`] follows.
     pub CHUNK_F16 = flash__chunk_f16(Flash), lanes: LANES, geometry: chunk_geometry, body: chunk::<_, F16>
 }
 kernel! {
-    /// A block a chunk, bf16; [`MERGE`] follows.
+    /// A block a chunk, bf16; [`crate::merge`] follows.
     pub CHUNK_BF16 = flash__chunk_bf16(Flash), lanes: LANES, geometry: chunk_geometry, body: chunk::<_, Bf16>
-}
-kernel! {
-    /// Merges the chunks that the other kernel left.
-    pub MERGE = flash__merge(Partials), lanes: LANES, geometry: merge_geometry, body: merge
 }

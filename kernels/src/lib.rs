@@ -27,6 +27,7 @@ pub mod logits;
 pub mod logprobs;
 pub mod matmul;
 pub mod matvec;
+pub mod merge;
 pub mod norm;
 pub mod product;
 pub mod prompt;

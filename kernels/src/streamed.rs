@@ -196,20 +196,22 @@ where
         if WRITTEN >= 8 {
             // A row's pieces together: their addresses differ by constants. The next slice is asked for early, so that it is there when this
             // one ends; but of 16-bit weights, of which nothing is made, no step should wait for all copies.
-            let every = if F::BYTES >= 2 * F::VALUES { WRITTEN / L::TURNS } else { 1 };
-            if first == 0 && i.is_multiple_of(every) && i / every < L::TURNS {
+            let every = WRITTEN / L::TURNS;
+            let (turn, weights, tokens) = if F::BYTES >= 2 * F::VALUES {
+                (i / every, i.is_multiple_of(every), i % every == every / 2)
+            } else {
+                (i % L::TURNS, i < L::TURNS, i / L::TURNS == 1)
+            };
+            if first == 0 && weights {
                 unrolled::<8>(|part| {
                     if part < Slices::<F, L, W, X, R>::PARTS {
-                        slices.copy_weights(warp, slice, (part, i / every));
+                        slices.copy_weights(warp, slice, (part, turn));
                     }
                 });
-            }
-            let (first_input, every) = if every == 1 { (L::TURNS, 1) } else { (every / 2, every) };
-            if first == 0 && i >= first_input && (i - first_input).is_multiple_of(every) {
+            } else if first == 0 && tokens {
                 unrolled::<16>(|j| {
-                    let turn = (i - first_input) / every;
                     let number = turn + j * L::TURNS;
-                    if turn < L::TURNS && number < inputs {
+                    if number < inputs {
                         slices.copy_inputs(warp, slice, number);
                     }
                 });
@@ -323,11 +325,7 @@ pub(crate) fn multiply<
             block.warps(|_, warp| warp.show());
         }
         // The slice is there, of all warps; and all are done with the one before it, whose place is filled next.
-        if WARPS == 1 {
-            block.warps(|_, warp| warp.barrier());
-        } else {
-            block.barrier();
-        }
+        block.barrier();
         block.warps(|index, warp| {
             let (first_row, first_token) = (index / PARTS * EIGHTS * 8, index % PARTS * PART);
             let bytes = |row: usize, column: usize| Staged {

@@ -45,7 +45,7 @@ fn main() {
     trials.extend(suite("expert_sum/sum", |_| cases::expert_rows::sums()));
     trials.extend(relation("expert_sum/a_token_has_the_same_bits_alone", rows::of_expert_sum));
     trials.extend(suite("attention/f32", cases::attention::cases));
-    trials.extend(suite("flash/merge", |_| cases::merge::cases()));
+    trials.extend(suite("merge", |_| cases::merge::cases()));
     trials.extend(suite("sample/token", cases::sample::cases));
     trials.extend(suite("sample/adjust", |scale| cases::sample::change_cases(Way::Adjust, scale)));
     trials.extend(suite("sample/restore", |scale| cases::sample::change_cases(Way::Restore, scale)));

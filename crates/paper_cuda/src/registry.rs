@@ -4,8 +4,8 @@ use cuda_std::{Geometry, Kernel};
 use kernels::format::Stored;
 use kernels::{
     attention, compare, dequantise, draw, embed, expert_matmul, expert_matvec, expert_sum, expert_swiglu,
-    flash, gelu, layer_norm, logits, logprobs, matmul, matvec, norm, prompt, qmatmul, relay, residual, rope,
-    router, rows, sample, swiglu, warpgroup,
+    flash, gelu, layer_norm, logits, logprobs, matmul, matvec, merge, norm, prompt, qmatmul, relay, residual,
+    rope, router, rows, sample, swiglu, warpgroup,
 };
 
 use crate::cpu::Cpu;
@@ -105,7 +105,7 @@ static KERNELS: &[&dyn HostKernel] = &[
     &expert_swiglu::F32,
     &flash::CHUNK_BF16,
     &flash::CHUNK_F16,
-    &flash::MERGE,
+    &merge::MERGE,
     &flash::WHOLE_BF16,
     &flash::WHOLE_F16,
     &gelu::BF16,

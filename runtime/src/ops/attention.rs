@@ -2,7 +2,7 @@
 
 use cuda_std::In;
 use kernels::flash::Flash;
-use kernels::{attention, flash, prompt};
+use kernels::{attention, flash, merge, prompt};
 
 use super::Done;
 use crate::batch::BatchBuffers;
@@ -159,7 +159,7 @@ fn attention_half(
             return Ok(());
         }
         device.launch(if bf16 { &flash::CHUNK_BF16 } else { &flash::CHUNK_F16 }, &args)?;
-        let args = flash::Partials {
+        let args = merge::Partials {
             partial: sums.view(0, rows * heads.dim),
             partial_tops: tops.view(0, 2 * rows),
             positions: batch.positions(),
@@ -171,6 +171,6 @@ fn attention_half(
             chunks: chunks as u32,
             window: layer.window(),
         };
-        device.launch(&flash::MERGE, &args)
+        device.launch(&merge::MERGE, &args)
     }
 }

@@ -6,7 +6,8 @@
 
 use std::ops::Range;
 
-use kernels::flash::{CHUNK, MERGE, Partials};
+use kernels::flash::CHUNK;
+use kernels::merge::{MERGE, Partials};
 
 use super::attention::first_visible;
 use super::random::Random;
