@@ -257,7 +257,10 @@ driver! {
             unsafe { (log as *mut u8).copy_from_nonoverlapping(message.as_ptr(), message.len().min(len)) };
             return Err(INVALID_PTX)
         }
-        note(format!("compiled {}", String::from_utf8_lossy(text)));
+        // One kernel at a time.
+        let text_of = String::from_utf8_lossy(text);
+        let [_, entry] = text_of.split(".visible .entry ").collect::<Vec<_>>()[..] else { return Err(INVALID) };
+        note(format!("compiled {}", entry.split('(').next().unwrap()));
         s.image = [b"ELF ", text].concat()
     }
     cuLinkComplete(s, _state: usize, image: &mut *const u8, size: &mut usize) {

@@ -6,8 +6,16 @@ use runtime::device::{Buffer, Device, DeviceError, Image, Purpose};
 use runtime::gemm::{Gemm, Input, Product};
 
 static IMAGES: &[Image] = &[
-    Image { family: "compare", chip: "sm_80", ptx: "compare" },
-    Image { family: "matmul", chip: "sm_80", ptx: "matmul" },
+    Image {
+        family: "compare",
+        chip: "sm_80",
+        ptx: ".visible .entry compare__draw(\n)\n{\n}\n.visible .entry compare__count(\n)\n{\n}\n",
+    },
+    Image {
+        family: "matmul",
+        chip: "sm_80",
+        ptx: ".visible .entry matmul__f16(\n)\n{\n}\n.visible .entry matmul__bf16(\n)\n{\n}\n",
+    },
 ];
 
 const MOST_ROWS: usize = 100;

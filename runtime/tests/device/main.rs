@@ -44,8 +44,12 @@ kernel! {
 }
 
 static IMAGES: &[Image] = &[
-    Image { family: "test", chip: "sm_80", ptx: "the test's" },
-    Image { family: "broken", chip: "sm_80", ptx: "broken" },
+    Image {
+        family: "test",
+        chip: "sm_80",
+        ptx: ".visible .entry test__small(\n)\n{\n}\n.visible .entry test__large(\n)\n{\n}\n",
+    },
+    Image { family: "broken", chip: "sm_80", ptx: "broken\n.visible .entry broken__small(\n)\n{\n}\n" },
 ];
 
 /// A case: what the child does, and what the driver must have been asked.
@@ -302,7 +306,7 @@ fn broken(_: &Path) -> Result<(), Failed> {
     let device = Device::cuda(0, IMAGES)?;
     // SAFETY: the made-up driver only notes it.
     let error = unsafe { device.launch(&BROKEN, &Number(0)) }.err().ok_or("it compiled")?.to_string();
-    for part in ["the broken kernels", "INVALID_PTX", "line 1: broken as it says"] {
+    for part in ["cannot compile broken__small", "INVALID_PTX", "line 1: broken as it says"] {
         assert!(error.contains(part), "no {part:?} in {error}");
     }
     Ok(())
