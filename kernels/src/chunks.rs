@@ -115,6 +115,13 @@ impl Asking {
         a.positions.get(self.first + self.count - 1) as usize + 1
     }
 
+    /// Positions that the last of `count` of the block's rows from `row` on sees; none where there are no such rows.
+    #[inline(always)]
+    pub(crate) fn last_sees(&self, a: &Flash, row: usize, count: usize) -> usize {
+        let rest = (self.count * self.group).saturating_sub(self.row0 + row);
+        if rest == 0 { 0 } else { a.positions.get(self.token(row + rest.min(count) - 1)) as usize + 1 }
+    }
+
     /// The first position that the tile's first token sees.
     #[inline(always)]
     pub(crate) fn first_seen(&self, a: &Flash) -> usize {

@@ -31,6 +31,7 @@ pub mod merge;
 pub mod norm;
 pub mod product;
 pub mod prompt;
+pub mod prompt_group;
 pub mod qmatmul;
 pub mod relay;
 pub mod residual;

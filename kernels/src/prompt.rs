@@ -13,12 +13,12 @@ use crate::chunks::{Asking, CHUNK, Merge};
 use crate::flash::{Flash, MAX_HEAD_DIM};
 use crate::kv::{Cached, PAGE};
 
-const WARPS: usize = 8;
-const LANES: usize = WARPS * 32;
+pub(crate) const WARPS: usize = 8;
+pub(crate) const LANES: usize = WARPS * 32;
 /// Rows of a warp.
-const STEP: usize = 16;
+pub(crate) const STEP: usize = 16;
 /// Rows of a block.
-const ROWS: usize = WARPS * STEP;
+pub(crate) const ROWS: usize = WARPS * STEP;
 /// Octets of a chunk's tokens.
 const OCTETS: usize = CHUNK / 8;
 /// Steps over a chunk's tokens.
@@ -36,13 +36,13 @@ pub fn tile_tokens(group: usize) -> usize {
 
 /// Blocks for the rows of one tile.
 #[inline(always)]
-fn parts(group: usize) -> usize {
+pub(crate) fn parts(group: usize) -> usize {
     group.div_ceil(ROWS)
 }
 
 /// Cells from one row to the next of queries and keys.
 #[inline(always)]
-fn stride(head_dim: usize) -> usize {
+pub(crate) fn stride(head_dim: usize) -> usize {
     head_dim + 8
 }
 
@@ -155,15 +155,7 @@ fn prompt<B: Block, I: MmaInput + Cached>(block: &B, a: &Flash) {
             weights: [warp.round_to_a::<I>(&zero, &zero); STEPS],
         }
     });
-    // Positions that a warp's last row sees; none of a warp without rows.
-    let warp_seen = |index: usize| {
-        let rest = (rows.count * rows.group).saturating_sub(rows.row0 + index * STEP);
-        if rest == 0 {
-            0
-        } else {
-            a.positions.get(rows.token(index * STEP + rest.min(STEP) - 1)) as usize + 1
-        }
-    };
+    let warp_seen = |index: usize| rows.last_sees(a, index * STEP, STEP);
 
     while from < seen {
         // The keys are there, of all warps.

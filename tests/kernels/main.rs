@@ -156,6 +156,11 @@ fn of_halves(float: Float) -> Vec<Trial> {
             cases::flash::cases(float, path, scale)
         }));
     }
+    trials.extend(suite_where(
+        &format!("flash/prompt_group_{name}"),
+        move |scale| cases::flash::cases(float, Path::PromptGroup, scale),
+        Device::has_warpgroups,
+    ));
     trials.extend(relation(&format!("flash/{name}/whole_is_chunks_merged"), move |device| {
         paths::whole_is_chunks_merged(float, device)
     }));

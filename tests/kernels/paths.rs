@@ -1,6 +1,7 @@
 //! A token's attention has the same bits on every path: whole or in chunks that are merged; in a full tile, in any other,
 //! alone; among other sequences, or in a launch of its own.
 
+use kernels::prompt_group;
 use libtest_mimic::Failed;
 use runtime::device::Device;
 
@@ -85,7 +86,19 @@ pub(crate) fn a_tile_does_not_matter(float: Float, device: &Device) -> Result<()
         };
         let prompt = case.clone().for_prompts();
         same("as a prompt", &outputs(&prompt, device)?[0], &full)?;
-        same("as a prompt in tiles of any size", &outputs(&prompt.cut(flash::ragged), device)?[0], &full)?;
+        same(
+            "as a prompt in tiles of any size",
+            &outputs(&prompt.clone().cut(flash::ragged), device)?[0],
+            &full,
+        )?;
+        if prompt_group::of(false, case.heads.head_dim).is_some()
+            && (device.is_cpu() || device.has_warpgroups())
+        {
+            let prompt = prompt.through(Path::PromptGroup);
+            same("as a prompt of warps together", &outputs(&prompt, device)?[0], &full)?;
+            let ragged = prompt.cut(flash::ragged);
+            same("as one of these in tiles of any size", &outputs(&ragged, device)?[0], &full)?;
+        }
         same("tiles of any size", &outputs(&case.clone().cut(flash::ragged), device)?[0], &full)?;
         same("tiles of one token", &outputs(&case.clone().cut(|_, _| 1), device)?[0], &full)?;
         let row = full.len() / case.tokens.len();

@@ -8,6 +8,8 @@ pub(crate) const SOURCE: &str = include_str!("warpgroup.rs");
 
 /// Tokens that there are functions for: columns of the products.
 const TOKENS: [usize; 3] = [32, 64, 128];
+/// Chains that there are functions for: their columns, and their steps.
+const CHAINS: [[usize; 2]; 3] = [[128, 8], [128, 4], [64, 8]];
 
 /// The module with the functions
 ///
@@ -19,11 +21,23 @@ const TOKENS: [usize; 3] = [32, 64, 128];
 ///
 /// `first` and `second` describe the tokens of a step in shared memory. Of `sums`, N / 4 f32 of the lane's row come first and
 /// those of the row eight further on after them.
+///
+/// ```text
+/// warpgroup_{f16,bf16}_N_steps_S(c, a, first)   c += a b, one step after the other, until that is done
+/// ```
+///
+/// `c` has the fragments of N / 8 steps of `mma`, `a` those of S; `first` describes the first step's b, of which 64 rows are a part
+/// of 128 N bytes.
 pub(crate) fn module() -> String {
     let mut text = String::from("target triple = \"nvptx64-nvidia-cuda\"\n");
     for tokens in TOKENS {
         for input in ["f16", "bf16"] {
             text += &steps(tokens, input);
+        }
+    }
+    for [columns, steps] in CHAINS {
+        for input in ["f16", "bf16"] {
+            text += &chain(columns, steps, input);
         }
     }
     for (name, instruction) in [
@@ -86,6 +100,55 @@ fn steps(tokens: usize, input: &str) -> String {
         text,
         "  %r = call {{{floats}}} asm sideeffect \"{instructions}\", \"{constraints}\"({given}, i32 %a0, i32 %a1, i32 %a2, \
          i32 %a3, i64 %b0, i32 %a4, i32 %a5, i32 %a6, i32 %a7, i64 %b1) convergent"
+    );
+    for i in 0..sums {
+        let _ = write!(text, "  %d{i} = extractvalue {{{floats}}} %r, {i}\n  store float %d{i}, ptr %p{i}\n");
+    }
+    text + "  ret void\n}\n"
+}
+
+fn chain(columns: usize, steps: usize, input: &str) -> String {
+    let (sums, values) = (columns / 2, 4 * steps);
+    let all = list(0, sums, |i| format!("${i}"));
+    // Where a step's b lies, in units of 16 bytes after the first's.
+    let place = |step: usize| step % 4 * 2 + step / 4 * columns * 8;
+    let mut instructions =
+        String::from("{ .reg .pred p; .reg .b64 b; setp.eq.u32 p, 0, 0; wgmma.fence.sync.aligned; ");
+    for step in 0..steps {
+        let a = list(2 * sums + 4 * step, 2 * sums + 4 * step + 4, |i| format!("${i}"));
+        let _ = write!(
+            instructions,
+            "add.s64 b, ${}, {}; wgmma.mma_async.sync.aligned.m64n{columns}k16.f32.{input}.{input} {{{all}}}, {{{a}}}, b, p, 1, 1, 0; ",
+            2 * sums + values,
+            place(step),
+        );
+    }
+    instructions += "wgmma.commit_group.sync.aligned; wgmma.wait_group.sync.aligned 0; }";
+    let constraints = [
+        list(0, sums, |_| "=f".to_owned()),
+        list(0, sums, |i| i.to_string()),
+        list(0, values, |_| "r".to_owned()),
+        "l,~{memory}".to_owned(),
+    ]
+    .join(",")
+    .replace(' ', "");
+    let floats = list(0, sums, |_| "float".to_owned());
+
+    let mut text = format!(
+        "define void @warpgroup_{input}_{columns}_steps_{steps}(ptr %c, ptr %a, i64 %b) alwaysinline convergent nounwind {{\n"
+    );
+    for i in 0..sums {
+        let _ =
+            write!(text, "  %p{i} = getelementptr float, ptr %c, i64 {i}\n  %c{i} = load float, ptr %p{i}\n");
+    }
+    for i in 0..values {
+        let _ = write!(text, "  %q{i} = getelementptr i32, ptr %a, i64 {i}\n  %a{i} = load i32, ptr %q{i}\n");
+    }
+    let given =
+        [list(0, sums, |i| format!("float %c{i}")), list(0, values, |i| format!("i32 %a{i}"))].join(", ");
+    let _ = writeln!(
+        text,
+        "  %r = call {{{floats}}} asm sideeffect \"{instructions}\", \"{constraints}\"({given}, i64 %b) convergent"
     );
     for i in 0..sums {
         let _ = write!(text, "  %d{i} = extractvalue {{{floats}}} %r, {i}\n  store float %d{i}, ptr %p{i}\n");

@@ -64,6 +64,17 @@ pub fn exp_negative(x: f32) -> f32 {
     exp_within(if x < LEAST { LEAST } else { x })
 }
 
+/// From here on `e^x` is a normal number.
+pub const ORDINARY: f32 = -87.0;
+
+/// [`exp_negative`] of an `x` from [`ORDINARY`] on, sooner still.
+#[inline(always)]
+pub fn exp_ordinary(x: f32) -> f32 {
+    let (p, n) = exp_parts(x);
+    // The low bits of `n` are added to an exponent.
+    f32::from_bits(p.to_bits().wrapping_add(n.to_bits() << 23))
+}
+
 /// Its exponential is less than half of the least number.
 const LEAST: f32 = -104.0;
 
@@ -381,10 +392,13 @@ mod tests {
     }
 
     #[test]
-    fn exp_negative_has_the_bits_of_exp() {
+    fn exp_negative_and_exp_ordinary_have_the_bits_of_exp() {
         let few = (0..=u32::MAX >> 9).map(|i| -f32::from_bits(i << 8));
         for x in few.filter(|x| !x.is_nan()).chain([0.0, -103.97, -103.98, -104.0, f32::NEG_INFINITY]) {
             assert_eq!(exp_negative(x).to_bits(), exp(x).to_bits(), "{x:e}");
+            if x >= ORDINARY {
+                assert_eq!(exp_ordinary(x).to_bits(), exp(x).to_bits(), "{x:e}");
+            }
         }
         assert!(exp_negative(f32::NAN).is_nan());
     }

@@ -4,8 +4,8 @@ use cuda_std::{Geometry, Kernel};
 use kernels::format::Stored;
 use kernels::{
     attention, compare, dequantise, draw, embed, expert_matmul, expert_matvec, expert_sum, expert_swiglu,
-    flash, gelu, layer_norm, logits, logprobs, matmul, matvec, merge, norm, prompt, qmatmul, relay, residual,
-    rope, router, rows, sample, swiglu, warpgroup,
+    flash, gelu, layer_norm, logits, logprobs, matmul, matvec, merge, norm, prompt, prompt_group, qmatmul,
+    relay, residual, rope, router, rows, sample, swiglu, warpgroup,
 };
 
 use crate::cpu::Cpu;
@@ -123,6 +123,10 @@ static KERNELS: &[&dyn HostKernel] = &[
     &norm::F32,
     &prompt::F16_,
     &prompt::BF16,
+    &prompt_group::BF16_128,
+    &prompt_group::BF16_64,
+    &prompt_group::F16_128,
+    &prompt_group::F16_64,
     &residual::ADD,
     &rope::INTERLEAVED_BF16,
     &rope::INTERLEAVED_F16,

@@ -2,7 +2,7 @@
 
 use cuda_std::In;
 use kernels::flash::Flash;
-use kernels::{attention, flash, merge, prompt};
+use kernels::{attention, flash, merge, prompt, prompt_group};
 
 use super::Done;
 use crate::batch::BatchBuffers;
@@ -154,7 +154,9 @@ fn attention_half(
             }
             if shape.prompts > 0 {
                 let args = Flash { tiles: batch.prompt_tiles(), count: shape.prompts as u32, ..args };
-                device.launch(if bf16 { &prompt::BF16 } else { &prompt::F16_ }, &args)?;
+                let together = prompt_group::of(bf16, heads.dim).filter(|_| device.has_warpgroups());
+                let kernel = together.unwrap_or(if bf16 { &prompt::BF16 } else { &prompt::F16_ });
+                device.launch(kernel, &args)?;
             }
             return Ok(());
         }

@@ -6,7 +6,7 @@ mod oracle;
 use cuda_std::Kernel;
 use kernels::flash::{self, CHUNK};
 use kernels::kv::PAGE;
-use kernels::prompt;
+use kernels::{prompt, prompt_group};
 
 use super::attention::first_visible;
 use super::float::Float;
@@ -28,6 +28,8 @@ pub(crate) enum Path {
     Whole,
     Chunks,
     Prompt,
+    /// Of warps that multiply together.
+    PromptGroup,
 }
 
 /// Neighbouring tokens of one sequence that ask.
@@ -138,7 +140,10 @@ impl Flash {
     /// Tokens in a tile at most.
     fn tile_tokens(&self) -> usize {
         let group = self.heads.group;
-        if self.path == Path::Prompt { prompt::tile_tokens(group) } else { flash::tile_tokens(group) }
+        match self.path {
+            Path::Prompt | Path::PromptGroup => prompt::tile_tokens(group),
+            Path::Whole | Path::Chunks => flash::tile_tokens(group),
+        }
     }
 
     /// The same on another path.
@@ -201,6 +206,9 @@ impl Flash {
             (Path::Chunks, _) => &flash::CHUNK_BF16,
             (Path::Prompt, Float::F16) => &prompt::F16_,
             (Path::Prompt, _) => &prompt::BF16,
+            (Path::PromptGroup, float) => {
+                prompt_group::of(float != Float::F16, self.heads.head_dim).expect("a kernel for these heads")
+            }
         }
     }
 }
@@ -252,7 +260,7 @@ pub(crate) fn cases(float: Float, path: Path, scale: Scale) -> Vec<Box<dyn Case>
         }
         cases.push(Flash::new(float, heads(2, 4, 64), &[Run::last(257, 2)], 1.0).with_sinks(1000.0));
         cases.push(Flash::new(float, heads(2, 4, 64), &[Run::last(257, 2)], 1000.0).with_sinks(1.0));
-        if path == Path::Prompt {
+        if matches!(path, Path::Prompt | Path::PromptGroup) {
             let runs = [Run::last(290, 290), Run { length: 700, first: 300, count: 140 }];
             let case = Flash::new(float, heads(2, 4, 128), &runs, 1.0);
             cases.extend([case.clone().within(77).with_sinks(1.0), case]);
@@ -260,7 +268,10 @@ pub(crate) fn cases(float: Float, path: Path, scale: Scale) -> Vec<Box<dyn Case>
         let ragged: Vec<Flash> = cases.iter().map(|case| case.clone().cut(ragged)).collect();
         cases.extend(ragged);
     }
-    if path == Path::Prompt {
+    if path == Path::PromptGroup {
+        cases.retain(|case| prompt_group::of(false, case.heads.head_dim).is_some());
+    }
+    if matches!(path, Path::Prompt | Path::PromptGroup) {
         let large: Vec<Flash> = cases.iter().map(|case| case.clone().for_prompts()).collect();
         let ragged = large.iter().map(|case| case.clone().cut(ragged));
         cases = ragged.chain(large.iter().cloned()).collect();
@@ -331,7 +342,7 @@ impl Case for Flash {
             window: self.window as u32,
         };
         match self.path {
-            Path::Whole | Path::Prompt => args.out = stage.output(self.q.len()),
+            Path::Whole | Path::Prompt | Path::PromptGroup => args.out = stage.output(self.q.len()),
             // Chunks that a tile does not reach stay as they are.
             Path::Chunks => {
                 args.partial = stage.in_out(&vec![f32::NAN; self.q.len() * chunks]);

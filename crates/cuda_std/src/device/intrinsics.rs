@@ -54,3 +54,13 @@ macro_rules! warpgroup {
     };
 }
 warpgroup!(warpgroup_f16_32 warpgroup_f16_64 warpgroup_f16_128 warpgroup_bf16_32 warpgroup_bf16_64 warpgroup_bf16_128);
+
+macro_rules! chains {
+    ($($name:ident)*) => {
+        unsafe extern "C" {
+            $(pub(crate) fn $name(c: *mut [f32; 4], a: *const [u32; 4], first: u64);)*
+        }
+    };
+}
+chains!(warpgroup_f16_128_steps_8 warpgroup_f16_128_steps_4 warpgroup_f16_64_steps_8);
+chains!(warpgroup_bf16_128_steps_8 warpgroup_bf16_128_steps_4 warpgroup_bf16_64_steps_8);

@@ -236,6 +236,22 @@ impl<M: Memory> Warp for HostTeam<32, M> {
     }
 
     #[inline(always)]
+    fn mma_group<I: MmaInput, const STEPS: usize, const OCTETS: usize, S: Scratch<u16>>(
+        &self,
+        a: &[A; STEPS],
+        b: &S,
+        at: impl Fn(usize, usize) -> usize,
+        c: &mut [C; OCTETS],
+    ) {
+        for (octet, c) in c.iter_mut().enumerate() {
+            for (step, a) in a.iter().enumerate() {
+                let b = self.load_b(b, |column, half| at(octet * 8 + column, 2 * step + half));
+                M::step::<I>(a, &b, c);
+            }
+        }
+    }
+
+    #[inline(always)]
     fn each_c(&self, c: &C, mut f: impl FnMut(usize, usize, usize, f32)) {
         for (column, values) in c.0.iter().enumerate() {
             for (row, &value) in values.iter().enumerate() {

@@ -70,7 +70,7 @@ pub(super) fn expect(case: &Flash) -> Vec<Expect> {
         }
     }
     match case.path {
-        Path::Whole | Path::Prompt => vec![Expect::near(out)],
+        Path::Whole | Path::Prompt | Path::PromptGroup => vec![Expect::near(out)],
         Path::Chunks => vec![Expect::near(partial), Expect::near(tops)],
     }
 }
