@@ -20,6 +20,7 @@ fn main() {
     let mut trials = vec![
         Trial::test("committed_images_belong_to_the_sources", committed_images_belong_to_the_sources),
         Trial::test("no_instruction_leaves_bits_to_the_driver", no_instruction_leaves_bits_to_the_driver),
+        Trial::test("nothing_is_called_beside_wgmma", nothing_is_called_beside_wgmma),
         Trial::test("instruction_counts_are_the_reviewed_ones", instruction_counts_are_the_reviewed_ones),
         Trial::test("sources_and_images_have_the_same_entries", sources_and_images_have_the_same_entries),
     ];
@@ -79,6 +80,21 @@ fn committed_images_belong_to_the_sources() -> Result<(), Failed> {
 fn no_instruction_leaves_bits_to_the_driver() -> Result<(), Failed> {
     for image in embedded() {
         ptx::check(&image)?;
+    }
+    Ok(())
+}
+
+/// Of a kernel that calls a function, and to divide is to call one, the driver's compiler lets no two `wgmma` be under way at once.
+fn nothing_is_called_beside_wgmma() -> Result<(), Failed> {
+    let calls = |instruction: &ptx::Instruction<'_>| {
+        let opcode = instruction.opcode();
+        let divides = ["div.rn", "rcp.rn", "sqrt.rn", "div.u64", "div.s64", "rem.u64", "rem.s64"];
+        opcode.starts_with("call") || divides.iter().any(|divides| opcode.starts_with(divides))
+    };
+    for image in embedded().filter(|image| image.ptx.contains("wgmma")) {
+        if let Some(found) = ptx::instructions(&image.ptx).find(calls) {
+            return Err(format!("{}: line {}: {}", image.file(), found.line, found.text).into());
+        }
     }
     Ok(())
 }

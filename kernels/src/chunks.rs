@@ -128,11 +128,21 @@ impl Asking {
         first_seen(a.positions.get(self.first) as usize + 1, a.window as usize)
     }
 
-    /// Where a page's part for this head begins, in keys and values alike.
+    /// Where page `i`'s part for this head begins, in keys and values alike.
     #[inline(always)]
     pub(crate) fn page(&self, a: &Flash, i: usize) -> usize {
-        (a.page_table.get(self.table + i) as usize * a.kv_heads as usize + self.kv_head)
-            * a.head_dim as usize
-            * PAGE
+        self.begin(a, self.number(a, i))
+    }
+
+    /// The number of the sequence's page `i`.
+    #[inline(always)]
+    pub(crate) fn number(&self, a: &Flash, i: usize) -> u32 {
+        a.page_table.get(self.table + i)
+    }
+
+    /// Where a page's part for this head begins.
+    #[inline(always)]
+    pub(crate) fn begin(&self, a: &Flash, number: u32) -> usize {
+        (number as usize * a.kv_heads as usize + self.kv_head) * a.head_dim as usize * PAGE
     }
 }

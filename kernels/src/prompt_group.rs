@@ -1,20 +1,19 @@
 //! [`crate::prompt`] on the tensor core of Hopper: four warps multiply together.
 //!
 //! The bits are the same. A block has 128 rows, 64 for each four warps, which keep scores, weights and sums in registers; keys and
-//! values the tensor core reads from scratch memory by itself. While a chunk is worked on, the next one's are copied.
+//! values the tensor core reads from scratch memory by itself. While a chunk is worked on, the next one's are copied, and their
+//! copies are asked for while the tensor core makes scores.
 //!
 //! Bytes moved: `4 head_dim` for each token seen, tile and key head.
 
-use cuda_std::math::{ORDINARY, divide, exp_negative, exp_ordinary, mul_add, sqrt};
-use cuda_std::{Bf16, Block, F16, Geometry, MmaInput, Scratch, Warp, kernel, unrolled};
+use cuda_std::math::{Divisor, ORDINARY, divide, exp_negative, exp_ordinary, mul_add, sqrt};
+use cuda_std::{Bf16, Block, F16, Geometry, MmaInput, Scratch, Warp, kernel, made, unrolled};
 
 use crate::chunks::{Asking, CHUNK, Merge};
 use crate::flash::Flash;
 use crate::kv::{Cached, PAGE};
 use crate::prompt::{LANES, ROWS, STEP, WARPS, parts, stride};
 
-/// Warps that multiply together.
-const GROUP: usize = 4;
 /// Octets of a chunk's tokens, and steps over them.
 const OCTETS: usize = CHUNK / 8;
 const STEPS: usize = CHUNK / 16;
@@ -24,13 +23,13 @@ const PART: usize = 64;
 /// The cell of octet `octet` of row `row` of so many rows.
 #[inline(always)]
 fn swizzled(rows: usize, row: usize, octet: usize) -> usize {
-    octet / 8 * rows * PART + row * PART + (octet % 8 ^ row % 8) * 8
+    octet / 8 * rows * PART + row * PART + ((octet % 8) ^ (row % 8)) * 8
 }
 
 fn geometry(a: &Flash) -> Geometry {
     let (head_dim, group) = (a.head_dim as usize, (a.heads / a.kv_heads) as usize);
     Geometry {
-        grid: [a.count as usize * parts(group), a.kv_heads as usize],
+        grid: [a.kv_heads as usize, a.count as usize * parts(group)],
         scratch: 1024 + 2 * (ROWS * stride(head_dim) + 4 * CHUNK * head_dim),
     }
 }
@@ -39,6 +38,9 @@ fn geometry(a: &Flash) -> Geometry {
 struct State<W: Warp, const EIGHTS: usize> {
     /// Of its rows: positions seen, up to their own.
     seen: W::Rows<u32>,
+    /// What the first of them sees and the last.
+    first_sees: usize,
+    last_sees: usize,
     merge: W::Rows<Merge>,
     sums: [W::C; EIGHTS],
 }
@@ -57,84 +59,30 @@ fn prompt<B: Block, I: MmaInput + Cached, const EIGHTS: usize, const SIXTEENS: u
     let head_dim = const { 8 * EIGHTS };
     let (stride, scale) = (stride(head_dim), 1.0 / sqrt(head_dim as f32));
     let window = if a.window == 0 { u32::MAX } else { a.window };
-    // The last tiles, which may see most, come first.
+    // The last tiles, which may see most, come first, of all heads.
     let parts = parts((a.heads / a.kv_heads) as usize);
-    let index = a.count as usize * parts - 1 - block.x();
+    let index = a.count as usize * parts - 1 - block.y();
     let (tile, part) = divide(index, parts);
-    let rows = Asking::new(a, tile, part * ROWS, block.y());
+    let rows = Asking::new(a, tile, part * ROWS, block.x());
     let (seen, first_seen) = (rows.seen(a), rows.first_seen(a));
     block.align();
     let keys = block.scratch::<u16>(2 * CHUNK * head_dim);
     let values = block.scratch::<u16>(2 * CHUNK * head_dim);
     let queries = block.scratch::<u16>(ROWS * stride);
 
-    // Begins to copy a chunk's keys and values into one half of their cells. A key's octets are neighbouring lanes', and so are a
-    // page's four of an element of the values. Past the end there are zeros, and in place of values that no row sees.
-    macro_rules! fetch {
-        ($from:expr, $half:expr) => {{
-            let (from, at) = ($from, $half * CHUNK * head_dim);
-            if first_seen <= from && from + CHUNK <= seen {
-                fetch!(from, at, |_| true, |_| [true; 2]);
-            } else {
-                fetch!(from, at, |at| at < seen, |at| [
-                    at < seen && first_seen < at + 8,
-                    first_seen <= at && at + 8 <= seen,
-                ]);
+    // Two lanes a row; they are waited for with the first chunk.
+    block.lanes(
+        #[inline(always)]
+        |lane| {
+            let (row, first) = (lane / 2, lane % 2);
+            let there = rows.exists(row);
+            let q = if there { rows.output(a, row) * head_dim } else { 0 };
+            for octet in (0..EIGHTS).step_by(2) {
+                let octet = octet + first;
+                queries.copy_async(lane, row * stride + octet * 8, &a.q, q + octet * 8, there);
             }
-            block.warps(|_, warp| warp.copies_commit());
-        }};
-        ($from:ident, $at:ident, $seen:expr, $some_and_all_seen:expr) => {
-            block.lanes(
-                #[inline(always)]
-                |lane| {
-                    let (place, octet) = (lane / EIGHTS, lane % EIGHTS);
-                    let (element, eight) = (lane / 4, lane % 4);
-                    unrolled::<{ CHUNK / PAGE }>(
-                        #[inline(always)]
-                        |i| {
-                            let first = $from + i * PAGE;
-                            let page = if $seen(first) { rows.page(a, first / PAGE) } else { 0 };
-                            for j in 0..PAGE * EIGHTS / LANES {
-                                let place = place + j * (LANES / EIGHTS);
-                                let there = $seen(first + place);
-                                let key = if there { page + I::key(place, octet * 8, head_dim) } else { 0 };
-                                let to = $at + swizzled(CHUNK, i * PAGE + place, octet);
-                                keys.copy_async(lane, to, &a.key_pages, key, there);
-                            }
-                            let first = first + eight * 8;
-                            let [some, all] = $some_and_all_seen(first);
-                            for j in 0..4 * head_dim / LANES {
-                                let d = element + j * (LANES / 4);
-                                let value = if some { page + I::value(eight * 8, d, head_dim) } else { 0 };
-                                let to = $at + swizzled(head_dim, d, i * 4 + eight);
-                                if all || !some {
-                                    values.copy_async(lane, to, &a.value_pages, value, some);
-                                    continue;
-                                }
-                                for j in 0..8 {
-                                    let sees = first_seen <= first + j && first + j < seen;
-                                    values.set(
-                                        lane,
-                                        to + j,
-                                        if sees { a.value_pages.get(value + j) } else { 0 },
-                                    );
-                                }
-                            }
-                        },
-                    );
-                },
-            );
-        };
-    }
-
-    let mut from = first_seen / CHUNK * CHUNK;
-    block.each(ROWS * EIGHTS, |lane, i| {
-        let (row, unit) = divide(i, EIGHTS);
-        let there = rows.exists(row);
-        let q = if there { rows.output(a, row) * head_dim + unit * 8 } else { 0 };
-        queries.copy_async(lane, row * stride + unit * 8, &a.q, q, there);
-    });
-    fetch!(from, 0);
+        },
+    );
 
     let mut state = block.per_warp::<_, WARPS>(|index, warp| {
         let (mut saw, mut merge) = (warp.rows(0u32), warp.rows(Merge::NONE));
@@ -145,53 +93,119 @@ fn prompt<B: Block, I: MmaInput + Cached, const EIGHTS: usize, const SIXTEENS: u
                 merge[row] = Merge::before(&a.sinks, rows.head(at));
             }
         });
-        State::<B::Warp, EIGHTS> { seen: saw, merge, sums: [warp.zero(); EIGHTS] }
-    });
-    let mut half = 0;
-    while from < seen {
-        // This chunk's keys and values are there, of all warps, and all are done with those before.
-        block.warps(|_, warp| {
-            warp.copies_wait::<0>();
-            warp.show();
-        });
-        block.barrier();
-        if from + CHUNK < seen {
-            fetch!(from + CHUNK, 1 - half);
+        let last_sees = rows.last_sees(a, index * STEP, STEP);
+        State::<B::Warp, EIGHTS> {
+            seen: saw,
+            first_sees: if last_sees == 0 { 0 } else { rows.last_sees(a, index * STEP, 1) },
+            last_sees,
+            merge,
+            sums: [warp.zero(); EIGHTS],
         }
+    });
+    let (first, end) = (first_seen / CHUNK, seen.div_ceil(CHUNK));
+    let pages = |chunk: usize| {
+        made::<_, { CHUNK / PAGE }>(|i| {
+            let i = chunk * (CHUNK / PAGE) + i;
+            let there = i * PAGE < seen;
+            (there, if there { rows.number(a, i) } else { 0 })
+        })
+    };
+    // Where in its cells a chunk lies.
+    let half = |chunk: usize| chunk % 2 * CHUNK * head_dim;
+    // Begins to copy a chunk, of such pages. A key's octets are neighbouring lanes', and so are a page's four of an element of the
+    // values.
+    macro_rules! fetch {
+        ($chunk:expr, $pages:ident) => {
+            let to = half($chunk);
+            block.lanes(
+                #[inline(always)]
+                |lane| {
+                    let (place, octet) = (lane / EIGHTS, lane % EIGHTS);
+                    let (element, eight) = (lane / 4, lane % 4);
+                    unrolled::<{ CHUNK / PAGE }>(
+                        #[inline(always)]
+                        |i| {
+                            let (there, number) = $pages[i];
+                            let page = rows.begin(a, number);
+                            for j in 0..PAGE * EIGHTS / LANES {
+                                let place = place + j * (LANES / EIGHTS);
+                                let cell = to + swizzled(CHUNK, i * PAGE + place, octet);
+                                let key = page + I::key(place, octet * 8, head_dim);
+                                keys.copy_async(lane, cell, &a.key_pages, key, there);
+                            }
+                            for j in 0..4 * head_dim / LANES {
+                                let d = element + j * (LANES / 4);
+                                let cell = to + swizzled(head_dim, d, i * 4 + eight);
+                                let value = page + I::value(eight * 8, d, head_dim);
+                                values.copy_async(lane, cell, &a.value_pages, value, there);
+                            }
+                        },
+                    );
+                },
+            );
+            block.warps(|_, warp| warp.copies_commit());
+        };
+    }
+    let mut next = pages(first);
+    fetch!(first, next);
+    next = pages(first + 1);
+    for chunk in first..end {
+        let (from, at) = (chunk * CHUNK, half(chunk));
+        block.warps(|_, warp| warp.copies_wait::<0>());
+        if from < first_seen || seen < from + CHUNK {
+            // Values that no row sees are replaced by zeros.
+            block.barrier();
+            block.each(a.head_dim as usize * OCTETS, |lane, i| {
+                let (d, octet) = (i / OCTETS, i % OCTETS);
+                for token in octet * 8..octet * 8 + 8 {
+                    if from + token < first_seen || seen <= from + token {
+                        values.set(lane, at + swizzled(head_dim, d, octet) + token % 8, 0);
+                    }
+                }
+            });
+        }
+        // The chunk's keys and values are there, of all warps, and all are done with those before.
+        block.warps(|_, warp| warp.show());
+        block.barrier();
+        let mut scores = block.per_warp::<_, WARPS>(|_, warp| [warp.zero(); OCTETS]);
         block.warps(
             #[inline(always)]
             |index, warp| {
-                if from >= rows.last_sees(a, index / GROUP * GROUP * STEP, GROUP * STEP) {
-                    return;
-                }
-                let State { seen, merge, sums } = &mut state[index];
-                let mut queries_of_steps =
-                    [warp.load_a(&queries, |row, octet| (index * STEP + row) * stride + octet * 8); SIXTEENS];
+                let query = |step: usize| {
+                    warp.load_a(&queries, |row, octet| (index * STEP + row) * stride + step * 16 + octet * 8)
+                };
+                let mut q = [query(0); SIXTEENS];
                 unrolled::<SIXTEENS>(|step| {
                     if step > 0 {
-                        queries_of_steps[step] = warp.load_a(&queries, |row, octet| {
-                            (index * STEP + row) * stride + step * 16 + octet * 8
-                        });
+                        q[step] = query(step);
                     }
                 });
-                let mut scores = [warp.zero(); OCTETS];
-                let at = half * CHUNK * head_dim;
                 warp.mma_group::<I, SIXTEENS, OCTETS, _>(
-                    &queries_of_steps,
+                    &q,
                     &keys,
                     |token, octet| at + swizzled(CHUNK, token, octet),
-                    &mut scores,
+                    &mut scores[index],
                 );
-
+            },
+        );
+        // Nothing here may branch, or the tensor core would wait for each step by itself.
+        fetch!(chunk + 1, next);
+        block.warps(
+            #[inline(always)]
+            |index, warp| warp.wait_group(&mut scores[index]),
+        );
+        next = pages(chunk + 2);
+        block.warps(
+            #[inline(always)]
+            |index, warp| {
+                let State { seen, first_sees, last_sees, merge, sums } = &mut state[index];
+                let scores = &mut scores[index];
                 unrolled::<OCTETS>(|o| {
                     let score = scores[o];
                     warp.zip_c(&mut scores[o], &score, |_, _, score, _| score * scale);
                 });
                 // Most chunks are seen whole, by every row.
-                let warp_sees = rows.last_sees(a, index * STEP, STEP);
-                let whole = warp_sees > 0
-                    && from + CHUNK <= a.positions.get(rows.token(index * STEP)) as usize + 1
-                    && warp_sees - from <= window as usize;
+                let whole = from + CHUNK <= *first_sees && *last_sees - from <= window as usize;
                 if !whole {
                     unrolled::<OCTETS>(|o| {
                         let score = scores[o];
@@ -202,7 +216,7 @@ fn prompt<B: Block, I: MmaInput + Cached, const EIGHTS: usize, const SIXTEENS: u
                         });
                     });
                 }
-                let top = warp.max_rows(&scores);
+                let top = warp.max_rows(scores);
                 // Where a row sees nothing all scores are minus infinity, and weights zeros.
                 let mut less = top;
                 warp.each_row(|_, row| {
@@ -212,33 +226,35 @@ fn prompt<B: Block, I: MmaInput + Cached, const EIGHTS: usize, const SIXTEENS: u
                 unrolled::<OCTETS>(|o| {
                     let score = scores[o];
                     warp.zip_c(&mut scores[o], &score, |row, _, score, _| {
-                        let score = score - less[row];
-                        ordinary &= score >= ORDINARY;
-                        score
+                        let logarithm = score - less[row];
+                        ordinary &= logarithm >= ORDINARY;
+                        logarithm
                     });
                 });
-                if ordinary {
-                    unrolled::<OCTETS>(|o| {
-                        let score = scores[o];
-                        warp.zip_c(&mut scores[o], &score, |_, _, score, _| exp_ordinary(score));
-                    });
-                } else {
-                    unrolled::<OCTETS>(|o| {
-                        let score = scores[o];
-                        warp.zip_c(&mut scores[o], &score, |_, _, score, _| exp_negative(score));
-                    });
+                macro_rules! weights {
+                    ($exp:ident) => {
+                        unrolled::<OCTETS>(|o| {
+                            let score = scores[o];
+                            warp.zip_c(&mut scores[o], &score, |_, _, score, _| $exp(score));
+                        })
+                    };
                 }
-                let total = warp.sum_rows(&scores);
-                let mut adds = true;
-                warp.each_row(|_, row| {
-                    merge[row] = merge[row].chunk(top[row], total[row]);
-                    adds &= merge[row].add != 0.0;
-                });
+                if ordinary {
+                    weights!(exp_ordinary);
+                } else {
+                    weights!(exp_negative);
+                }
+                let total = warp.sum_rows(scores);
                 let mut weights = [warp.round_to_a::<I>(&scores[0], &scores[1]); STEPS];
                 unrolled::<STEPS>(|step| {
                     weights[step] = warp.round_to_a::<I>(&scores[2 * step], &scores[2 * step + 1]);
                 });
 
+                let mut adds = true;
+                warp.each_row(|_, row| {
+                    merge[row] = merge[row].chunk(top[row], total[row]);
+                    adds &= merge[row].add != 0.0;
+                });
                 let mut chunk = [warp.zero(); EIGHTS];
                 warp.mma_group::<I, STEPS, EIGHTS, _>(
                     &weights,
@@ -246,6 +262,7 @@ fn prompt<B: Block, I: MmaInput + Cached, const EIGHTS: usize, const SIXTEENS: u
                     |d, octet| at + swizzled(head_dim, d, octet),
                     &mut chunk,
                 );
+                warp.wait_group(&mut chunk);
                 if adds {
                     unrolled::<EIGHTS>(|i| {
                         warp.zip_c(&mut sums[i], &chunk[i], |row, _, sum, chunk| {
@@ -259,16 +276,16 @@ fn prompt<B: Block, I: MmaInput + Cached, const EIGHTS: usize, const SIXTEENS: u
                 }
             },
         );
-        from += CHUNK;
-        half = 1 - half;
     }
     block.warps(|index, warp| {
         let State { merge, sums, .. } = &state[index];
+        let mut divisors = warp.rows(Divisor::ONE);
+        warp.each_row(|_, row| divisors[row] = Divisor::new(merge[row].total));
         unrolled::<EIGHTS>(|i| {
             warp.each_c(&sums[i], |_, row, column, sum| {
                 let at = index * STEP + row;
                 if rows.exists(at) {
-                    a.out.set(rows.output(a, at) * head_dim + i * 8 + column, sum / merge[row].total);
+                    a.out.set(rows.output(a, at) * head_dim + i * 8 + column, divisors[row].divides(sum));
                 }
             });
         });

@@ -23,7 +23,8 @@ const CHAINS: [[usize; 2]; 3] = [[128, 8], [128, 4], [64, 8]];
 /// those of the row eight further on after them.
 ///
 /// ```text
-/// warpgroup_{f16,bf16}_N_steps_S(c, a, first)   c += a b, one step after the other, until that is done
+/// warpgroup_{f16,bf16}_N_steps_S(c, a, first)   c += a b, one step after the other, begun and closed as a group
+/// warpgroup_sums_N(c)                           until no group is under way: c may be used
 /// ```
 ///
 /// `c` has the fragments of N / 8 steps of `mma`, `a` those of S; `first` describes the first step's b, of which 64 rows are a part
@@ -34,6 +35,9 @@ pub(crate) fn module() -> String {
         for input in ["f16", "bf16"] {
             text += &steps(tokens, input);
         }
+    }
+    for columns in [64, 128] {
+        text += &sums(columns);
     }
     for [columns, steps] in CHAINS {
         for input in ["f16", "bf16"] {
@@ -123,7 +127,7 @@ fn chain(columns: usize, steps: usize, input: &str) -> String {
             place(step),
         );
     }
-    instructions += "wgmma.commit_group.sync.aligned; wgmma.wait_group.sync.aligned 0; }";
+    instructions += "wgmma.commit_group.sync.aligned; }";
     let constraints = [
         list(0, sums, |_| "=f".to_owned()),
         list(0, sums, |i| i.to_string()),
@@ -149,6 +153,29 @@ fn chain(columns: usize, steps: usize, input: &str) -> String {
     let _ = writeln!(
         text,
         "  %r = call {{{floats}}} asm sideeffect \"{instructions}\", \"{constraints}\"({given}, i64 %b) convergent"
+    );
+    for i in 0..sums {
+        let _ = write!(text, "  %d{i} = extractvalue {{{floats}}} %r, {i}\n  store float %d{i}, ptr %p{i}\n");
+    }
+    text + "  ret void\n}\n"
+}
+
+fn sums(columns: usize) -> String {
+    let sums = columns / 2;
+    let constraints =
+        [list(0, sums, |_| "=f".to_owned()), list(0, sums, |i| i.to_string()), "~{memory}".to_owned()];
+    let (constraints, floats) =
+        (constraints.join(",").replace(' ', ""), list(0, sums, |_| "float".to_owned()));
+    let mut text =
+        format!("define void @warpgroup_sums_{columns}(ptr %c) alwaysinline convergent nounwind {{\n");
+    for i in 0..sums {
+        let _ =
+            write!(text, "  %p{i} = getelementptr float, ptr %c, i64 {i}\n  %c{i} = load float, ptr %p{i}\n");
+    }
+    let given = list(0, sums, |i| format!("float %c{i}"));
+    let _ = writeln!(
+        text,
+        "  %r = call {{{floats}}} asm sideeffect \"wgmma.wait_group.sync.aligned 0;\", \"{constraints}\"({given}) convergent"
     );
     for i in 0..sums {
         let _ = write!(text, "  %d{i} = extractvalue {{{floats}}} %r, {i}\n  store float %d{i}, ptr %p{i}\n");

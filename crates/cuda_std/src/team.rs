@@ -308,7 +308,8 @@ pub trait Warp: Team {
     /// `c += a b`, one step after the other, with the instructions that four neighbouring warps, the first of them a multiple of 4, run
     /// together, each with an A and a C of its own. `at(column, octet)` is the cell where eight values of b lie side by side, column
     /// `column` and rows `8 octet ..`; they lie and were shown as [`multiply_group`](Self::multiply_group) wants it of tokens. There
-    /// are 64 or 128 columns, and 8 steps, or 4 of 128 columns.
+    /// are 64 or 128 columns, and 8 steps, or 4 of 128 columns. C may not be used, nor the cells of b be written, before
+    /// [`wait_group`](Self::wait_group) was called for it.
     fn mma_group<I: MmaInput, const STEPS: usize, const OCTETS: usize, S: Scratch<u16>>(
         &self,
         a: &[Self::A; STEPS],
@@ -316,6 +317,9 @@ pub trait Warp: Team {
         at: impl Fn(usize, usize) -> usize,
         c: &mut [Self::C; OCTETS],
     );
+
+    /// Waits for all that [`mma_group`](Self::mma_group) has begun.
+    fn wait_group<const OCTETS: usize>(&self, c: &mut [Self::C; OCTETS]);
 
     /// Every element of C once: `f(lane, row, column, value)`, in the lane that holds it on the device:
     /// `row % 8 * 4 + column / 2`.

@@ -35,6 +35,8 @@ unsafe extern "C" {
     pub(crate) fn widen_f16_pair(out: *mut [f32; 2], a: u32);
     pub(crate) fn shared_offset(address: *const u8) -> u32;
     pub(crate) fn warpgroup_show();
+    pub(crate) fn warpgroup_sums_64(c: *mut [f32; 4]);
+    pub(crate) fn warpgroup_sums_128(c: *mut [f32; 4]);
     pub(crate) fn warpgroup_wait_0();
     pub(crate) fn warpgroup_wait_1();
     pub(crate) fn thread_x() -> u32;

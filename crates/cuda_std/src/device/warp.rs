@@ -8,7 +8,7 @@ use super::intrinsics::{
     warpgroup_bf16_64, warpgroup_bf16_64_steps_8, warpgroup_bf16_128, warpgroup_bf16_128_steps_4,
     warpgroup_bf16_128_steps_8, warpgroup_f16_32, warpgroup_f16_64, warpgroup_f16_64_steps_8,
     warpgroup_f16_128, warpgroup_f16_128_steps_4, warpgroup_f16_128_steps_8, warpgroup_show,
-    warpgroup_wait_0, warpgroup_wait_1,
+    warpgroup_sums_64, warpgroup_sums_128, warpgroup_wait_0, warpgroup_wait_1,
 };
 use super::{DeviceGroup, Relayed, exchange_f32, thread};
 use crate::math::max;
@@ -47,13 +47,6 @@ fn packed(pair: [u16; 2]) -> u32 {
 fn place() -> (usize, usize) {
     let lane = thread() % 32;
     (lane / 4, lane % 4 * 2)
-}
-
-/// What describes a step's B to the instructions of four warps: where it lies in shared memory, how many cells the next eight columns are
-/// away, and that octets are swizzled over 128 bytes (PTX, "matrix descriptor").
-#[inline(always)]
-fn describe(first: u32, eight: usize) -> u64 {
-    1 << 62 | (eight as u64 / 8) << 32 | (first >> 4) as u64
 }
 
 /// Fragments as the instruction spreads them: lane `l` holds, of A, rows `l / 4` and `l / 4 + 8`, columns
@@ -293,12 +286,16 @@ impl Warp for DeviceGroup<32> {
         sums: &mut [[[[f32; 2]; 2]; TILES]; EIGHTS],
     ) {
         let (row, column) = place();
+        // What describes the tokens of a step: where they lie, and how far the next eight are, in units of 16 bytes, and that octets are
+        // swizzled over 128 bytes (PTX, "matrix descriptor").
+        let eight = (at(0, 8, 0) - at(0, 0, 0)) / 8;
+        let strides = 1 << 62 | (eight as u64) << 32;
         // SAFETY: `x` is in shared memory.
         let first = unsafe { shared_offset(x.address(at(0, 0, 0)).cast()) };
         let tokens = #[inline(always)]
         |block: usize, step: usize| {
             let cells = at(block, 0, 2 * step) - at(0, 0, 0);
-            describe(first + 2 * cells as u32, at(0, 8, 0) - at(0, 0, 0))
+            strides | ((first + 2 * cells as u32) >> 4) as u64
         };
         let of_rows = #[inline(always)]
         |block: usize| [shared(block, row), shared(block, 8 + row)];
@@ -521,9 +518,11 @@ impl Warp for DeviceGroup<32> {
         c: &mut [[f32; 4]; OCTETS],
     ) {
         const { assert!(OCTETS == 16 && (STEPS == 4 || STEPS == 8) || OCTETS == 8 && STEPS == 8) };
+        // B is described as tokens are above.
         // SAFETY: all lanes of the four warps run this together; there are as many values as it takes; `b` is in shared memory.
         unsafe {
-            let first = describe(shared_offset(b.address(at(0, 0)).cast()), at(8, 0) - at(0, 0));
+            let first = shared_offset(b.address(at(0, 0)).cast()) >> 4;
+            let first = 1 << 62 | ((at(8, 0) - at(0, 0)) as u64 / 8) << 32 | first as u64;
             let (c, a) = (c.as_mut_ptr(), a.as_ptr());
             match (OCTETS, STEPS, I::BF16) {
                 (16, 8, false) => warpgroup_f16_128_steps_8(c, a, first),
@@ -533,6 +532,15 @@ impl Warp for DeviceGroup<32> {
                 (_, _, false) => warpgroup_f16_64_steps_8(c, a, first),
                 (_, _, true) => warpgroup_bf16_64_steps_8(c, a, first),
             }
+        }
+    }
+
+    #[inline(always)]
+    fn wait_group<const OCTETS: usize>(&self, c: &mut [[f32; 4]; OCTETS]) {
+        const { assert!(OCTETS == 8 || OCTETS == 16) };
+        // SAFETY: there are as many values as it takes.
+        unsafe {
+            if OCTETS == 8 { warpgroup_sums_64(c.as_mut_ptr()) } else { warpgroup_sums_128(c.as_mut_ptr()) }
         }
     }
 

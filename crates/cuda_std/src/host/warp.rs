@@ -252,6 +252,9 @@ impl<M: Memory> Warp for HostTeam<32, M> {
     }
 
     #[inline(always)]
+    fn wait_group<const OCTETS: usize>(&self, _: &mut [C; OCTETS]) {}
+
+    #[inline(always)]
     fn each_c(&self, c: &C, mut f: impl FnMut(usize, usize, usize, f32)) {
         for (column, values) in c.0.iter().enumerate() {
             for (row, &value) in values.iter().enumerate() {
