@@ -362,3 +362,37 @@ pub(crate) async fn blocks(mut events: Events) -> Vec<String> {
 pub(crate) fn data(block: &str) -> Value {
     block.strip_prefix("data: ").expect("a chunk").parse().unwrap()
 }
+
+/// An engine that has nothing to say.
+pub(crate) fn nothing(queue: JobQueue) {
+    while let Some(job) = take(&queue) {
+        end(&queue, job, 0);
+    }
+}
+
+/// A request's faults, as field and rule.
+pub(crate) async fn faults(server: &Server, path: &str, fields: &Value) -> Vec<(String, String)> {
+    let answer = server.post(path, &with(path, fields)).await;
+    assert_eq!(answer.status(), 400, "{path} {fields}");
+    let told: Value = answer.text().await.unwrap().parse().unwrap();
+    let faults: Vec<(String, String)> = told["errors"]
+        .as_array()
+        .unwrap_or_else(|| panic!("{fields}: {told}"))
+        .iter()
+        .map(|fault| {
+            (fault["field"].as_str().unwrap().to_owned(), fault["constraint"].as_str().unwrap().to_owned())
+        })
+        .collect();
+    let error = told["error"].as_object().unwrap();
+    assert_eq!(error.len(), 4);
+    assert_eq!(
+        (&error["type"], &error["code"]),
+        (&json!("invalid_request_error"), &json!("invalid_request"))
+    );
+    assert_eq!(error["param"], faults[0].0);
+    for (field, _) in &faults {
+        let message = error["message"].as_str().unwrap();
+        assert!(message.contains(field), "{field} is named in {message}");
+    }
+    faults
+}
