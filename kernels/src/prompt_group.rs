@@ -6,8 +6,8 @@
 //!
 //! Bytes moved: `4 head_dim` for each token seen, tile and key head.
 
-use cuda_std::math::{Divisor, ORDINARY, divide, exp_negative, exp_ordinary, mul_add, sqrt};
-use cuda_std::{Bf16, Block, F16, Geometry, MmaInput, Scratch, Warp, kernel, made, unrolled};
+use cuda_std::math::{ORDINARY, divide, exp_negative, exp_ordinary, mul_add, sqrt};
+use cuda_std::{Bf16, Block, Divisor, F16, Geometry, MmaInput, Scratch, Warp, kernel, made, unrolled};
 
 use crate::chunks::{Asking, CHUNK, Merge};
 use crate::flash::Flash;

@@ -63,6 +63,20 @@ fn list(first: usize, end: usize, f: impl Fn(usize) -> String) -> String {
     (first..end).map(f).collect::<Vec<_>>().join(", ")
 }
 
+/// Loads of all sums, each from where it stands in `c`.
+fn loads(sums: usize, place: impl Fn(usize) -> usize) -> String {
+    let load = |i| {
+        format!("  %p{i} = getelementptr float, ptr %c, i64 {}\n  %c{i} = load float, ptr %p{i}\n", place(i))
+    };
+    (0..sums).map(load).collect()
+}
+
+/// Stores of all results there, and the end of the function.
+fn stores(sums: usize, floats: &str) -> String {
+    let store = |i| format!("  %d{i} = extractvalue {{{floats}}} %r, {i}\n  store float %d{i}, ptr %p{i}\n");
+    (0..sums).map(store).collect::<String>() + "  ret void\n}\n"
+}
+
 fn steps(tokens: usize, input: &str) -> String {
     let sums = tokens / 2;
     // Of each eight tokens the instruction has two of a row, then two of the other.
@@ -92,23 +106,14 @@ fn steps(tokens: usize, input: &str) -> String {
         "define void @warpgroup_{input}_{tokens}(ptr %c, i32 %a0, i32 %a1, i32 %a2, i32 %a3, i64 %b0, i32 %a4, i32 %a5, \
          i32 %a6, i32 %a7, i64 %b1) alwaysinline convergent nounwind {{\n"
     );
-    for i in 0..sums {
-        let _ = write!(
-            text,
-            "  %p{i} = getelementptr float, ptr %c, i64 {}\n  %c{i} = load float, ptr %p{i}\n",
-            place(i)
-        );
-    }
+    text += &loads(sums, place);
     let given = list(0, sums, |i| format!("float %c{i}"));
     let _ = writeln!(
         text,
         "  %r = call {{{floats}}} asm sideeffect \"{instructions}\", \"{constraints}\"({given}, i32 %a0, i32 %a1, i32 %a2, \
          i32 %a3, i64 %b0, i32 %a4, i32 %a5, i32 %a6, i32 %a7, i64 %b1) convergent"
     );
-    for i in 0..sums {
-        let _ = write!(text, "  %d{i} = extractvalue {{{floats}}} %r, {i}\n  store float %d{i}, ptr %p{i}\n");
-    }
-    text + "  ret void\n}\n"
+    text + &stores(sums, &floats)
 }
 
 fn chain(columns: usize, steps: usize, input: &str) -> String {
@@ -141,10 +146,7 @@ fn chain(columns: usize, steps: usize, input: &str) -> String {
     let mut text = format!(
         "define void @warpgroup_{input}_{columns}_steps_{steps}(ptr %c, ptr %a, i64 %b) alwaysinline convergent nounwind {{\n"
     );
-    for i in 0..sums {
-        let _ =
-            write!(text, "  %p{i} = getelementptr float, ptr %c, i64 {i}\n  %c{i} = load float, ptr %p{i}\n");
-    }
+    text += &loads(sums, |i| i);
     for i in 0..values {
         let _ = write!(text, "  %q{i} = getelementptr i32, ptr %a, i64 {i}\n  %a{i} = load i32, ptr %q{i}\n");
     }
@@ -154,10 +156,7 @@ fn chain(columns: usize, steps: usize, input: &str) -> String {
         text,
         "  %r = call {{{floats}}} asm sideeffect \"{instructions}\", \"{constraints}\"({given}, i64 %b) convergent"
     );
-    for i in 0..sums {
-        let _ = write!(text, "  %d{i} = extractvalue {{{floats}}} %r, {i}\n  store float %d{i}, ptr %p{i}\n");
-    }
-    text + "  ret void\n}\n"
+    text + &stores(sums, &floats)
 }
 
 fn sums(columns: usize) -> String {
@@ -168,17 +167,11 @@ fn sums(columns: usize) -> String {
         (constraints.join(",").replace(' ', ""), list(0, sums, |_| "float".to_owned()));
     let mut text =
         format!("define void @warpgroup_sums_{columns}(ptr %c) alwaysinline convergent nounwind {{\n");
-    for i in 0..sums {
-        let _ =
-            write!(text, "  %p{i} = getelementptr float, ptr %c, i64 {i}\n  %c{i} = load float, ptr %p{i}\n");
-    }
+    text += &loads(sums, |i| i);
     let given = list(0, sums, |i| format!("float %c{i}"));
     let _ = writeln!(
         text,
         "  %r = call {{{floats}}} asm sideeffect \"wgmma.wait_group.sync.aligned 0;\", \"{constraints}\"({given}) convergent"
     );
-    for i in 0..sums {
-        let _ = write!(text, "  %d{i} = extractvalue {{{floats}}} %r, {i}\n  store float %d{i}, ptr %p{i}\n");
-    }
-    text + "  ret void\n}\n"
+    text + &stores(sums, &floats)
 }

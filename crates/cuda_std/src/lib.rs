@@ -27,6 +27,7 @@
     )
 )]
 
+mod divisor;
 mod half;
 mod kernel;
 pub mod math;
@@ -43,6 +44,7 @@ mod host;
 #[cfg(not(target_arch = "nvptx64"))]
 pub mod tensor_core;
 
+pub use divisor::Divisor;
 pub use half::{Bf16, F16};
 pub use kernel::Geometry;
 #[cfg(not(target_arch = "nvptx64"))]
