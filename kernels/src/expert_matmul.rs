@@ -95,9 +95,10 @@ fn matmul<
     block.barrier();
     streamed::multiply::<B, F, I, WARPS, EIGHTS, PART, SIXTEENS, PARTS, GROUP>(
         block,
-        Operands { w, x, k, first: expert * n, n, count },
+        Operands { w, x, k, first: expert * n, n, count, asks: false },
         |lane, t| inputs.get(lane, t) as usize,
         |t, row, sum| a.y.set(a.sorted.get(first + t) as usize * n + row, sum),
+        |_, _, _| {},
     );
 }
 

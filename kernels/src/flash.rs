@@ -20,11 +20,14 @@
 //! output's elements. Bytes moved: `4 head_dim` for each token seen, tile and key head.
 
 use cuda_std::math::{divide, exp_negative, max, sqrt};
-use cuda_std::{Bf16, Block, F16, Geometry, In, MmaInput, Out, Scratch, Team, Warp, kernel, unrolled};
+use cuda_std::{
+    Bf16, Block, F16, Geometry, In, MmaInput, Out, Scratch, Team, Warp, kernel, mapped, unrolled,
+};
 
 pub use crate::chunks::CHUNK;
 use crate::chunks::{Asking, Merge};
 use crate::kv::{Cached, PAGE};
+use crate::rows::Rows;
 
 /// A head's elements at most; they are a multiple of 16.
 pub const MAX_HEAD_DIM: usize = PARTS * WARPS * 8;
@@ -63,8 +66,8 @@ pub struct Flash {
     pub sinks: In<f32>,
     /// `[tiles, 2]`: a tile's first token and how many it has, neighbours in one sequence, [`tile_tokens`] at most.
     pub tiles: In<u32>,
-    /// `[tokens, heads, head_dim]`, of [`WHOLE_F16`].
-    pub out: Out<f32>,
+    /// `[tokens, heads * head_dim]`, of [`WHOLE_F16`]: as they are or rounded, never scaled.
+    pub out: Rows,
     /// `[tokens, heads, chunks, head_dim]`, of [`CHUNK_F16`]: a chunk's weighted sums.
     pub partial: Out<f32>,
     /// `[tokens, heads, chunks, 2]`, of [`CHUNK_F16`]: a chunk's greatest score and the sum of its weights.
@@ -146,11 +149,17 @@ struct Tile<B: Block> {
     totals: B::Scratch<f32>,
 }
 
+/// Elements of a head: `DIM`, if they are known when the kernel is compiled.
+#[inline(always)]
+fn head_dim<const DIM: usize>(a: &Flash) -> usize {
+    if DIM == 0 { a.head_dim as usize } else { DIM }
+}
+
 impl<B: Block> Tile<B> {
     /// Tile `index`'s rows, whose queries are on their way to scratch memory.
     #[inline(always)]
-    fn new(block: &B, a: &Flash, index: usize) -> Self {
-        let (head_dim, group) = (a.head_dim as usize, (a.heads / a.kv_heads) as usize);
+    fn new<const DIM: usize>(block: &B, a: &Flash, index: usize) -> Self {
+        let (head_dim, group) = (head_dim::<DIM>(a), (a.heads / a.kv_heads) as usize);
         let (tile, part) = divide(index, parts(group));
         let rows = Asking::new(a, tile, part * ROWS, block.y());
         let tile = Self {
@@ -194,13 +203,13 @@ impl<B: Block> Tile<B> {
     /// Scores and weights of the chunk from token `from` on; afterwards all lanes see `weights`, `tops` and `totals`. The first
     /// values are read on the way.
     #[inline(always)]
-    fn softmax<I: MmaInput + Cached>(
+    fn softmax<I: MmaInput + Cached, const DIM: usize>(
         &self,
         block: &B,
         a: &Flash,
         from: usize,
     ) -> B::PerWarp<Values<B>, WARPS> {
-        let head_dim = a.head_dim as usize;
+        let head_dim = head_dim::<DIM>(a);
         let steps = head_dim / 16;
         let scale = 1.0 / sqrt(head_dim as f32);
         let (skip, len) = self.tokens(from);
@@ -251,7 +260,7 @@ impl<B: Block> Tile<B> {
             });
         });
         let values = block.per_warp::<_, WARPS>(|index, warp| {
-            self.fetch::<I>(index, warp, a, from, skip / 16, len.div_ceil(16))
+            self.fetch::<I, DIM>(index, warp, a, from, skip / 16, len.div_ceil(16))
         });
         block.barrier();
 
@@ -292,7 +301,7 @@ impl<B: Block> Tile<B> {
 
     /// Values of steps `first ..` of the chunk, of the elements that warp `index` owns; the last for those from `end` on.
     #[inline(always)]
-    fn fetch<I: MmaInput + Cached>(
+    fn fetch<I: MmaInput + Cached, const DIM: usize>(
         &self,
         index: usize,
         warp: &B::Warp,
@@ -301,7 +310,7 @@ impl<B: Block> Tile<B> {
         first: usize,
         end: usize,
     ) -> Values<B> {
-        let head_dim = a.head_dim as usize;
+        let head_dim = head_dim::<DIM>(a);
         // The pages of several steps are waited for at once, and then their values.
         let mut pages = [0; AHEAD];
         unrolled::<AHEAD>(|i| {
@@ -326,7 +335,7 @@ impl<B: Block> Tile<B> {
 
     /// The chunk's weighted sums of the output's elements that warp `index` owns, see [`octet`]; `v` are the first values.
     #[inline(always)]
-    fn values<I: MmaInput + Cached>(
+    fn values<I: MmaInput + Cached, const DIM: usize>(
         &self,
         index: usize,
         warp: &B::Warp,
@@ -334,7 +343,7 @@ impl<B: Block> Tile<B> {
         from: usize,
         mut v: Values<B>,
     ) -> [<B::Warp as Warp>::C; PARTS] {
-        let head_dim = a.head_dim as usize;
+        let head_dim = head_dim::<DIM>(a);
         let (skip, len) = self.tokens(from);
         let mut sums = [warp.zero(); PARTS];
         // Steps past the end, or before the window, would add zeros.
@@ -358,11 +367,12 @@ impl<B: Block> Tile<B> {
             if first >= end {
                 return sums;
             }
-            v = self.fetch::<I>(index, warp, a, from, first, end);
+            v = self.fetch::<I, DIM>(index, warp, a, from, first, end);
         }
     }
 
-    /// `put(row, output, d, value)` for each output element of `sums` that there is, of the row that is `output`.
+    /// `put(row, output, d, values)` for each two neighbours of `sums` that there are, elements `d` and `d + 1` of the row that is
+    /// `output`.
     #[inline(always)]
     fn each_output(
         &self,
@@ -370,15 +380,15 @@ impl<B: Block> Tile<B> {
         warp: &B::Warp,
         head_dim: usize,
         sums: &[<B::Warp as Warp>::C; PARTS],
-        mut put: impl FnMut(usize, usize, usize, f32),
+        mut put: impl FnMut(usize, usize, usize, [f32; 2]),
     ) {
         let own = self.own[index];
         unrolled::<PARTS>(|part| {
             let d = octet(index, part) * 8;
             if d < head_dim {
-                warp.each_c(&sums[part], |_, row, column, sum| {
+                warp.each_pair(&sums[part], |row, column, sums| {
                     if own[row].there {
-                        put(row, own[row].output, d + column, sum);
+                        put(row, own[row].output, d + column, sums);
                     }
                 });
             }
@@ -393,9 +403,9 @@ fn octet(index: usize, part: usize) -> usize {
 }
 
 #[inline(always)]
-fn whole<B: Block, I: MmaInput + Cached>(block: &B, a: &Flash) {
-    let head_dim = a.head_dim as usize;
-    let tile = Tile::<B>::new(block, a, block.x());
+fn whole<B: Block, I: MmaInput + Cached, const DIM: usize>(block: &B, a: &Flash) {
+    let head_dim = head_dim::<DIM>(a);
+    let tile = Tile::<B>::new::<DIM>(block, a, block.x());
     let mut state = block.per_warp::<_, WARPS>(|_, warp| {
         let mut merge = warp.rows(Merge::NONE);
         warp.each_row(|_, row| {
@@ -407,14 +417,14 @@ fn whole<B: Block, I: MmaInput + Cached>(block: &B, a: &Flash) {
     });
     let mut from = tile.first_seen / CHUNK * CHUNK;
     while from < tile.seen {
-        let values = tile.softmax::<I>(block, a, from);
+        let values = tile.softmax::<I, DIM>(block, a, from);
         block.warps(|index, warp| {
             let (sums, merge) = &mut state[index];
             warp.each_row(|lane, row| {
                 let lane = index * 32 + lane;
                 merge[row] = merge[row].chunk(tile.tops.get(lane, row), tile.totals.get(lane, row));
             });
-            let chunk = tile.values::<I>(index, warp, a, from, values[index]);
+            let chunk = tile.values::<I, DIM>(index, warp, a, from, values[index]);
             unrolled::<PARTS>(|part| {
                 warp.zip_c(&mut sums[part], &chunk[part], |row, _, sum, chunk| merge[row].sum(sum, chunk));
             });
@@ -423,22 +433,23 @@ fn whole<B: Block, I: MmaInput + Cached>(block: &B, a: &Flash) {
     }
     block.warps(|index, warp| {
         let (sums, merge) = &state[index];
-        tile.each_output(index, warp, head_dim, sums, |row, output, d, sum| {
-            a.out.set(output * head_dim + d, sum / merge[row].total);
+        tile.each_output(index, warp, head_dim, sums, |row, output, d, sums| {
+            a.out.put_pair(output * head_dim + d, mapped(sums, |sum| sum / merge[row].total));
         });
     });
+    tile.rows.unscaled(block, a);
 }
 
 #[inline(always)]
-fn chunk<B: Block, I: MmaInput + Cached>(block: &B, a: &Flash) {
-    let (head_dim, chunks) = (a.head_dim as usize, a.chunks as usize);
+fn chunk<B: Block, I: MmaInput + Cached, const DIM: usize>(block: &B, a: &Flash) {
+    let (head_dim, chunks) = (head_dim::<DIM>(a), a.chunks as usize);
     let (index, chunk) = divide(block.x(), chunks);
-    let tile = Tile::<B>::new(block, a, index);
+    let tile = Tile::<B>::new::<DIM>(block, a, index);
     let from = chunk * CHUNK;
     if from >= tile.seen || from + CHUNK <= tile.first_seen {
         return;
     }
-    let values = tile.softmax::<I>(block, a, from);
+    let values = tile.softmax::<I, DIM>(block, a, from);
     block.each(ROWS, |lane, row| {
         if tile.rows.exists(row) {
             let partial = tile.rows.output(a, row) * chunks + chunk;
@@ -447,26 +458,67 @@ fn chunk<B: Block, I: MmaInput + Cached>(block: &B, a: &Flash) {
         }
     });
     block.warps(|index, warp| {
-        let sums = tile.values::<I>(index, warp, a, from, values[index]);
-        tile.each_output(index, warp, head_dim, &sums, |_, output, d, sum| {
-            a.partial.set((output * chunks + chunk) * head_dim + d, sum);
+        let sums = tile.values::<I, DIM>(index, warp, a, from, values[index]);
+        tile.each_output(index, warp, head_dim, &sums, |_, output, d, [left, right]| {
+            let at = (output * chunks + chunk) * head_dim + d;
+            a.partial.set(at, left);
+            a.partial.set(at + 1, right);
         });
     });
 }
 
-kernel! {
+/// A kernel for each type and size of heads, of those that are common; 0 for any.
+macro_rules! kernels {
+    ($($(#[$doc:meta])* $NAME:ident = $entry:ident, $body:ident, $geometry:ident, $input:ident, $dim:literal;)*) => {
+        $(kernel! {
+            $(#[$doc])*
+            pub $NAME = $entry(Flash), lanes: LANES, geometry: $geometry, body: $body::<_, $input, $dim>
+        })*
+    };
+}
+
+kernels! {
     /// All chunks of a tile in one block, f16.
-    pub WHOLE_F16 = flash__whole_f16(Flash), lanes: LANES, geometry: whole_geometry, body: whole::<_, F16>
-}
-kernel! {
+    WHOLE_F16 = flash__whole_f16, whole, whole_geometry, F16, 0;
+    /// The same, of heads of 64 elements.
+    WHOLE_F16_64 = flash__whole_f16_64, whole, whole_geometry, F16, 64;
+    /// The same, of heads of 128 elements.
+    WHOLE_F16_128 = flash__whole_f16_128, whole, whole_geometry, F16, 128;
     /// All chunks of a tile in one block, bf16.
-    pub WHOLE_BF16 = flash__whole_bf16(Flash), lanes: LANES, geometry: whole_geometry, body: whole::<_, Bf16>
-}
-kernel! {
+    WHOLE_BF16 = flash__whole_bf16, whole, whole_geometry, Bf16, 0;
+    /// The same, of heads of 64 elements.
+    WHOLE_BF16_64 = flash__whole_bf16_64, whole, whole_geometry, Bf16, 64;
+    /// The same, of heads of 128 elements.
+    WHOLE_BF16_128 = flash__whole_bf16_128, whole, whole_geometry, Bf16, 128;
     /// A block a chunk, f16; [`crate::merge`] follows.
-    pub CHUNK_F16 = flash__chunk_f16(Flash), lanes: LANES, geometry: chunk_geometry, body: chunk::<_, F16>
-}
-kernel! {
+    CHUNK_F16 = flash__chunk_f16, chunk, chunk_geometry, F16, 0;
+    /// The same, of heads of 64 elements.
+    CHUNK_F16_64 = flash__chunk_f16_64, chunk, chunk_geometry, F16, 64;
+    /// The same, of heads of 128 elements.
+    CHUNK_F16_128 = flash__chunk_f16_128, chunk, chunk_geometry, F16, 128;
     /// A block a chunk, bf16; [`crate::merge`] follows.
-    pub CHUNK_BF16 = flash__chunk_bf16(Flash), lanes: LANES, geometry: chunk_geometry, body: chunk::<_, Bf16>
+    CHUNK_BF16 = flash__chunk_bf16, chunk, chunk_geometry, Bf16, 0;
+    /// The same, of heads of 64 elements.
+    CHUNK_BF16_64 = flash__chunk_bf16_64, chunk, chunk_geometry, Bf16, 64;
+    /// The same, of heads of 128 elements.
+    CHUNK_BF16_128 = flash__chunk_bf16_128, chunk, chunk_geometry, Bf16, 128;
+}
+
+/// The kernel whose blocks have all chunks of a tile, or one each, for heads of so many elements.
+#[cfg(not(target_arch = "nvptx64"))]
+pub fn of(chunk: bool, bf16: bool, head_dim: usize) -> &'static cuda_std::Kernel<Flash> {
+    match (chunk, bf16, head_dim) {
+        (false, false, 64) => &WHOLE_F16_64,
+        (false, false, 128) => &WHOLE_F16_128,
+        (false, false, _) => &WHOLE_F16,
+        (false, true, 64) => &WHOLE_BF16_64,
+        (false, true, 128) => &WHOLE_BF16_128,
+        (false, true, _) => &WHOLE_BF16,
+        (true, false, 64) => &CHUNK_F16_64,
+        (true, false, 128) => &CHUNK_F16_128,
+        (true, false, _) => &CHUNK_F16,
+        (true, true, 64) => &CHUNK_BF16_64,
+        (true, true, 128) => &CHUNK_BF16_128,
+        (true, true, _) => &CHUNK_BF16,
+    }
 }

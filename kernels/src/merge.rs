@@ -6,13 +6,14 @@
 //! moved: `4 (head_dim + 2)` a chunk, and `4 head_dim`.
 
 use cuda_std::math::max;
-use cuda_std::{Block, Geometry, In, Out, Scratch, kernel, unrolled};
+use cuda_std::{Block, Geometry, In, Scratch, kernel, unrolled};
 
 use crate::chunks::{CHUNK, Merge};
 #[cfg(doc)]
 use crate::flash::Flash;
 use crate::flash::MAX_HEAD_DIM;
 use crate::kv::first_seen;
+use crate::rows::Rows;
 
 const LANES: usize = 128;
 /// Chunks whose sums are waited for at once.
@@ -30,8 +31,8 @@ pub struct Partials {
     pub positions: In<u32>,
     /// `[heads]`, see [`Flash`].
     pub sinks: In<f32>,
-    /// `[tokens, heads, head_dim]`.
-    pub out: Out<f32>,
+    /// `[tokens, heads * head_dim]`, see [`Flash`].
+    pub out: Rows,
     /// Tokens.
     pub tokens: u32,
     /// Query heads.
@@ -116,8 +117,11 @@ fn merge<B: Block>(block: &B, a: &Partials) {
     }
     block.each(head_dim, |lane, d| {
         let (merge, sum) = state[lane];
-        a.out.set(row * head_dim + d, sum / merge.total);
+        a.out.put(row * head_dim + d, sum / merge.total);
     });
+    if block.y() == 0 {
+        block.each(1, |_, _| a.out.unscaled(block.x()));
+    }
 }
 
 kernel! {

@@ -7,7 +7,7 @@
 use cuda_std::math::{mul_add, sqrt};
 use cuda_std::{Block, Geometry, In, Out, Scratch, Source, kernel, mapped};
 
-use crate::product::{Line, Parts, Product};
+use crate::product::{Line, Parts, Product, TOPS};
 use crate::rows::{Form, Plain, Rounded, Rows, Scaled};
 
 /// Arguments of [`F32`], [`F16_`] and [`BF16`].
@@ -24,6 +24,8 @@ pub struct RmsNorm {
     pub w: In<f32>,
     /// `[rows, n]`; may not overlap `x`.
     pub y: Rows,
+    /// `[`[`TOPS`]`, rows]`: set to zero, for the product that follows; empty where that has none.
+    pub tops: Out<u32>,
     /// Added to the mean of squares.
     pub epsilon: f32,
     /// Elements in a row.
@@ -52,22 +54,21 @@ fn geometry<F: Form>(a: &RmsNorm) -> Geometry {
 }
 
 /// A row with the product added to it, and the weights, which are waited for at the same time.
-struct Added<'a> {
+struct Added<'a, const HOLDS: bool> {
     a: &'a RmsNorm,
     start: usize,
     product: Line,
     adds: bool,
-    holds: bool,
 }
 
-impl Source for Added<'_> {
+impl<const HOLDS: bool> Source for Added<'_, HOLDS> {
     type Read = (f32, Parts, f32);
     type Value = (f32, f32);
 
     #[inline(always)]
     fn read(&self, i: usize) -> Self::Read {
         let parts = if self.adds { self.product.read(i) } else { [0.0; 2] };
-        (self.a.x.get(self.start + i), parts, if self.holds { self.a.w.get(i) } else { 0.0 })
+        (self.a.x.get(self.start + i), parts, if HOLDS { self.a.w.get(i) } else { 0.0 })
     }
 
     #[inline(always)]
@@ -84,23 +85,22 @@ impl Source for Added<'_> {
 }
 
 /// A row once its scale is known. A lane reads what it wrote itself.
-struct Normed<'a, B: Block> {
+struct Normed<'a, B: Block, const HOLDS: bool> {
     a: &'a RmsNorm,
     start: usize,
-    holds: bool,
     held: B::Scratch<f32>,
     weights: B::Scratch<f32>,
     scale: f32,
 }
 
-impl<B: Block> Source for Normed<'_, B> {
+impl<B: Block, const HOLDS: bool> Source for Normed<'_, B, HOLDS> {
     type Read = (f32, f32);
     type Value = f32;
 
     #[inline(always)]
     fn read(&self, i: usize) -> (f32, f32) {
         let lane = i % B::LANES;
-        if self.holds {
+        if HOLDS {
             (self.held.get(lane, i), self.weights.get(lane, i))
         } else {
             (self.a.x.get(self.start + i), self.a.w.get(i))
@@ -115,26 +115,39 @@ impl<B: Block> Source for Normed<'_, B> {
 
 #[inline(always)]
 fn rms_norm<B: Block, F: Form>(block: &B, a: &RmsNorm) {
+    if a.n as usize <= MOST_HELD {
+        norm_row::<B, F, true>(block, a);
+    } else {
+        norm_row::<B, F, false>(block, a);
+    }
+}
+
+/// With `HOLDS` scratch memory has the row and the weights.
+#[inline(always)]
+fn norm_row<B: Block, F: Form, const HOLDS: bool>(block: &B, a: &RmsNorm) {
     let (n, row) = (a.n as usize, block.x());
     let from = if a.from.is_empty() { row } else { a.from.get(row) as usize };
-    let (start, adds, holds) = (from * n, !a.product.sums.is_empty(), n <= MOST_HELD);
+    let (start, adds) = (from * n, !a.product.sums.is_empty());
     let held = block.scratch::<f32>(held::<F>(n));
     let weights = block.scratch::<f32>(weights(n));
 
+    if !a.tops.is_empty() {
+        block.each(TOPS, |_, i| a.tops.set(i * a.rows as usize + row, 0));
+    }
     let mut squares = block.per_lane(0.0f32);
-    let added = Added { a, start, product: a.product.row(from), adds, holds };
+    let added = Added::<HOLDS> { a, start, product: a.product.row(from), adds };
     block.each_value::<8, _>(n, &added, |lane, i, (x, w)| {
         squares[lane] = mul_add(x, x, squares[lane]);
         if adds {
             a.x.set(start + i, x);
         }
-        if holds {
+        if HOLDS {
             held.set(lane, i, x);
             weights.set(lane, i, w);
         }
     });
     let scale = 1.0 / sqrt(block.sum(&squares) / n as f32 + a.epsilon);
-    let normed = Normed::<B> { a, start, holds, held, weights, scale };
+    let normed = Normed::<B, HOLDS> { a, start, held, weights, scale };
     F::write(block, &a.y, (row, n), (0, n), &normed, &held);
 }
 

@@ -24,6 +24,9 @@ pub struct Product {
     pub rounding: Rounding,
 }
 
+/// Cells that hold a row's greatest magnitude together: several, since many blocks raise it.
+pub const TOPS: usize = 8;
+
 /// What a value is rounded to, to nearest even.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(transparent)]

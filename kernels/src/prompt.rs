@@ -7,7 +7,7 @@
 //! Bytes moved: `4 head_dim` for each token seen, tile and key head.
 
 use cuda_std::math::{divide, exp_negative, sqrt};
-use cuda_std::{Bf16, Block, F16, Geometry, MmaInput, Scratch, Warp, kernel, unrolled};
+use cuda_std::{Bf16, Block, F16, Geometry, MmaInput, Scratch, Warp, kernel, mapped, unrolled};
 
 use crate::chunks::{Asking, CHUNK, Merge};
 use crate::flash::{Flash, MAX_HEAD_DIM};
@@ -83,6 +83,7 @@ fn prompt<B: Block, I: MmaInput + Cached>(block: &B, a: &Flash) {
     let index = a.count as usize * parts - 1 - block.x();
     let (tile, part) = divide(index, parts);
     let rows = Asking::new(a, tile, part * ROWS, block.y());
+    rows.unscaled(block, a);
     let (seen, first_seen) = (rows.seen(a), rows.first_seen(a));
     let queries = block.scratch::<u16>(ROWS * stride);
     let keys = block.scratch::<u16>(CHUNK * stride);
@@ -260,10 +261,11 @@ fn prompt<B: Block, I: MmaInput + Cached>(block: &B, a: &Flash) {
         unrolled::<PARTS>(|part| {
             let d = part * 8;
             if d < head_dim {
-                warp.each_c(&sums[part], |_, row, column, sum| {
+                warp.each_pair(&sums[part], |row, column, sums| {
                     let at = index * STEP + row;
                     if rows.exists(at) {
-                        a.out.set(rows.output(a, at) * head_dim + d + column, sum / merge[row].total);
+                        let values = mapped(sums, |sum| sum / merge[row].total);
+                        a.out.put_pair(rows.output(a, at) * head_dim + d + column, values);
                     }
                 });
             }

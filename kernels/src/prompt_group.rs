@@ -7,7 +7,9 @@
 //! Bytes moved: `4 head_dim` for each token seen, tile and key head.
 
 use cuda_std::math::{ORDINARY, divide, exp_negative, exp_ordinary, mul_add, sqrt};
-use cuda_std::{Bf16, Block, Divisor, F16, Geometry, MmaInput, Scratch, Warp, kernel, made, unrolled};
+use cuda_std::{
+    Bf16, Block, Divisor, F16, Geometry, MmaInput, Scratch, Warp, kernel, made, mapped, unrolled,
+};
 
 use crate::chunks::{Asking, CHUNK, Merge};
 use crate::flash::Flash;
@@ -282,14 +284,16 @@ fn prompt<B: Block, I: MmaInput + Cached, const EIGHTS: usize, const SIXTEENS: u
         let mut divisors = warp.rows(Divisor::ONE);
         warp.each_row(|_, row| divisors[row] = Divisor::new(merge[row].total));
         unrolled::<EIGHTS>(|i| {
-            warp.each_c(&sums[i], |_, row, column, sum| {
+            warp.each_pair(&sums[i], |row, column, sums| {
                 let at = index * STEP + row;
                 if rows.exists(at) {
-                    a.out.set(rows.output(a, at) * head_dim + i * 8 + column, divisors[row].divides(sum));
+                    let values = mapped(sums, |sum| divisors[row].divides(sum));
+                    a.out.put_pair(rows.output(a, at) * head_dim + i * 8 + column, values);
                 }
             });
         });
     });
+    rows.unscaled(block, a);
 }
 
 /// A kernel for each type and size of heads.

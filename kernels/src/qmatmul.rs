@@ -13,6 +13,7 @@ use crate::format::Stored;
 use crate::format::{
     Brain, Format, Half, IQ4_NL, IQ4_XS, MXFP4, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0,
 };
+use crate::product::TOPS;
 use crate::streamed::{self, Operands};
 use crate::tile::{Tile, tiled};
 
@@ -26,6 +27,8 @@ pub struct QMatMul {
     pub x: In<u16>,
     /// `[m, n]`.
     pub y: Out<f32>,
+    /// `[`[`TOPS`]`, m]`, raised to the greatest magnitude of a row's sums, as bits; empty where nobody asks. Not by [`crate::relay`].
+    pub tops: Out<u32>,
     /// Columns of the weights; whole blocks or super-blocks, 32 also of types that have none.
     pub k: u32,
     /// Rows of the weights.
@@ -68,9 +71,10 @@ pub(crate) fn qmatmul<
     let (token0, count) = tokens(tile, a, block.y());
     streamed::multiply::<B, F, I, WARPS, EIGHTS, PART, SIXTEENS, PARTS, GROUP>(
         block,
-        Operands { w, x, k, first: 0, n, count },
+        Operands { w, x, k, first: 0, n, count, asks: !a.tops.is_empty() },
         |_, token| token0 + token,
         |token, row, sum| a.y.set((token0 + token) * n + row, sum),
+        |warp, token, top| a.tops.raise((block.x() + warp) % TOPS * a.m as usize + token0 + token, top),
     );
 }
 
@@ -236,11 +240,13 @@ mod tests {
                 let kernel = of(stored, rows, tokens, room - 256).expect("a kernel that fits");
                 let (n, m) = (rows as u32, tokens as u32);
                 // SAFETY: nothing is read.
-                let (w, x, y) = unsafe {
+                let args = unsafe {
                     let nowhere = core::ptr::null_mut::<u64>();
-                    (In::new(nowhere.cast(), 0), In::new(nowhere.cast(), 0), Out::new(nowhere.cast(), 0))
+                    let (w, x) = (In::new(nowhere.cast(), 0), In::new(nowhere.cast(), 0));
+                    let (y, tops) = (Out::new(nowhere.cast(), 0), Out::new(nowhere.cast(), 0));
+                    QMatMul { w, x, y, tops, k: 256, n, m }
                 };
-                let geometry = (kernel.geometry)(&QMatMul { w, x, y, k: 256, n, m });
+                let geometry = (kernel.geometry)(&args);
                 assert!(geometry.scratch + 256 <= room, "{} on {room}", kernel.name);
             }
         }

@@ -2,14 +2,15 @@
 //!
 //! * f32: as they are.
 //! * bf16: rounded to nearest even.
-//! * f16: a row is first multiplied by `2^(14 - floor(log2 max|x|))`, which is exact, so that none of it overflows and
-//!   little of it becomes subnormal; the inverse goes to `factors`, by which the sums are multiplied.
+//! * f16: a row is first multiplied by a power of two, which is exact, so that none of it overflows and little of it becomes
+//!   subnormal; the inverse goes to `factors`, by which the sums are multiplied. The power is `2^(14 - floor(log2 max|x|))`, but
+//!   for [`Gated`] values, and for what attention leaves, which is multiplied by 1.
 //!
 //! A block a row. Bytes moved: `4 n` read (twice of the longest rows for f16) and 2 or `4 n` written a row. Where several blocks
 //! share a row of the form f16, each leaves its values and their greatest magnitude, and the last of them rounds.
 
 use cuda_std::math::{exponent, max, power_of_two};
-use cuda_std::{Bf16, Block, F16, Geometry, In, Out, Scratch, Source, kernel};
+use cuda_std::{Bf16, Block, F16, Geometry, In, MmaInput, Out, Scratch, Source, kernel};
 
 /// Rows to write; what a form does not use is empty.
 #[derive(Clone, Copy)]
@@ -37,6 +38,43 @@ pub struct Shared {
     pub done: Out<u32>,
 }
 
+impl Rows {
+    /// Writes element `at` of all rows, as it is or rounded: not of a row that is scaled.
+    #[inline(always)]
+    pub(crate) fn put(&self, at: usize, value: f32) {
+        if !self.values.is_empty() {
+            self.values.set(at, value);
+        } else {
+            self.bits.set(at, if self.is_f16() { F16::bits(value) } else { Bf16::bits(value) });
+        }
+    }
+
+    /// [`put`](Self::put) of the elements `at`, an even number, and `at + 1`.
+    #[inline(always)]
+    pub(crate) fn put_pair(&self, at: usize, [left, right]: [f32; 2]) {
+        if !self.values.is_empty() {
+            self.values.set(at, left);
+            self.values.set(at + 1, right);
+        } else {
+            let pair = [left, right];
+            self.bits.set_pair(at, if self.is_f16() { F16::both(pair) } else { Bf16::both(pair) });
+        }
+    }
+
+    /// That row `row` is not scaled.
+    #[inline(always)]
+    pub(crate) fn unscaled(&self, row: usize) {
+        if self.is_f16() {
+            self.factors.set(row, 1.0);
+        }
+    }
+
+    #[inline(always)]
+    fn is_f16(&self) -> bool {
+        !self.factors.is_empty()
+    }
+}
+
 /// Parts that a row of `n` elements has where blocks share it.
 #[inline(always)]
 pub fn parts(n: usize) -> usize {
@@ -55,6 +93,62 @@ const FEW: usize = 64;
 const AHEAD: usize = 4;
 /// The same where a block rounds what others left.
 const SHARED_AHEAD: usize = 14;
+
+/// What an element of a row is made of.
+pub trait Element: Copy {
+    /// The element.
+    fn value(self) -> f32;
+
+    /// What the scale of a row of the form f16 is made of: the greatest of them.
+    fn magnitude(self) -> f32;
+
+    /// The exponent of that scale.
+    fn up(most: f32) -> i32;
+}
+
+impl Element for f32 {
+    #[inline(always)]
+    fn value(self) -> f32 {
+        self
+    }
+
+    #[inline(always)]
+    fn magnitude(self) -> f32 {
+        self.abs()
+    }
+
+    #[inline(always)]
+    fn up(most: f32) -> i32 {
+        if most > 0.0 { 14 - exponent(most) } else { 0 }
+    }
+}
+
+/// A value that is a product of two, of which none is smaller: the scale is `2^(13 - 2 floor(log2 m))`, where `m` is the greatest
+/// magnitude of a row's factors, which may be known before the values are.
+#[derive(Clone, Copy, Default)]
+pub struct Gated {
+    /// The value.
+    pub value: f32,
+    /// The greater magnitude of its factors.
+    pub magnitude: f32,
+}
+
+impl Element for Gated {
+    #[inline(always)]
+    fn value(self) -> f32 {
+        self.value
+    }
+
+    #[inline(always)]
+    fn magnitude(self) -> f32 {
+        self.magnitude
+    }
+
+    #[inline(always)]
+    fn up(most: f32) -> i32 {
+        if most > 0.0 { 13 - 2 * exponent(most) } else { 0 }
+    }
+}
 
 /// How rows are written.
 pub trait Form {
@@ -80,7 +174,7 @@ pub trait Form {
     /// Writes elements `first..end` of row `row` of `n` elements: `source`'s values of these numbers, for which it may be asked
     /// several times. All of a row's at once unless they are a [`part`](Self::part). Cell `i` of `held` may be what a lane reads
     /// for value `i`.
-    fn write<B: Block, S: Source<Value = f32>>(
+    fn write<B: Block, S: Source<Value: Element>>(
         block: &B,
         rows: &Rows,
         row: (usize, usize),
@@ -120,7 +214,7 @@ pub struct Rounded;
 
 impl Form for Plain {
     #[inline(always)]
-    fn write<B: Block, S: Source<Value = f32>>(
+    fn write<B: Block, S: Source<Value: Element>>(
         block: &B,
         rows: &Rows,
         (row, n): (usize, usize),
@@ -130,14 +224,14 @@ impl Form for Plain {
     ) {
         let at = row * n + first;
         block.each_value::<AHEAD, _>(end - first, &From { source, first }, |_, i, value| {
-            rows.values.set(at + i, value);
+            rows.values.set(at + i, value.value());
         });
     }
 }
 
 impl Form for Rounded {
     #[inline(always)]
-    fn write<B: Block, S: Source<Value = f32>>(
+    fn write<B: Block, S: Source<Value: Element>>(
         block: &B,
         rows: &Rows,
         (row, n): (usize, usize),
@@ -147,7 +241,7 @@ impl Form for Rounded {
     ) {
         let at = row * n + first;
         block.each_value::<AHEAD, _>(end - first, &From { source, first }, |_, i, value| {
-            rows.bits.set(at + i, Bf16::from_f32(value).0);
+            rows.bits.set(at + i, Bf16::from_f32(value.value()).0);
         });
     }
 }
@@ -164,7 +258,7 @@ impl Form for Scaled {
     }
 
     #[inline(always)]
-    fn write<B: Block, S: Source<Value = f32>>(
+    fn write<B: Block, S: Source<Value: Element>>(
         block: &B,
         rows: &Rows,
         (row, n): (usize, usize),
@@ -173,13 +267,13 @@ impl Form for Scaled {
         held: &B::Scratch<f32>,
     ) {
         let mut most = block.per_lane(0.0f32);
-        let mut see = |lane: usize, value: f32| most[lane] = max(most[lane], value.abs());
+        let mut see = |lane: usize, value: S::Value| most[lane] = max(most[lane], value.magnitude());
         if end - first < n {
             let Shared { values, tops, done } = rows.shared;
             let (parts, at) = (parts(n), row * n);
             block.each_value::<AHEAD, _>(end - first, &From { source, first }, |lane, i, value| {
                 see(lane, value);
-                values.set(at + first + i, value);
+                values.set(at + first + i, value.value());
             });
             let top = block.max(&most);
             block.lanes(|lane| {
@@ -190,7 +284,7 @@ impl Form for Scaled {
             if block.last(&done, row, parts) {
                 let mut most = block.per_lane(0.0f32);
                 block.each(parts, |lane, i| most[lane] = max(most[lane], tops.get(row * parts + i)));
-                let scale = Scale::new(block, rows, row, block.max(&most));
+                let scale = Scale::new(block, rows, row, S::Value::up(block.max(&most)));
                 let read = |i: usize| values.get(at + i);
                 block.each_read::<SHARED_AHEAD, _>(n, read, |_, i, value| scale.put(rows, at + i, value));
             }
@@ -201,29 +295,29 @@ impl Form for Scaled {
         if n <= MOST_HELD {
             block.each_value::<AHEAD, _>(n, source, |lane, i, value| {
                 see(lane, value);
-                held.set(lane, i, value);
+                held.set(lane, i, value.value());
             });
-            let scale = Scale::new(block, rows, row, block.max(&most));
+            let scale = Scale::new(block, rows, row, S::Value::up(block.max(&most)));
             let held = |i: usize| held.get(i % B::LANES, i);
             block.each_read::<AHEAD, _>(n, held, |_, i, value| scale.put(rows, at + i, value));
         } else {
             block.each_value::<AHEAD, _>(n, source, |lane, _, value| see(lane, value));
-            let scale = Scale::new(block, rows, row, block.max(&most));
-            block.each_value::<AHEAD, _>(n, source, |_, i, value| scale.put(rows, at + i, value));
+            let scale = Scale::new(block, rows, row, S::Value::up(block.max(&most)));
+            block.each_value::<AHEAD, _>(n, source, |_, i, value| scale.put(rows, at + i, value.value()));
         }
     }
 }
 
 /// What a row of the form f16 is multiplied by before it is rounded.
 #[derive(Clone, Copy)]
-struct Scale(f32);
+pub(crate) struct Scale(f32);
 
 impl Scale {
-    /// Of row `row`, whose greatest magnitude is `most`; its inverse goes to `factors`.
+    /// Of row `row`, `2^up`; its inverse goes to `factors`.
     #[inline(always)]
-    fn new<B: Block>(block: &B, rows: &Rows, row: usize, most: f32) -> Self {
-        // Powers of two whose inverse is normal, too: only rows far below f16 reach the bound.
-        let up = if most > 0.0 { (14 - exponent(most)).clamp(-126, 126) } else { 0 };
+    pub(crate) fn new<B: Block>(block: &B, rows: &Rows, row: usize, up: i32) -> Self {
+        // Powers of two whose inverse is normal, too: only rows far from f16 reach the bounds.
+        let up = up.clamp(-126, 126);
         block.lanes(|lane| {
             if lane == 0 {
                 rows.factors.set(row, power_of_two(-up));
@@ -234,7 +328,7 @@ impl Scale {
 
     /// Writes element `at` of all rows.
     #[inline(always)]
-    fn put(self, rows: &Rows, at: usize, value: f32) {
+    pub(crate) fn put(self, rows: &Rows, at: usize, value: f32) {
         rows.bits.set(at, F16::from_f32(value * self.0).0);
     }
 }

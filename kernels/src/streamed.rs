@@ -28,6 +28,8 @@ pub(crate) struct Operands {
     pub(crate) n: usize,
     /// Tokens: `TOKENS` at most.
     pub(crate) count: usize,
+    /// Whether their greatest sums are wanted.
+    pub(crate) asks: bool,
 }
 
 /// A tile that is known when the kernel is compiled.
@@ -242,7 +244,8 @@ where
 }
 
 /// The block at `x` of the grid takes the rows from `x` times [`Tile::rows`] on, as the tile of these numbers and `SIXTEENS` of a
-/// warp's tokens says. Token `t` multiplies row `row_of(lane, t)` of `x`; `put(t, row, sum)` gets the sums.
+/// warp's tokens says. Token `t` multiplies row `row_of(lane, t)` of `x`; `put(t, row, sum)` gets the sums, and `top(warp, t, bits)` the
+/// greatest magnitude of a warp's.
 ///
 /// Nothing is written before [`Block::await_predecessors`].
 #[inline(always)]
@@ -261,6 +264,7 @@ pub(crate) fn multiply<
     a: Operands,
     row_of: impl Fn(usize, usize) -> usize,
     put: impl Fn(usize, usize, f32),
+    top: impl Fn(usize, usize, u32),
 ) {
     let Operands { k, n, count, .. } = a;
     let columns = <Known<WARPS, EIGHTS, PART, PARTS, GROUP> as Tiled>::COLUMNS;
@@ -406,5 +410,13 @@ pub(crate) fn multiply<
                 put(token, row, sum);
             }
         });
+        // Past the last row are sums of that row.
+        if a.asks {
+            warp.each_top::<PART, EIGHTS, SIXTEENS>(&sums[index], |token, bits| {
+                if first_token + token < count {
+                    top(index, first_token + token, bits);
+                }
+            });
+        }
     });
 }

@@ -103,11 +103,13 @@ mod tests {
                 count += 1;
                 let (n, m) = (rows as u32, tokens as u32);
                 // SAFETY: nothing is read.
-                let (w, x, y) = unsafe {
+                let args = unsafe {
                     let nowhere = core::ptr::null_mut::<u64>();
-                    (In::new(nowhere.cast(), 0), In::new(nowhere.cast(), 0), Out::new(nowhere.cast(), 0))
+                    let (w, x) = (In::new(nowhere.cast(), 0), In::new(nowhere.cast(), 0));
+                    let (y, tops) = (Out::new(nowhere.cast(), 0), Out::new(nowhere.cast(), 0));
+                    QMatMul { w, x, y, tops, k: 256, n, m }
                 };
-                let geometry = (kernel.geometry)(&QMatMul { w, x, y, k: 256, n, m });
+                let geometry = (kernel.geometry)(&args);
                 assert!(geometry.scratch + 256 <= 227 << 10, "{}", kernel.name);
             }
         }

@@ -12,7 +12,7 @@ use crate::model::weights::Stored;
 /// function such as `exp`, the model of the tensor core, how a token is chosen out of the logits (penalties, filters, random
 /// numbers), how text is made of tokens and searched for stop strings. Not raised for what keeps every bit: speed, layout,
 /// scheduling, a new architecture or weight type.
-pub const NUMERICS_VERSION: u32 = 2;
+pub const NUMERICS_VERSION: u32 = 3;
 
 /// GPUs whose tensor cores were measured to compute as `tc` is defined.
 const MEASURED: [&str; 1] = ["sm_90"];

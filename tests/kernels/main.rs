@@ -77,6 +77,9 @@ fn of_weights(stored: Stored) -> Vec<Trial> {
         }));
         return trials;
     }
+    trials.extend(relation(&format!("qmatmul/{name}/tops_are_the_greatest"), move |device| {
+        rows::tops_are_the_greatest(stored, device)
+    }));
     trials
         .push(Trial::test(format!("embed/{name}/golden"), move || golden::dequantises_as_the_oracle(stored)));
     trials.extend(suite(&format!("dequantise/{name}"), move |scale| cases::dequantise::cases(stored, scale)));
@@ -163,6 +166,9 @@ fn of_halves(float: Float) -> Vec<Trial> {
     ));
     trials.extend(relation(&format!("flash/{name}/whole_is_chunks_merged"), move |device| {
         paths::whole_is_chunks_merged(float, device)
+    }));
+    trials.extend(relation(&format!("flash/{name}/a_form_is_rounded"), move |device| {
+        paths::a_form_is_rounded(float, device)
     }));
     trials.extend(relation(&format!("flash/{name}/a_tile_does_not_matter"), move |device| {
         paths::a_tile_does_not_matter(float, device)

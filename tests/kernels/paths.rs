@@ -5,7 +5,7 @@ use kernels::prompt_group;
 use libtest_mimic::Failed;
 use runtime::device::Device;
 
-use crate::cases::expect::same_bits;
+use crate::cases::expect::{bytes_of, same_bits};
 use crate::cases::flash::{self, Flash, Heads, Path, Run};
 use crate::cases::float::Float;
 use crate::cases::merge::Merge;
@@ -55,6 +55,7 @@ fn merged(case: Flash, device: &Device) -> Result<Vec<u8>, String> {
     let parts = outputs(&case, device)?;
     let floats = |bytes: &[u8]| bytes.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect();
     let merge = Merge {
+        form: case.form,
         heads: case.query_heads(),
         head_dim: case.heads.head_dim,
         chunks: case.chunks(),
@@ -73,6 +74,28 @@ pub(crate) fn whole_is_chunks_merged(float: Float, device: &Device) -> Result<()
             let whole = outputs(&case, device)?;
             let label = case.label();
             same_bits(&merged(case, device)?, &whole[0]).map_err(|error| format!("{label}: {error}"))?;
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn a_form_is_rounded(float: Float, device: &Device) -> Result<(), Failed> {
+    let with_groups = device.is_cpu() || device.has_warpgroups();
+    for case in all(float) {
+        let whole = outputs(&case, device)?.swap_remove(0);
+        let values: Vec<f32> = whole.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect();
+        for form in [Float::F16, Float::Bf16] {
+            let want = bytes_of(&values.iter().map(|&value| form.bits(value)).collect::<Vec<_>>());
+            let case = case.clone().in_form(form);
+            let prompt = case.clone().for_prompts();
+            let mut all = vec![("whole", outputs(&case, device)?), ("a prompt", outputs(&prompt, device)?)];
+            if with_groups && prompt_group::of(false, case.heads.head_dim).is_some() {
+                all.push(("warps together", outputs(&prompt.through(Path::PromptGroup), device)?));
+            }
+            all.push(("merged", vec![merged(case.clone(), device)?]));
+            for (what, got) in all {
+                same_bits(&got[0], &want).map_err(|error| format!("{}, {what}: {error}", case.label()))?;
+            }
         }
     }
     Ok(())

@@ -1,6 +1,7 @@
 //! A row's bits do not depend on the rows beside it.
 
-use kernels::expert_matmul;
+use kernels::product::TOPS;
+use kernels::{expert_matmul, warpgroup};
 use libtest_mimic::Failed;
 use runtime::device::Device;
 
@@ -59,6 +60,32 @@ pub(crate) fn of_matmul(float: Float, device: &Device) -> Result<(), Failed> {
 pub(crate) fn of_qmatmul(stored: Stored, device: &Device) -> Result<(), Failed> {
     let among = qmatmul::Product::new(stored, 37, stored.row_length(608), 17, 4);
     same_alone(device, &among, among.m, |row| among.row(row))
+}
+
+/// What is told of a row's sums beside them: the greatest magnitude.
+pub(crate) fn tops_are_the_greatest(stored: Stored, device: &Device) -> Result<(), Failed> {
+    let groups = device.is_cpu() || device.has_warpgroups();
+    for (n, k, m) in [(33, 96, 1), (200, 320, 3), (15, 64, 8), (200, 576, 40), (129, 96, 70), (40, 64, 131)] {
+        for (wide, group) in [(false, false), (true, false), (false, true), (true, true)] {
+            if group && !(groups && warpgroup::of(stored, if wide { usize::MAX } else { 1 }, m).is_some()) {
+                continue;
+            }
+            let product = qmatmul::Product::new(stored, n, stored.row_length(k), m, 4);
+            let case = qmatmul::Product { wide, group, asks: true, ..product };
+            let outputs = run(&case, device, Entry::Device(device))?;
+            let words = |bytes: &[u8]| -> Vec<u32> {
+                bytes.as_chunks().0.iter().map(|&bytes| u32::from_le_bytes(bytes)).collect()
+            };
+            let (sums, tops) = (words(&outputs[0]), words(&outputs[1]));
+            assert_eq!(tops.len(), TOPS * m);
+            for (row, sums) in sums.chunks_exact(n).enumerate() {
+                let greatest = sums.iter().map(|sum| sum & 0x7fff_ffff).max();
+                let told = tops[row..].iter().step_by(m).max().copied();
+                assert_eq!(told, greatest, "{}: row {row}", case.label());
+            }
+        }
+    }
+    Ok(())
 }
 
 pub(crate) fn of_norm(form: Float, device: &Device) -> Result<(), Failed> {

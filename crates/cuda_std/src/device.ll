@@ -45,6 +45,12 @@ define i32 @arrive(ptr %cell, i32 %last) alwaysinline convergent nounwind {
   ret i32 %r
 }
 
+define void @raise(ptr %cell, i32 %value) alwaysinline nounwind {
+  %g = addrspacecast ptr %cell to ptr addrspace(1)
+  %r = atomicrmw umax ptr addrspace(1) %g, i32 %value syncscope("device") monotonic
+  ret void
+}
+
 declare void @llvm.nvvm.bar.warp.sync(i32) convergent
 define void @warp_barrier(i32 %mask) alwaysinline convergent nounwind {
   call void @llvm.nvvm.bar.warp.sync(i32 %mask)

@@ -13,7 +13,7 @@ mod warp;
 
 pub(crate) use intrinsics::{
     add_f16_pairs, fuse_f16_pairs, multiply_bf16_pairs, multiply_f16_pairs, pack_bf16, pack_f16,
-    permute_bytes, repeat_high_f16, repeat_low_f16, widen_f16_pair,
+    permute_bytes, raise, repeat_high_f16, repeat_low_f16, widen_f16_pair,
 };
 use intrinsics::{
     arrive, await_predecessors, block_barrier, block_x, block_y, launch_successor, shared_memory,

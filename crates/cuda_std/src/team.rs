@@ -301,6 +301,13 @@ pub trait Warp: Team {
         f: impl FnMut(usize, usize, f32),
     );
 
+    /// The greatest magnitude of each token's sums, as bits, once: `f(token, bits)`, of the tokens of [`each_sum`](Self::each_sum).
+    fn each_top<const TOKENS: usize, const EIGHTS: usize, const TILES: usize>(
+        &self,
+        sums: &[[Self::Sums; TILES]; EIGHTS],
+        f: impl FnMut(usize, u32),
+    );
+
     /// One tensor-core step, `c += a b`: m16n8k16 with an f32 accumulator. What it computes to the bit is
     /// [`tensor_core`](crate::tensor_core)'s model.
     fn mma<I: MmaInput>(&self, a: &Self::A, b: &Self::B, c: &mut Self::C);
@@ -324,6 +331,9 @@ pub trait Warp: Team {
     /// Every element of C once: `f(lane, row, column, value)`, in the lane that holds it on the device:
     /// `row % 8 * 4 + column / 2`.
     fn each_c(&self, c: &Self::C, f: impl FnMut(usize, usize, usize, f32));
+
+    /// Every two neighbours of C in a row once: `f(row, column, [value, its right neighbour])`, for even columns.
+    fn each_pair(&self, c: &Self::C, f: impl FnMut(usize, usize, [f32; 2]));
 
     /// Replaces every element of C by `f(row, column, value, other's value)`.
     fn zip_c(&self, c: &mut Self::C, other: &Self::C, f: impl FnMut(usize, usize, f32, f32) -> f32);

@@ -1,6 +1,7 @@
 //! What a step computes on its way.
 
 use kernels::embed::NO_FAULT;
+use kernels::product::TOPS;
 
 use crate::batch::BatchLimits;
 use crate::device::{Buffer, Device, DeviceError, Purpose};
@@ -8,7 +9,7 @@ use crate::model::architecture::Input;
 use crate::model::config::{Mixture, ModelConfig};
 use crate::model::transformer::Transformer;
 use crate::numerics::Form;
-use crate::ops::Routing;
+use crate::ops::{self, Routing};
 use crate::rows::Rows;
 
 /// What a step computes on its way, one buffer a role.
@@ -23,6 +24,8 @@ pub(super) struct Activations {
     pub(super) inner: Rows,
     /// `[tokens, ..]`: sums of Q, K and V, or of gate and up, or of experts.
     pub(super) wide: Buffer<f32>,
+    /// `[TOPS, tokens]`: the greatest of the sums of gate and up.
+    pub(super) tops: Buffer<u32>,
     /// `[tokens, hidden]`: sums of what is added to the residual stream.
     pub(super) narrow: Buffer<f32>,
     /// Which experts compute the tokens, of a mixture.
@@ -39,6 +42,7 @@ impl Activations {
         config: &ModelConfig,
         transformer: &Transformer,
         limits: BatchLimits,
+        cache: Form,
     ) -> Result<Self, DeviceError> {
         let sequences = limits.sequences.next_power_of_two();
         let (tokens, heads) = (limits.tokens.max(sequences), config.heads);
@@ -66,9 +70,9 @@ impl Activations {
                 Some(Routing::new(device, tokens, experts, used)?),
             ),
         };
-        // In f32 too: attention leaves its rows so, and observers look at a norm.
+        // In f32 too: observers look at it.
         let normed = forms(Input::Normed).chain([transformer.output.form(), Form::F32]).collect();
-        let attended = forms(Input::Attended).chain([Form::F32]).collect();
+        let attended = forms(Input::Attended).flat_map(|form| [form, ops::attended(cache, form)]).collect();
         let fault = {
             let mut fault = device.alloc(Purpose::Activations, 1)?;
             device.upload(&mut fault, 0, &[NO_FAULT])?;
@@ -80,6 +84,7 @@ impl Activations {
             attended: rows(heads.query * heads.dim, attended)?,
             inner,
             wide: alloc(wide)?,
+            tops: device.alloc(Purpose::Activations, tokens * TOPS)?,
             routing,
             narrow: alloc(tokens * config.hidden)?,
             logits: alloc(sequences * config.vocab)?,

@@ -76,6 +76,14 @@ impl Cache {
             }),
         })
     }
+
+    /// Of its elements.
+    pub fn form(&self) -> Form {
+        match self {
+            Self::Full(_) => Form::F32,
+            Self::Half(half) => half.form,
+        }
+    }
 }
 
 impl<V: Value> Store<V> {

@@ -50,7 +50,6 @@ impl Block for Gated {
 
         // Feed-forward: down(silu(gate(x)) * up(x)).
         step.norm(Some(added), &self.feed_forward_norm, &self.gate_up)?;
-        step.multiply(&self.gate_up, normed, wide)?;
         step.swiglu(&self.gate_up, &self.down)?;
         step.multiply(&self.down, inner, narrow)
     }

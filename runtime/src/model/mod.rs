@@ -109,7 +109,7 @@ impl Model {
         let rope = rope_table::load(device, gguf, &config, limits.context)?;
         let heads = config.heads;
         let batch = BatchBuffers::new(device, limits, TileTokens::of(heads.query / heads.kv), plan.pages)?;
-        let activations = Activations::new(device, &config, &transformer, limits)?;
+        let activations = Activations::new(device, &config, &transformer, limits, form)?;
         let cache = Cache::new(device, form, heads, config.blocks, limits, plan.pages)?;
         let (numerics, graphs) = (plan.numerics, HashMap::new());
         Ok(Self { config, limits, numerics, transformer, products, rope, batch, activations, cache, graphs })
@@ -188,7 +188,7 @@ impl Model {
         let step = Step { device, products, config, rope, batch, act, cache };
         let Shape { tokens, outputs, .. } = batch.loaded();
         let norm = |added, from, rows, form| {
-            ops::norm(device, &act.x, added, from, &transformer.output_norm, rows, (&act.normed, form))
+            ops::norm(device, &act.x, added, from, &transformer.output_norm, rows, (&act.normed, form, None))
         };
         ops::embed(device, transformer.embedding(), batch.ids(), &act.fault, &act.x)?;
         if let Some(positions) = &transformer.positions {
@@ -218,7 +218,7 @@ impl Model {
         if outputs > 0 {
             let output = &transformer.output;
             norm(added, Some(batch.outputs()), outputs, output.form())?;
-            ops::multiply(device, products, output, &act.normed, outputs, &act.logits)?;
+            ops::multiply(device, products, output, &act.normed, outputs, &act.logits, None)?;
             ops::logits(device, output, &act.normed, outputs, &act.logits)?;
         }
         Ok(())

@@ -34,8 +34,8 @@ impl<'a> Step<'a> {
 
     /// Adds to the residual stream, and leaves its norm in `normed`, in the form that `next` multiplies.
     pub(super) fn norm(&self, added: Option<Addend<'_>>, norm: &Norm, next: &Linear) -> Done {
-        let Activations { x, normed, .. } = self.act;
-        ops::norm(self.device, x, added, None, norm, self.tokens(), (normed, next.form()))
+        let Activations { x, normed, tops, .. } = self.act;
+        ops::norm(self.device, x, added, None, norm, self.tokens(), (normed, next.form(), Some(tops)))
     }
 
     /// Leaves the sums of rows `x` with `w` in `sums`. What comes back is for those that are added to the residual stream.
@@ -46,7 +46,7 @@ impl<'a> Step<'a> {
         sums: &'a Buffer<f32>,
     ) -> Result<Addend<'a>, DeviceError> {
         let tokens = self.tokens();
-        ops::multiply(self.device, self.products, w, x, tokens, sums)?;
+        ops::multiply(self.device, self.products, w, x, tokens, sums, None)?;
         Ok(Addend::Product { w, x, sums, tokens })
     }
 
@@ -60,8 +60,7 @@ impl<'a> Step<'a> {
     pub(super) fn attention(&self, layer: usize, sinks: Option<&Buffer<f32>>, next: &Linear) -> Done {
         let Self { device, config, batch, act, cache, .. } = self;
         let layer = AttentionLayer { index: layer, window: config.window_of(layer), sinks };
-        ops::attention(device, config.heads, batch, cache, layer, act.attended.values())?;
-        ops::round(device, &act.attended, next.form(), self.tokens())
+        ops::attention(device, config.heads, batch, cache, layer, (&act.attended, next.form()))
     }
 
     /// Adds to the residual stream, chooses each token's experts by its norm, and gives what these make of it together.
@@ -79,7 +78,7 @@ impl<'a> Step<'a> {
 
         // A norm rounded by itself has the bits of one that is rounded on its way.
         let mut left = Form::of_all(gate_up.map(Experts::form).into_iter().chain([router.form()]));
-        ops::norm(device, x, Some(added), None, norm, tokens, (normed, left))?;
+        ops::norm(device, x, Some(added), None, norm, tokens, (normed, left, None))?;
         let mut take = |form| {
             let is_left = form == left;
             left = form;
@@ -111,10 +110,15 @@ impl<'a> Step<'a> {
         Ok(Addend::Values { values: narrow, width: down.rows(), tokens })
     }
 
-    /// `silu(gate) up` of the sums that `gate_up` left in `wide` goes to `inner`, in the form that `next` multiplies.
+    /// `silu(gate) up` of the normed rows goes to `inner`, in the form that `next` multiplies.
     pub(super) fn swiglu(&self, gate_up: &Linear, next: &Linear) -> Done {
-        let Activations { normed, inner, wide, .. } = self.act;
-        ops::swiglu(self.device, gate_up, normed, self.tokens(), wide, (inner, next.form()))
+        let (Self { device, products, .. }, tokens) = (self, self.tokens());
+        let Activations { normed, inner, wide, tops, .. } = self.act;
+        // The norm has set them to zero.
+        let tops = Some(tops).filter(|_| next.form() == Form::F16);
+        let known = ops::multiply(device, products, gate_up, normed, tokens, wide, tops)?;
+        let tops = tops.filter(|_| known);
+        ops::swiglu(device, gate_up, normed, tokens, (wide, tops), (inner, next.form()))
     }
 
     /// `gelu(up)` of the sums that `up` left in `wide` goes to `inner`, in the form that `next` multiplies.

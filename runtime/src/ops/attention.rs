@@ -4,12 +4,12 @@ use cuda_std::In;
 use kernels::flash::Flash;
 use kernels::{attention, flash, merge, prompt, prompt_group};
 
-use super::Done;
+use super::{Done, round};
 use crate::batch::BatchBuffers;
 use crate::device::{Buffer, Device};
 use crate::model::cache::{Cache, Half, KvLayer, Partials, Store};
 use crate::numerics::Form;
-use crate::rows::{nothing, nothing_out};
+use crate::rows::{Rows, nothing, nothing_out};
 
 /// How the heads of a layer share its rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,19 +57,31 @@ impl AttentionLayer<'_> {
     }
 }
 
-/// Causal attention of the batch's queries over their sequences' pages of a layer.
+/// The form that attention leaves its rows in where they are wanted in `form`: that one, or f32. Rows that lie among cached values of
+/// f16 are f16 without a scale; others are scaled first.
+pub fn attended(cache: Form, form: Form) -> Form {
+    match (cache, form) {
+        (Form::F32, _) | (Form::Bf16, Form::F16) => Form::F32,
+        _ => form,
+    }
+}
+
+/// Causal attention of the batch's queries over their sequences' pages of a layer, as rows in a form.
 pub fn attention(
     device: &Device,
     heads: Heads,
     batch: &BatchBuffers,
     cache: &Cache,
     layer: AttentionLayer<'_>,
-    out: &Buffer<f32>,
+    (out, form): (&Rows, Form),
 ) -> Done {
+    assert_eq!(out.width(), heads.query * heads.dim, "rows of another width");
+    let left = attended(cache.form(), form);
     match cache {
-        Cache::Full(store) => attention_f32(device, heads, batch, store, layer, out),
-        Cache::Half(half) => attention_half(device, heads, batch, half, layer, out),
+        Cache::Full(store) => attention_f32(device, heads, batch, store, layer, out.values())?,
+        Cache::Half(half) => attention_half(device, heads, batch, half, layer, (out, left))?,
     }
+    if left == form { Ok(()) } else { round(device, out, form, batch.loaded().tokens) }
 }
 
 fn attention_f32(
@@ -114,7 +126,7 @@ fn attention_half(
     batch: &BatchBuffers,
     half: &Half,
     layer: AttentionLayer<'_>,
-    out: &Buffer<f32>,
+    (out, left): (&Rows, Form),
 ) -> Done {
     assert!(heads.dim <= flash::MAX_HEAD_DIM && heads.dim.is_multiple_of(16));
     assert!(heads.query.is_multiple_of(heads.kv));
@@ -136,7 +148,7 @@ fn attention_half(
             positions: batch.positions(),
             sinks: layer.sinks(heads),
             tiles: batch.attention_tiles(),
-            out: if split { nothing_out() } else { out.view_mut(0, len) },
+            out: out.view_mut(left, shape.tokens),
             partial: if split { sums.view_mut(0, rows * heads.dim) } else { nothing_out() },
             partial_tops: if split { tops.view_mut(0, 2 * rows) } else { nothing_out() },
             count: shape.tiles as u32,
@@ -150,7 +162,7 @@ fn attention_half(
         let bf16 = *form == Form::Bf16;
         if !split {
             if shape.tiles > 0 {
-                device.launch(if bf16 { &flash::WHOLE_BF16 } else { &flash::WHOLE_F16 }, &args)?;
+                device.launch(flash::of(false, bf16, heads.dim), &args)?;
             }
             if shape.prompts > 0 {
                 let args = Flash { tiles: batch.prompt_tiles(), count: shape.prompts as u32, ..args };
@@ -160,13 +172,13 @@ fn attention_half(
             }
             return Ok(());
         }
-        device.launch(if bf16 { &flash::CHUNK_BF16 } else { &flash::CHUNK_F16 }, &args)?;
+        device.launch(flash::of(true, bf16, heads.dim), &args)?;
         let args = merge::Partials {
             partial: sums.view(0, rows * heads.dim),
             partial_tops: tops.view(0, 2 * rows),
             positions: batch.positions(),
             sinks: layer.sinks(heads),
-            out: out.view_mut(0, len),
+            out: out.view_mut(left, shape.tokens),
             tokens: shape.tokens as u32,
             heads: heads.query as u32,
             head_dim: heads.dim as u32,

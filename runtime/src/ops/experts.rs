@@ -83,7 +83,7 @@ pub fn choose(
     let Routing { experts, used, logits, chosen, weights, .. } = routing;
     let pairs = tokens * used;
     assert_eq!(w.rows(), *experts, "a router of other experts");
-    multiply(device, products, w, x, tokens, logits)?;
+    multiply(device, products, w, x, tokens, logits, None)?;
     // SAFETY: the views have the sizes the kernels document.
     unsafe {
         let choose = router::Choose {

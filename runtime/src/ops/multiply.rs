@@ -1,16 +1,16 @@
 //! Products of rows with matrices.
 
 use kernels::format::BLOCK;
-use kernels::product::{Product, Rounding};
+use kernels::product::{Product, Rounding, TOPS};
 use kernels::{logits, matmul, matvec, qmatmul, relay, warpgroup};
 
 use super::{Done, round};
-use crate::device::{Buffer, Device};
+use crate::device::{Buffer, Device, DeviceError};
 use crate::model::linear::Linear;
 use crate::model::weights::Matrix;
 use crate::numerics::Form;
 use crate::products::Products;
-use crate::rows::Rows;
+use crate::rows::{Rows, nothing_out};
 
 /// Rows of 16-bit matrices up to which a warp of a GPU has few of them: those of a block for each of 132 multiprocessors. With
 /// more, warps that have twice as many keep it busier.
@@ -20,7 +20,8 @@ const NARROW: usize = 32 * 132;
 const WARPGROUPS: usize = 9;
 
 /// Leaves the sums of `tokens` rows `x`, which are there in `w`'s form, with every matrix of `w` in `sums`: see
-/// [`Linear::product`].
+/// [`Linear::product`]. Says whether it has raised `tops`, which are zeros, to the greatest magnitudes of each row's sums: where one kernel
+/// computes them all that can, and nothing is added to them.
 pub fn multiply(
     device: &Device,
     products: &Products,
@@ -28,9 +29,11 @@ pub fn multiply(
     x: &Rows,
     tokens: usize,
     sums: &Buffer<f32>,
-) -> Done {
+    tops: Option<&Buffer<u32>>,
+) -> Result<bool, DeviceError> {
     assert_eq!(x.width(), w.columns(), "rows of another width");
-    let (mut before, mut left) = (0, w.form());
+    let (mut before, mut left, mut known) = (0, w.form(), false);
+    let tops = tops.filter(|_| w.matrices().count() == 1 && w.first().bias.is_none());
     for (matrix, form) in w.matrices() {
         let at = tokens * before;
         if form != left {
@@ -38,23 +41,21 @@ pub fn multiply(
             left = form;
         }
         if !products.run(device, matrix, form, (x, tokens), sums, at)? {
-            multiply_one(device, matrix, form, x, tokens, sums, at)?;
+            known = multiply_one(device, (matrix, form), (x, tokens), (sums, at), tops)?;
         }
         before += matrix.rows;
     }
-    Ok(())
+    Ok(known)
 }
 
-/// The sums of one matrix by our own kernel, from `at` on.
+/// The sums of one matrix by our own kernel, from `at` on; whether it has raised `tops`.
 fn multiply_one(
     device: &Device,
-    w: &Matrix,
-    form: Form,
-    x: &Rows,
-    tokens: usize,
-    sums: &Buffer<f32>,
-    at: usize,
-) -> Done {
+    (w, form): (&Matrix, Form),
+    (x, tokens): (&Rows, usize),
+    (sums, at): (&Buffer<f32>, usize),
+    tops: Option<&Buffer<u32>>,
+) -> Result<bool, DeviceError> {
     let (k, n, m) = (w.columns as u32, w.rows as u32, tokens as u32);
     let (inputs, outputs) = (tokens * w.columns, tokens * w.rows);
     // SAFETY: the views have the sizes the kernels document; `Matrix` holds its rows whole, and `Rows` has this form.
@@ -64,29 +65,36 @@ fn multiply_one(
         if form == Form::F32 {
             let x = x.values().view(0, inputs);
             let kernel = matvec::of(w.stored, tokens);
-            return device.launch(kernel, &matvec::MatVec { w: stored(), x, y, k, n, m });
+            device.launch(kernel, &matvec::MatVec { w: stored(), x, y, k, n, m })?;
+            return Ok(false);
         }
         let x = x.bits().view(0, inputs);
+        let raised = tops.map_or_else(nothing_out, |tops| tops.view_mut(0, tokens * TOPS));
+        let args = |tops| qmatmul::QMatMul { w: stored(), x, y, tops, k, n, m };
         if tokens >= WARPGROUPS
             && device.has_warpgroups()
             && let Some(kernel) = warpgroup::of(w.stored, w.rows, tokens)
         {
-            return device.launch(kernel, &qmatmul::QMatMul { w: stored(), x, y, k, n, m });
+            device.launch(kernel, &args(raised))?;
+            return Ok(tops.is_some());
         }
         // The CPU waits for no chain, and is faster with the others.
         if device.chip().is_some()
             && let Some(kernel) = relay::of(w.stored, w.rows, tokens, device.scratch())
         {
-            return device.launch(kernel, &qmatmul::QMatMul { w: stored(), x, y, k, n, m });
+            device.launch(kernel, &args(nothing_out()))?;
+            return Ok(false);
         }
         let streamed = qmatmul::of(w.stored, w.rows, tokens, device.scratch());
         let is_narrow = w.rows <= NARROW && w.columns.is_multiple_of(BLOCK);
         if w.stored.is_quantised() || (is_narrow && streamed.is_some()) {
             let kernel = streamed.expect("every GPU has room for few tokens of a quantised type");
-            return device.launch(kernel, &qmatmul::QMatMul { w: stored(), x, y, k, n, m });
+            device.launch(kernel, &args(raised))?;
+            return Ok(tops.is_some());
         }
         let kernel = if form == Form::Bf16 { &matmul::BF16 } else { &matmul::F16_ };
-        device.launch(kernel, &matmul::MatMul { w: w.bytes.view_as::<u16>(), x, y, k, n, m })
+        device.launch(kernel, &matmul::MatMul { w: w.bytes.view_as::<u16>(), x, y, k, n, m })?;
+        Ok(false)
     }
 }
 

@@ -3,17 +3,18 @@
 use cuda_std::In;
 use kernels::layer_norm::{self, LayerNorm};
 use kernels::norm::{self, RmsNorm};
-use kernels::product::{Product, Rounding};
+use kernels::product::{Product, Rounding, TOPS};
 
 use super::{Addend, Done};
 use crate::device::{Buffer, Device};
 use crate::model::norm::{Norm, Scale};
 use crate::numerics::Form;
-use crate::rows::{Rows, nothing};
+use crate::rows::{Rows, nothing, nothing_out};
 
 /// `x[t] += addend[t]`, if there is one, then `y[t]` is the norm of `x[t]` in a form.
 ///
-/// With `from`, only the rows named there are read, and row `i` of `y` is that of row `from[i]`.
+/// With `from`, only the rows named there are read, and row `i` of `y` is that of row `from[i]`. A root-mean-square norm sets `tops` to
+/// zero, for the product that follows.
 pub fn norm(
     device: &Device,
     x: &Buffer<f32>,
@@ -21,7 +22,7 @@ pub fn norm(
     from: Option<In<u32>>,
     norm: &Norm,
     rows: usize,
-    (y, form): (&Rows, Form),
+    (y, form, tops): (&Rows, Form, Option<&Buffer<u32>>),
 ) -> Done {
     let n = norm.width();
     assert_eq!(y.width(), n, "rows of another width");
@@ -39,7 +40,8 @@ pub fn norm(
                     Form::Bf16 => &norm::BF16,
                 };
                 let (w, epsilon) = (w.view(0, w.len()), *epsilon);
-                device.launch(kernel, &RmsNorm { x, product, from, w, y, epsilon, n, rows })
+                let tops = tops.map_or_else(nothing_out, |tops| tops.view_mut(0, rows as usize * TOPS));
+                device.launch(kernel, &RmsNorm { x, product, from, w, y, tops, epsilon, n, rows })
             }
             Norm::Layer(Scale { w, epsilon }, bias) => {
                 let kernel = match form {

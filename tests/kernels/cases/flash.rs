@@ -11,6 +11,7 @@ use kernels::{prompt, prompt_group};
 use super::attention::first_visible;
 use super::float::Float;
 use super::random::Random;
+use super::rows::{no_rows, stage_rows};
 use super::{Case, Expect, Launch, Scale, Stage};
 
 /// How many heads of which size.
@@ -54,6 +55,8 @@ impl Run {
 #[derive(Clone)]
 pub(crate) struct Flash {
     pub(crate) float: Float,
+    /// Of what comes out.
+    pub(crate) form: Float,
     pub(crate) path: Path,
     pub(crate) heads: Heads,
     runs: Vec<Run>,
@@ -94,9 +97,9 @@ impl Flash {
         let mut free: Vec<u32> = (0..runs.iter().map(needed).sum::<usize>() as u32 + 3).collect();
         random.shuffle(&mut free);
         let pages = runs.iter().map(|run| free.split_off(free.len() - needed(run))).collect();
-        let (path, runs) = (Path::Whole, runs.to_vec());
+        let (form, path, runs) = (Float::F32, Path::Whole, runs.to_vec());
         let (tiles, sinks) = (Vec::new(), Vec::new());
-        Self { float, path, heads, runs, keys, values, tokens, tiles, q, pages, window: 0, sinks }
+        Self { float, form, path, heads, runs, keys, values, tokens, tiles, q, pages, window: 0, sinks }
             .cut(|_, most| most)
     }
 
@@ -152,6 +155,12 @@ impl Flash {
         self
     }
 
+    /// The same, whose rows come out in another form.
+    pub(crate) fn in_form(mut self, form: Float) -> Self {
+        self.form = form;
+        self
+    }
+
     /// The same for prompts, in the tiles of that path, as full as they can be.
     pub(crate) fn for_prompts(self) -> Self {
         self.through(Path::Prompt).cut(|_, most| most)
@@ -200,10 +209,9 @@ impl Flash {
 
     fn kernel(&self) -> &'static Kernel<flash::Flash> {
         match (self.path, self.float) {
-            (Path::Whole, Float::F16) => &flash::WHOLE_F16,
-            (Path::Whole, _) => &flash::WHOLE_BF16,
-            (Path::Chunks, Float::F16) => &flash::CHUNK_F16,
-            (Path::Chunks, _) => &flash::CHUNK_BF16,
+            (Path::Whole | Path::Chunks, float) => {
+                flash::of(self.path == Path::Chunks, float != Float::F16, self.heads.head_dim)
+            }
             (Path::Prompt, Float::F16) => &prompt::F16_,
             (Path::Prompt, _) => &prompt::BF16,
             (Path::PromptGroup, float) => {
@@ -235,6 +243,13 @@ pub(crate) fn edges(float: Float) -> Vec<Flash> {
 
 pub(crate) fn cases(float: Float, path: Path, scale: Scale) -> Vec<Box<dyn Case>> {
     let mut cases = edges(float);
+    if path != Path::Chunks {
+        cases.extend(
+            [Float::F16, Float::Bf16]
+                .into_iter()
+                .flat_map(|form| edges(float).into_iter().map(move |case| case.in_form(form))),
+        );
+    }
     if scale == Scale::Full {
         let mut random = Random::new(2);
         for (i, head_dim) in [16, 32, 64, 80, 96, 128].into_iter().enumerate() {
@@ -291,9 +306,10 @@ impl Case for Flash {
         let (tokens, tiles) = (self.tokens.len(), self.tiles.len());
         format!(
             "heads={group}x{kv_heads} head_dim={head_dim} {tokens} tokens in {tiles} tiles of {lengths:?} \
-             window={} sinks={}",
+             window={} sinks={} as {}",
             self.window,
-            self.sinks.len()
+            self.sinks.len(),
+            self.form.name()
         )
     }
 
@@ -330,7 +346,7 @@ impl Case for Flash {
             positions: stage.input(&column(|token| token.1)),
             sinks: stage.optional((!self.sinks.is_empty()).then_some(&self.sinks[..])),
             tiles: stage.input(&self.tiles.iter().flatten().map(|&n| n as u32).collect::<Vec<u32>>()),
-            out: stage.nothing(),
+            out: no_rows(stage),
             partial: stage.nothing(),
             partial_tops: stage.nothing(),
             count: self.tiles.len() as u32,
@@ -342,7 +358,9 @@ impl Case for Flash {
             window: self.window as u32,
         };
         match self.path {
-            Path::Whole | Path::Prompt | Path::PromptGroup => args.out = stage.output(self.q.len()),
+            Path::Whole | Path::Prompt | Path::PromptGroup => {
+                args.out = stage_rows(stage, self.form, self.tokens.len(), heads * self.heads.head_dim);
+            }
             // Chunks that a tile does not reach stay as they are.
             Path::Chunks => {
                 args.partial = stage.in_out(&vec![f32::NAN; self.q.len() * chunks]);

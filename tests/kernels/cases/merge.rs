@@ -10,11 +10,15 @@ use kernels::flash::CHUNK;
 use kernels::merge::{MERGE, Partials};
 
 use super::attention::first_visible;
+use super::float::Float;
 use super::random::Random;
+use super::rows::{expect_unscaled, stage_rows};
 use super::{Case, Expect, Launch, Stage};
 
 /// What the chunks of some tokens left.
 pub(crate) struct Merge {
+    /// Of what comes out.
+    pub(crate) form: Float,
     pub(crate) heads: usize,
     pub(crate) head_dim: usize,
     pub(crate) chunks: usize,
@@ -43,7 +47,8 @@ impl Merge {
             }
         }
         let positions = positions.to_vec();
-        Self { heads, head_dim, chunks, positions, partial, tops, window, sinks: Vec::new() }
+        let (form, sinks) = (Float::F32, Vec::new());
+        Self { form, heads, head_dim, chunks, positions, partial, tops, window, sinks }
     }
 }
 
@@ -62,7 +67,9 @@ pub(crate) fn cases() -> Vec<Box<dyn Case>> {
             let plain = Merge::new(heads, head_dim, positions, spread, 0);
             let sinks = Random::new(5).floats(heads).iter().map(|sink| sink * spread).collect();
             let windowed = Merge { sinks, ..Merge::new(heads, head_dim, positions, spread, 200) };
-            [plain, windowed].map(|case| Box::new(case) as _)
+            let rounded = [Float::F16, Float::Bf16]
+                .map(|form| Merge { form, ..Merge::new(heads, head_dim, positions, spread, 0) });
+            [plain, windowed].into_iter().chain(rounded).map(|case| Box::new(case) as _)
         })
     });
     cases.collect()
@@ -73,8 +80,9 @@ impl Case for Merge {
         let Self { heads, head_dim, positions, .. } = self;
         let Self { window, sinks, .. } = self;
         format!(
-            "heads={heads} head_dim={head_dim} positions={positions:?} window={window} sinks={}",
-            sinks.len()
+            "heads={heads} head_dim={head_dim} positions={positions:?} window={window} sinks={} as {}",
+            sinks.len(),
+            self.form.name()
         )
     }
 
@@ -90,7 +98,7 @@ impl Case for Merge {
             partial_tops: stage.input(&self.tops),
             positions: stage.input(&self.positions),
             sinks: stage.optional((!self.sinks.is_empty()).then_some(&self.sinks[..])),
-            out: stage.output(self.positions.len() * self.heads * self.head_dim),
+            out: stage_rows(stage, self.form, self.positions.len(), self.heads * self.head_dim),
             tokens: self.positions.len() as u32,
             heads: self.heads as u32,
             head_dim: self.head_dim as u32,
@@ -126,6 +134,6 @@ impl Case for Merge {
                 out.push((want, (sum_off + want.abs() * total_off) / total * 1.01 + want.abs() * 2.0 * unit));
             }
         }
-        vec![Expect::near(out)]
+        expect_unscaled(self.form, self.positions.len(), &out)
     }
 }

@@ -69,6 +69,17 @@ impl Sums {
         }
     }
 
+    /// The same sums, valued as another product's are.
+    pub(crate) fn valued_as(self, other: &Self) -> Self {
+        let (factors, bias) = (other.factors.clone(), other.bias.clone());
+        Self { factors, bias, rounding: other.rounding, ..self }
+    }
+
+    /// A row's sums.
+    pub(crate) fn sums_of(&self, row: usize) -> &[f32] {
+        &self.sums[row * self.stride + self.first..][..self.n]
+    }
+
     /// Bytes of its own: a part of a stacked product counts without the rest.
     pub(crate) fn bytes(&self) -> u64 {
         4 * (self.rows * self.n) as u64

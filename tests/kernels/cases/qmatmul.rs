@@ -1,5 +1,6 @@
 //! Stored matrix x few rows on the tensor core: the oracles of [`super::matmul`] over the rounded weights.
 
+use kernels::product::TOPS;
 use kernels::qmatmul::{self, QMatMul};
 use kernels::{relay, warpgroup};
 
@@ -22,6 +23,8 @@ pub(crate) struct Product {
     pub(crate) group: bool,
     /// Whether it is one whose warps relay sums.
     pub(crate) relay: bool,
+    /// Whether it tells the greatest sums as well.
+    pub(crate) asks: bool,
 }
 
 impl Product {
@@ -33,7 +36,7 @@ impl Product {
         if m > 1 {
             x[(m - 1) * k..].fill(0);
         }
-        Self { stored, n, k, m, w, x, wide: false, group: false, relay: false }
+        Self { stored, n, k, m, w, x, wide: false, group: false, relay: false, asks: false }
     }
 
     /// One row by itself.
@@ -146,6 +149,7 @@ impl Case for Product {
             w: stage.input(&w),
             x: stage.input(&self.x),
             y: stage.output(self.m * self.n),
+            tops: if self.asks { stage.in_out(&vec![0; self.m * TOPS]) } else { stage.nothing() },
             k: self.k as u32,
             n: self.n as u32,
             m: self.m as u32,

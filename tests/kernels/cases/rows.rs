@@ -79,8 +79,12 @@ fn up(most: f64) -> i32 {
     if most == 0.0 {
         return 0;
     }
-    let exponent = (-1100..1024).rev().find(|&n| 2f64.powi(n) <= most);
-    exponent.map_or(126, |exponent| (14 - exponent).clamp(-126, 126))
+    (14 - power(most)).clamp(-126, 126)
+}
+
+/// The exponent of the greatest power of two that is not above a positive number.
+pub(crate) fn power(number: f64) -> i32 {
+    (-1100..1024).rev().find(|&n| 2f64.powi(n) <= number).unwrap_or(-1100)
 }
 
 /// Memory for rows, in the order of what [`expect_rows`] answers; where there are few of the form f16, blocks may share one.
@@ -111,19 +115,47 @@ pub(crate) fn stage_rows(stage: &mut Stage, form: Float, rows: usize, n: usize) 
     }
 }
 
+/// In place of rows that a kernel does not write.
+pub(crate) fn no_rows(stage: &Stage) -> Rows {
+    let shared = Shared { values: stage.nothing(), tops: stage.nothing(), done: stage.nothing() };
+    Rows { values: stage.nothing(), bits: stage.nothing(), factors: stage.nothing(), shared }
+}
+
+/// What `rows` rows hold whose elements are computed, each so far off at most, and not scaled.
+pub(crate) fn expect_unscaled(form: Float, rows: usize, values: &[(f64, f64)]) -> Vec<Expect> {
+    let rounded = values.iter().map(|&(value, off)| (value, off + form.half_unit(value.abs() + off)));
+    match form {
+        Float::F32 => vec![Expect::near(values.iter().copied())],
+        Float::Bf16 => vec![Expect::near_as(form, rounded)],
+        Float::F16 => vec![Expect::near_as(form, rounded), Expect::bits(&vec![1.0f32; rows])],
+    }
+}
+
 /// What rows hold whose elements are computed, each so far off at most.
 pub(crate) fn expect_rows(form: Float, n: usize, values: &[(f64, f64)]) -> Vec<Expect> {
     if form == Float::F32 {
         return vec![Expect::near(values.iter().copied())];
     }
-    let (mut pairs, mut factors) = (Vec::new(), Vec::new());
-    for row in values.chunks_exact(n) {
+    let up = |row: &[(f64, f64)]| {
         let most = |sign: f64| {
             row.iter().map(|(value, off)| (value.abs() + sign * off).max(0.0)).fold(0.0, f64::max)
         };
-        let up = if form == Float::F16 { up(most(1.0)) } else { 0 };
+        let up = if form == Float::F16 { self::up(most(1.0)) } else { 0 };
         let sure = form != Float::F16 || up == self::up(most(-1.0));
         assert!(sure, "the oracle cannot tell a row's factor: the case needs other numbers");
+        up
+    };
+    expect_scaled(form, n, values, &values.chunks_exact(n).map(up).collect::<Vec<_>>())
+}
+
+/// What rows hold whose elements are computed, each so far off at most, where those of the form f16 are multiplied by `2^up`.
+pub(crate) fn expect_scaled(form: Float, n: usize, values: &[(f64, f64)], up: &[i32]) -> Vec<Expect> {
+    if form == Float::F32 {
+        return vec![Expect::near(values.iter().copied())];
+    }
+    let (mut pairs, mut factors) = (Vec::new(), Vec::new());
+    for (row, &up) in values.chunks_exact(n).zip(up) {
+        let up = if form == Float::F16 { up } else { 0 };
         factors.push(2f32.powi(-up));
         pairs.extend(row.iter().map(|(value, off)| {
             let (value, off) = (value * 2f64.powi(up), off * 2f64.powi(up));

@@ -10,7 +10,7 @@ use super::intrinsics::{
     warpgroup_f16_128, warpgroup_f16_128_steps_4, warpgroup_f16_128_steps_8, warpgroup_show,
     warpgroup_sums_64, warpgroup_sums_128, warpgroup_wait_0, warpgroup_wait_1,
 };
-use super::{DeviceGroup, Relayed, exchange_f32, thread};
+use super::{DeviceGroup, Relayed, exchange_f32, exchange_u32, thread};
 use crate::math::max;
 use crate::{Meanwhile, MmaInput, Scratch, Warp, unrolled};
 
@@ -498,6 +498,71 @@ impl Warp for DeviceGroup<32> {
     }
 
     #[inline(always)]
+    fn each_top<const TOKENS: usize, const EIGHTS: usize, const TILES: usize>(
+        &self,
+        sums: &[[[[f32; 2]; 2]; TILES]; EIGHTS],
+        mut f: impl FnMut(usize, u32),
+    ) {
+        const { assert!(TOKENS.is_power_of_two() && TOKENS >= 8 && TOKENS <= 128) };
+        let (lane, (_, token)) = (thread() % 32, place());
+        let mut tops = [[0; 2]; MOST_EIGHTS * 2];
+        unrolled::<{ MOST_EIGHTS * 2 }>(
+            #[inline(always)]
+            |eight| {
+                if eight * 8 < TOKENS {
+                    unrolled::<EIGHTS>(
+                        #[inline(always)]
+                        |half| {
+                            let sums = sums[half][eight / 2][eight % 2];
+                            tops[eight] = [0, 1].map(|i| tops[eight][i].max(sums[i].to_bits() & 0x7fff_ffff));
+                        },
+                    );
+                }
+            },
+        );
+        // Eight lanes have the tokens' other rows: with each bit of their number that differs, half of the tokens change hands.
+        let (mut first, mut spare) = (0, 0);
+        unrolled::<3>(
+            #[inline(always)]
+            |bit| {
+                let (lanes, left) = (16 >> bit, TOKENS / 8 >> bit);
+                let upper = lane & lanes != 0;
+                if left > 1 {
+                    unrolled::<MOST_EIGHTS>(
+                        #[inline(always)]
+                        |i| {
+                            if i < left / 2 {
+                                let (low, high) = (tops[i], tops[i + left / 2]);
+                                tops[i] = [0, 1].map(|i| {
+                                    let (kept, given) =
+                                        if upper { (high[i], low[i]) } else { (low[i], high[i]) };
+                                    kept.max(exchange_u32(given, u32::MAX, lanes as u32))
+                                });
+                            }
+                        },
+                    );
+                    first += if upper { left / 2 } else { 0 };
+                } else {
+                    tops[0] = tops[0].map(|top| top.max(exchange_u32(top, u32::MAX, lanes as u32)));
+                    spare |= lanes;
+                }
+            },
+        );
+        if lane & spare == 0 {
+            unrolled::<2>(
+                #[inline(always)]
+                |i| {
+                    if i < (TOKENS / 64).max(1) {
+                        let token = (first + i) * 8 + token;
+                        f(token, tops[i][0]);
+                        f(token + 1, tops[i][1]);
+                    }
+                },
+            );
+        }
+    }
+
+    #[inline(always)]
     fn mma<I: MmaInput>(&self, a: &[u32; 4], b: &[u32; 2], c: &mut [f32; 4]) {
         // SAFETY: all lanes of the warp run this together.
         unsafe {
@@ -552,6 +617,13 @@ impl Warp for DeviceGroup<32> {
         f(lane, row, column + 1, c[1]);
         f(lane, row + 8, column, c[2]);
         f(lane, row + 8, column + 1, c[3]);
+    }
+
+    #[inline(always)]
+    fn each_pair(&self, c: &[f32; 4], mut f: impl FnMut(usize, usize, [f32; 2])) {
+        let (row, column) = place();
+        f(row, column, [c[0], c[1]]);
+        f(row + 8, column, [c[2], c[3]]);
     }
 
     #[inline(always)]

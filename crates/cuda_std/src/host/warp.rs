@@ -231,6 +231,19 @@ impl<M: Memory> Warp for HostTeam<32, M> {
     }
 
     #[inline(always)]
+    fn each_top<const TOKENS: usize, const EIGHTS: usize, const TILES: usize>(
+        &self,
+        sums: &[[C; TILES]; EIGHTS],
+        mut f: impl FnMut(usize, u32),
+    ) {
+        let mut tops = [0u32; 256];
+        self.each_sum::<TOKENS, EIGHTS, TILES>(sums, |token, _, sum| {
+            tops[token] = tops[token].max(sum.to_bits() & 0x7fff_ffff);
+        });
+        tops.iter().enumerate().take(TOKENS.next_multiple_of(8)).for_each(|(token, &top)| f(token, top));
+    }
+
+    #[inline(always)]
     fn mma<I: MmaInput>(&self, a: &A, b: &B, c: &mut C) {
         M::step::<I>(a, b, c);
     }
@@ -259,6 +272,15 @@ impl<M: Memory> Warp for HostTeam<32, M> {
         for (column, values) in c.0.iter().enumerate() {
             for (row, &value) in values.iter().enumerate() {
                 f(row % 8 * 4 + column / 2, row, column, value);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn each_pair(&self, c: &C, mut f: impl FnMut(usize, usize, [f32; 2])) {
+        for (pair, [left, right]) in c.0.as_chunks::<2>().0.iter().enumerate() {
+            for row in 0..16 {
+                f(row, 2 * pair, [left[row], right[row]]);
             }
         }
     }
