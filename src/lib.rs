@@ -5,6 +5,7 @@ pub mod cache;
 pub mod catalogue;
 pub mod cli;
 pub mod doctor;
+mod exit;
 pub mod images;
 pub mod inspect;
 pub mod logging;

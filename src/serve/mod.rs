@@ -29,7 +29,7 @@ pub use args::Args;
 pub use fault::{Fault, Faults};
 
 use crate::cli::Error;
-use crate::{images, logging};
+use crate::{exit, images, logging};
 use callback::Ready;
 use code::Code;
 use load::Loaded;
@@ -120,11 +120,22 @@ fn serve(settings: Settings) -> Result<(), ServeError> {
     // An attempt of the callback may be under way; nobody waits for it.
     tokio.shutdown_background();
     tracing::info!(event = "shutdown", "stopped");
-    outcome
+    if let End::WhileLoading = outcome? {
+        exit::at_once(0);
+    }
+    Ok(())
+}
+
+/// How a server ends that nothing has failed.
+enum End {
+    /// Its model is not loaded any more.
+    Stopped,
+    /// It was told to end before the model was there; a thread still loads it.
+    WhileLoading,
 }
 
 /// From the first connection to the last.
-async fn live(settings: Settings) -> Result<(), ServeError> {
+async fn live(settings: Settings) -> Result<End, ServeError> {
     let address = settings.address;
     let listener = TcpListener::bind(address).await.map_err(|error| ServeError::Listen { address, error })?;
     let address = listener.local_addr().map_err(ServeError::Start)?;
@@ -141,8 +152,7 @@ async fn live(settings: Settings) -> Result<(), ServeError> {
     let mut server = pin!(server::run(listener, taken, config(&settings), shutdown));
 
     let Loaded { worker, model_hash } = tokio::select! {
-        // It was told to end before the model was there.
-        outcome = &mut server => return Ok(outcome?),
+        outcome = &mut server => return Ok(outcome.map(|()| End::WhileLoading)?),
         loaded = loading => loaded?,
     };
     // A server that has just ended takes nothing more.
@@ -166,7 +176,7 @@ async fn live(settings: Settings) -> Result<(), ServeError> {
     // On a thread of its own: a device that hangs must not keep the process.
     let stopped = tokio::task::spawn_blocking(|| worker.stop(Duration::ZERO));
     match tokio::time::timeout(TO_STOP, stopped).await {
-        Ok(_) => outcome,
+        Ok(_) => outcome.map(|()| End::Stopped),
         Err(_) => outcome.and(Err(ServeError::Hangs)),
     }
 }

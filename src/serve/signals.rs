@@ -1,10 +1,11 @@
 //! SIGTERM and SIGINT: the first asks the server to end, the second ends the process.
 
 use std::io;
-use std::process;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
+
+use crate::exit;
 
 struct Signals {
     terminate: Signal,
@@ -35,7 +36,7 @@ pub(super) fn first() -> io::Result<impl Future<Output = ()>> {
         // If nobody waits for it, the server is about to end already.
         let _ = tell.send(());
         let second = signals.next().await;
-        process::exit(128 + second);
+        exit::at_once(128 + second);
     });
     Ok(async {
         if told.await.is_err() {
