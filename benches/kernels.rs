@@ -167,8 +167,10 @@ fn products(tensor_core: bool) -> Vec<Row> {
             }
             for stored in quantised().chain([Stored::F16, Stored::BF16]) {
                 let k = stored.row_length(k);
-                rows.push(row(format!("qmatmul/{}", stored.lower()), format!("{n}x{k} m={m}"), move || {
-                    qmatmul::Product::new(stored, n, k, m, 1)
+                let gated = n == 28_672 && stored.is_quantised();
+                let shape = format!("{n}x{k} m={m}{}", if gated { " gated" } else { "" });
+                rows.push(row(format!("qmatmul/{}", stored.lower()), shape, move || {
+                    qmatmul::Product { rows: n, gated, ..qmatmul::Product::new(stored, n, k, m, 1) }
                 }));
             }
         }
@@ -267,7 +269,7 @@ fn others(model: Model) -> Vec<Row> {
     rows.extend([
         row("embed/q4_1", shape("m=8"), move || Lookup::new(Stored::Q4_1, n, 4096, 8)),
         row("residual/add", shape("m=8"), move || Addition::new(8, n, 0)),
-        row("logits/finish", shape("m=8"), move || Finished::new(8, vocab, true, false)),
+        row("logits/finish", shape("m=8"), move || Finished::new(8, vocab)),
         row("sample/token", shape("no limits, m=8"), move || {
             let choice = Choice { random: 0, temperature: 0.8, top_p: 1.0, min_p: 0.0, top_k: 0 };
             Draw::often(&cases::random::Random::new(1).floats(vocab), choice, 8)

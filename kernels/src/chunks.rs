@@ -1,7 +1,7 @@
 //! The chunks of attention: how they join, and which rows meet them. What [`crate::flash`] and [`crate::prompt`] share.
 
+use cuda_std::In;
 use cuda_std::math::{divide, exp, max, mul_add};
-use cuda_std::{Block, In};
 
 use crate::flash::Flash;
 use crate::kv::{PAGE, first_seen};
@@ -107,15 +107,6 @@ impl Asking {
     pub(crate) fn output(&self, a: &Flash, row: usize) -> usize {
         let (token, head) = divide(self.row0 + row, self.group);
         (self.first + token) * a.heads as usize + self.kv_head * self.group + head
-    }
-
-    /// Says of the block's rows of `a.out` that they are not scaled: what lies among cached values needs no scale. A token's first head
-    /// says so.
-    #[inline(always)]
-    pub(crate) fn unscaled<B: Block>(&self, block: &B, a: &Flash) {
-        if self.kv_head == 0 && self.row0 == 0 {
-            block.each(self.count, |_, token| a.out.unscaled(self.first + token));
-        }
     }
 
     /// Tokens that the tile's last token sees.

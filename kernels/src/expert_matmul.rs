@@ -78,6 +78,7 @@ fn matmul<
     const SIXTEENS: usize,
     const PARTS: usize,
     const GROUP: bool,
+    const COLUMNS: usize,
 >(
     block: &B,
     a: &ExpertMatMul,
@@ -93,12 +94,12 @@ fn matmul<
     let inputs = block.scratch::<u32>(PART * PARTS);
     block.each(count, |lane, t| inputs.set(lane, t, a.sorted.get(first + t) / share as u32));
     block.barrier();
-    streamed::multiply::<B, F, I, WARPS, EIGHTS, PART, SIXTEENS, PARTS, GROUP>(
+    streamed::multiply::<B, F, I, WARPS, EIGHTS, PART, SIXTEENS, PARTS, GROUP, COLUMNS>(
         block,
-        Operands { w, x, k, first: expert * n, n, count, asks: false },
+        Operands { w, x, k, first: expert * n, n, count, gates: false },
         |lane, t| inputs.get(lane, t) as usize,
         |t, row, sum| a.y.set(a.sorted.get(first + t) as usize * n + row, sum),
-        |_, _, _| {},
+        |_, _, _, _| {},
     );
 }
 

@@ -1,14 +1,14 @@
 //! The clamped gated activation of gpt-oss: `y = g / (1 + e^(-alpha g)) (u + 1)` with `g = min(gate, limit)` and
 //! `u = min(max(up, -limit), limit)`, as rows for the next product, of pairs of a token and an expert.
 //!
-//! A block a pair, or several. Bytes moved: `8 n` read (twice of the longest rows of the form f16), 2 or `4 n` written a pair.
+//! A block a pair, or several. Bytes moved: `8 n` read, 2 or `4 n` written a pair.
 
 use cuda_std::math::over_one_plus_exp;
 use cuda_std::{Block, Geometry, Source, kernel, made, mapped};
 
 use crate::experts::ExpertProduct;
 use crate::product::{Line, Parts};
-use crate::rows::{Form, Plain, Rounded, Rows, Scaled};
+use crate::rows::{self, Form, Plain, Rounded, Rows, Scaled};
 
 /// Arguments of [`F32`], [`F16_`] and [`BF16`].
 #[derive(Clone, Copy)]
@@ -30,9 +30,8 @@ pub struct ExpertSwiglu {
     pub pairs: u32,
 }
 
-fn geometry<F: Form>(a: &ExpertSwiglu) -> Geometry {
-    let n = a.n as usize;
-    Geometry { grid: [a.pairs as usize, F::parts(&a.y, a.pairs as usize, n)], scratch: 4 * F::held(n) }
+fn geometry(a: &ExpertSwiglu) -> Geometry {
+    Geometry { grid: [a.pairs as usize, rows::parts(a.pairs as usize, a.n as usize)], scratch: 0 }
 }
 
 /// A pair's row of the activation.
@@ -69,19 +68,19 @@ fn swiglu<B: Block, F: Form>(block: &B, a: &ExpertSwiglu) {
     let (pair, n) = (block.x(), a.n as usize);
     let (gate, up) = (a.gate.row(pair), a.up.row(pair));
     let activation = Activation { gate, up, alpha: a.alpha, limit: a.limit };
-    let part = F::part(&a.y, block.y(), a.pairs as usize, n);
-    F::write(block, &a.y, (pair, n), part, &activation, &block.scratch(F::held(n)));
+    let part = rows::part(block.y(), a.pairs as usize, n);
+    F::write(block, &a.y, (pair, n), part, &activation);
 }
 
 kernel! {
     /// Rows in the form f32.
-    pub F32 = expert_swiglu__f32(ExpertSwiglu), lanes: 512, geometry: geometry::<Plain>, body: swiglu::<_, Plain>
+    pub F32 = expert_swiglu__f32(ExpertSwiglu), lanes: 512, geometry: geometry, body: swiglu::<_, Plain>
 }
 kernel! {
     /// Rows in the form f16.
-    pub F16_ = expert_swiglu__f16(ExpertSwiglu), lanes: 512, geometry: geometry::<Scaled>, body: swiglu::<_, Scaled>
+    pub F16_ = expert_swiglu__f16(ExpertSwiglu), lanes: 512, geometry: geometry, body: swiglu::<_, Scaled>
 }
 kernel! {
     /// Rows in the form bf16.
-    pub BF16 = expert_swiglu__bf16(ExpertSwiglu), lanes: 512, geometry: geometry::<Rounded>, body: swiglu::<_, Rounded>
+    pub BF16 = expert_swiglu__bf16(ExpertSwiglu), lanes: 512, geometry: geometry, body: swiglu::<_, Rounded>
 }

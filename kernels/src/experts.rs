@@ -4,7 +4,6 @@
 //! order they are computed, [`crate::router`] says.
 
 use cuda_std::In;
-use cuda_std::math::divide;
 
 use crate::product::{Line, Rounding};
 
@@ -14,16 +13,14 @@ use crate::product::{Line, Rounding};
 pub struct ExpertProduct {
     /// `[pairs, n]`.
     pub sums: In<f32>,
-    /// `[pairs / share]`: an exact power of two that the sums of a pair's row are multiplied by; empty where it is 1.
-    pub factors: In<f32>,
     /// `[experts, n]`: added to every row of an expert; empty where there is none.
     pub bias: In<f32>,
     /// `[pairs]`: the expert of each.
     pub chosen: In<u32>,
+    /// A power of two that sums are multiplied by.
+    pub factor: f32,
     /// Sums in a row.
     pub n: u32,
-    /// Neighbouring pairs that multiply the same row.
-    pub share: u32,
     /// What values are rounded to.
     pub rounding: Rounding,
 }
@@ -38,11 +35,7 @@ impl ExpertProduct {
             start: pair * n,
             bias: self.bias,
             bias_start: if self.bias.is_empty() { 0 } else { self.chosen.get(pair) as usize * n },
-            factor: if self.factors.is_empty() {
-                1.0
-            } else {
-                self.factors.get(divide(pair, self.share as usize).0)
-            },
+            factor: self.factor,
             rounding: self.rounding,
         }
     }

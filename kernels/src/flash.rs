@@ -437,7 +437,6 @@ fn whole<B: Block, I: MmaInput + Cached, const DIM: usize>(block: &B, a: &Flash)
             a.out.put_pair(output * head_dim + d, mapped(sums, |sum| sum / merge[row].total));
         });
     });
-    tile.rows.unscaled(block, a);
 }
 
 #[inline(always)]

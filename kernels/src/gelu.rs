@@ -1,13 +1,13 @@
 //! The activation of GPT-2: `y = gelu(x)` (Hendrycks and Gimpel 2016, the form with a hyperbolic tangent), as rows for the
 //! next product.
 //!
-//! A block a row, or several. Bytes moved: `4 n` read (twice of the longest rows of the form f16), 2 or `4 n` written a row.
+//! A block a row, or several. Bytes moved: `4 n` read, 2 or `4 n` written a row.
 
 use cuda_std::math::gelu;
 use cuda_std::{Block, Geometry, Source, kernel};
 
 use crate::product::{Line, Parts, Product};
-use crate::rows::{Form, Plain, Rounded, Rows, Scaled};
+use crate::rows::{self, Form, Plain, Rounded, Rows, Scaled};
 
 /// Arguments of [`F32`], [`F16_`] and [`BF16`].
 #[derive(Clone, Copy)]
@@ -23,9 +23,8 @@ pub struct Gelu {
     pub rows: u32,
 }
 
-fn geometry<F: Form>(a: &Gelu) -> Geometry {
-    let n = a.n as usize;
-    Geometry { grid: [a.rows as usize, F::parts(&a.y, a.rows as usize, n)], scratch: 4 * F::held(n) }
+fn geometry(a: &Gelu) -> Geometry {
+    Geometry { grid: [a.rows as usize, rows::parts(a.rows as usize, a.n as usize)], scratch: 0 }
 }
 
 /// A row of the activation.
@@ -49,19 +48,19 @@ impl Source for Activation {
 #[inline(always)]
 fn activate<B: Block, F: Form>(block: &B, a: &Gelu) {
     let (row, n) = (block.x(), a.n as usize);
-    let part = F::part(&a.y, block.y(), a.rows as usize, n);
-    F::write(block, &a.y, (row, n), part, &Activation(a.x.row(row)), &block.scratch(F::held(n)));
+    let part = rows::part(block.y(), a.rows as usize, n);
+    F::write(block, &a.y, (row, n), part, &Activation(a.x.row(row)));
 }
 
 kernel! {
     /// Rows in the form f32.
-    pub F32 = gelu__f32(Gelu), lanes: 512, geometry: geometry::<Plain>, body: activate::<_, Plain>
+    pub F32 = gelu__f32(Gelu), lanes: 512, geometry: geometry, body: activate::<_, Plain>
 }
 kernel! {
     /// Rows in the form f16.
-    pub F16_ = gelu__f16(Gelu), lanes: 512, geometry: geometry::<Scaled>, body: activate::<_, Scaled>
+    pub F16_ = gelu__f16(Gelu), lanes: 512, geometry: geometry, body: activate::<_, Scaled>
 }
 kernel! {
     /// Rows in the form bf16.
-    pub BF16 = gelu__bf16(Gelu), lanes: 512, geometry: geometry::<Rounded>, body: activate::<_, Rounded>
+    pub BF16 = gelu__bf16(Gelu), lanes: 512, geometry: geometry, body: activate::<_, Rounded>
 }

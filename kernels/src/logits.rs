@@ -1,4 +1,4 @@
-//! The last product's sums become logits in place: each row times its factor, and the bias. See [`crate::product`].
+//! The last product's sums become logits in place, where it has a bias. See [`crate::product`].
 //!
 //! A block covers 4096 elements; 8 bytes moved an element.
 
@@ -13,9 +13,7 @@ const SPAN: usize = 4096;
 pub struct Finish {
     /// `[rows, n]`.
     pub y: Out<f32>,
-    /// `[rows]`: exact powers of two; empty for ones.
-    pub factors: In<f32>,
-    /// `[n]`; empty for zeros.
+    /// `[n]`.
     pub bias: In<f32>,
     /// Elements in a row.
     pub n: u32,
@@ -30,15 +28,13 @@ fn geometry(a: &Finish) -> Geometry {
 #[inline(always)]
 fn finish<B: Block>(block: &B, a: &Finish) {
     let (n, row, first) = (a.n as usize, block.y(), block.x() * SPAN);
-    let factor = if a.factors.is_empty() { 1.0 } else { a.factors.get(row) };
     block.each(SPAN.min(n - first), |_, i| {
         let at = row * n + first + i;
-        let bias = if a.bias.is_empty() { 0.0 } else { a.bias.get(first + i) };
-        a.y.set(at, a.y.get(at) * factor + bias);
+        a.y.set(at, a.y.get(at) + a.bias.get(first + i));
     });
 }
 
 kernel! {
-    /// `y = y factor + bias`.
+    /// `y = y + bias`.
     pub FINISH = logits__finish(Finish), lanes: 256, geometry: geometry, body: finish
 }

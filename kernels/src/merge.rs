@@ -119,9 +119,6 @@ fn merge<B: Block>(block: &B, a: &Partials) {
         let (merge, sum) = state[lane];
         a.out.put(row * head_dim + d, sum / merge.total);
     });
-    if block.y() == 0 {
-        block.each(1, |_, _| a.out.unscaled(block.x()));
-    }
 }
 
 kernel! {

@@ -7,7 +7,7 @@
 use cuda_std::math::{mul_add, sqrt};
 use cuda_std::{Block, Geometry, In, Out, Scratch, Source, kernel, mapped};
 
-use crate::product::{Line, Parts, Product, TOPS};
+use crate::product::{Line, Parts, Product};
 use crate::rows::{Form, Plain, Rounded, Rows, Scaled};
 
 /// Arguments of [`F32`], [`F16_`] and [`BF16`].
@@ -24,8 +24,6 @@ pub struct RmsNorm {
     pub w: In<f32>,
     /// `[rows, n]`; may not overlap `x`.
     pub y: Rows,
-    /// `[`[`TOPS`]`, rows]`: set to zero, for the product that follows; empty where that has none.
-    pub tops: Out<u32>,
     /// Added to the mean of squares.
     pub epsilon: f32,
     /// Elements in a row.
@@ -37,20 +35,14 @@ pub struct RmsNorm {
 /// Elements of a row that scratch memory holds at most; of longer ones each is read again.
 const MOST_HELD: usize = 8 << 10;
 
-/// Cells that hold a row before its norm, and after where its form asks for that.
-fn held<F: Form>(n: usize) -> usize {
-    if n <= MOST_HELD { n } else { F::held(n) }
-}
-
-/// Cells that hold the weights.
-fn weights(n: usize) -> usize {
+/// Cells that hold a row before its norm, and as many that hold the weights.
+fn held(n: usize) -> usize {
     if n <= MOST_HELD { n } else { 0 }
 }
 
-fn geometry<F: Form>(a: &RmsNorm) -> Geometry {
-    let n = a.n as usize;
-    let scratch = (4 * held::<F>(n)).next_multiple_of(16) + 4 * weights(n);
-    Geometry { grid: [a.rows as usize, 1], scratch }
+fn geometry(a: &RmsNorm) -> Geometry {
+    let held = held(a.n as usize);
+    Geometry { grid: [a.rows as usize, 1], scratch: (4 * held).next_multiple_of(16) + 4 * held }
 }
 
 /// A row with the product added to it, and the weights, which are waited for at the same time.
@@ -128,12 +120,8 @@ fn norm_row<B: Block, F: Form, const HOLDS: bool>(block: &B, a: &RmsNorm) {
     let (n, row) = (a.n as usize, block.x());
     let from = if a.from.is_empty() { row } else { a.from.get(row) as usize };
     let (start, adds) = (from * n, !a.product.sums.is_empty());
-    let held = block.scratch::<f32>(held::<F>(n));
-    let weights = block.scratch::<f32>(weights(n));
+    let [held, weights] = [0; 2].map(|_| block.scratch::<f32>(held(n)));
 
-    if !a.tops.is_empty() {
-        block.each(TOPS, |_, i| a.tops.set(i * a.rows as usize + row, 0));
-    }
     let mut squares = block.per_lane(0.0f32);
     let added = Added::<HOLDS> { a, start, product: a.product.row(from), adds };
     block.each_value::<8, _>(n, &added, |lane, i, (x, w)| {
@@ -148,18 +136,18 @@ fn norm_row<B: Block, F: Form, const HOLDS: bool>(block: &B, a: &RmsNorm) {
     });
     let scale = 1.0 / sqrt(block.sum(&squares) / n as f32 + a.epsilon);
     let normed = Normed::<B, HOLDS> { a, start, held, weights, scale };
-    F::write(block, &a.y, (row, n), (0, n), &normed, &held);
+    F::write(block, &a.y, (row, n), (0, n), &normed);
 }
 
 kernel! {
     /// See the module; rows in the form f32.
-    pub F32 = norm__rms_f32(RmsNorm), lanes: 512, geometry: geometry::<Plain>, body: rms_norm::<_, Plain>
+    pub F32 = norm__rms_f32(RmsNorm), lanes: 512, geometry: geometry, body: rms_norm::<_, Plain>
 }
 kernel! {
     /// See the module; rows in the form f16.
-    pub F16_ = norm__rms_f16(RmsNorm), lanes: 512, geometry: geometry::<Scaled>, body: rms_norm::<_, Scaled>
+    pub F16_ = norm__rms_f16(RmsNorm), lanes: 512, geometry: geometry, body: rms_norm::<_, Scaled>
 }
 kernel! {
     /// See the module; rows in the form bf16.
-    pub BF16 = norm__rms_bf16(RmsNorm), lanes: 512, geometry: geometry::<Rounded>, body: rms_norm::<_, Rounded>
+    pub BF16 = norm__rms_bf16(RmsNorm), lanes: 512, geometry: geometry, body: rms_norm::<_, Rounded>
 }

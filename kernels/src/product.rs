@@ -1,7 +1,7 @@
 //! A matrix product as its kernel leaves it, and how those who read it make values of it.
 //!
 //! A product's kernel writes bare sums. What belongs to the value beside the sum is applied where it is read, so that
-//! it costs no pass of its own: the factor of a row whose elements were scaled before they were rounded, a bias, and the
+//! it costs no pass of its own: the factor of rows whose elements were scaled before they were rounded, a bias, and the
 //! rounding to the type that the next product takes.
 
 use cuda_std::{Bf16, F16, In, Source, mapped};
@@ -12,10 +12,10 @@ use cuda_std::{Bf16, F16, In, Source, mapped};
 pub struct Product {
     /// `[rows, stride]`: a row's sums, of which `first ..` are this product's.
     pub sums: In<f32>,
-    /// `[rows]`: an exact power of two that the row's sums are multiplied by; empty where it is 1.
-    pub factors: In<f32>,
     /// Added to every row; empty where there is none.
     pub bias: In<f32>,
+    /// A power of two that sums are multiplied by.
+    pub factor: f32,
     /// Sums from one row to the next.
     pub stride: u32,
     /// This product's first sum in a row.
@@ -23,9 +23,6 @@ pub struct Product {
     /// What values are rounded to.
     pub rounding: Rounding,
 }
-
-/// Cells that hold a row's greatest magnitude together: several, since many blocks raise it.
-pub const TOPS: usize = 8;
 
 /// What a value is rounded to, to nearest even.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -50,7 +47,7 @@ impl Product {
             start: row * self.stride as usize + self.first as usize,
             bias: self.bias,
             bias_start: 0,
-            factor: if self.factors.is_empty() { 1.0 } else { self.factors.get(row) },
+            factor: self.factor,
             rounding: self.rounding,
         }
     }

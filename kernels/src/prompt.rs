@@ -83,7 +83,6 @@ fn prompt<B: Block, I: MmaInput + Cached>(block: &B, a: &Flash) {
     let index = a.count as usize * parts - 1 - block.x();
     let (tile, part) = divide(index, parts);
     let rows = Asking::new(a, tile, part * ROWS, block.y());
-    rows.unscaled(block, a);
     let (seen, first_seen) = (rows.seen(a), rows.first_seen(a));
     let queries = block.scratch::<u16>(ROWS * stride);
     let keys = block.scratch::<u16>(CHUNK * stride);

@@ -293,7 +293,6 @@ fn prompt<B: Block, I: MmaInput + Cached, const EIGHTS: usize, const SIXTEENS: u
             });
         });
     });
-    rows.unscaled(block, a);
 }
 
 /// A kernel for each type and size of heads.

@@ -28,14 +28,14 @@ pub(crate) struct Operands {
     pub(crate) n: usize,
     /// Tokens: `TOKENS` at most.
     pub(crate) count: usize,
-    /// Whether their greatest sums are wanted.
-    pub(crate) asks: bool,
+    /// Whether the first half of the rows are gates, and the others what they gate.
+    pub(crate) gates: bool,
 }
 
 /// A tile that is known when the kernel is compiled.
 trait Tiled {
     const TILE: Tile;
-    const COLUMNS: usize = Self::TILE.columns();
+    const COLUMNS: usize = Self::TILE.columns;
     const ROWS: usize = Self::TILE.rows();
     const TOKENS: usize = Self::TILE.tokens();
     /// Tokens that there is room for where there are `count`: of few, fewer leave room for other blocks.
@@ -72,12 +72,20 @@ struct Known<
     const PART: usize,
     const PARTS: usize,
     const GROUP: bool,
+    const COLUMNS: usize,
 >;
 
-impl<const WARPS: usize, const EIGHTS: usize, const PART: usize, const PARTS: usize, const GROUP: bool> Tiled
-    for Known<WARPS, EIGHTS, PART, PARTS, GROUP>
+impl<
+    const WARPS: usize,
+    const EIGHTS: usize,
+    const PART: usize,
+    const PARTS: usize,
+    const GROUP: bool,
+    const COLUMNS: usize,
+> Tiled for Known<WARPS, EIGHTS, PART, PARTS, GROUP, COLUMNS>
 {
-    const TILE: Tile = Tile { warps: WARPS, eights: EIGHTS, part: PART, parts: PARTS, group: GROUP };
+    const TILE: Tile =
+        Tile { warps: WARPS, eights: EIGHTS, part: PART, parts: PARTS, group: GROUP, columns: COLUMNS };
 }
 
 /// Where a slice's copies go, and where the rows come from. A GPU computes in 32 bits at half the price.
@@ -86,8 +94,13 @@ struct Slices<'a, F, L, W, X, R> {
     kind: PhantomData<(F, L)>,
     /// Whether rows are copied line by line, see [`parts`].
     in_lines: bool,
-    /// A block's first row.
+    /// A block's first row; of gates, if it has some.
     row0: u32,
+    /// From a warp's first row to the next one's.
+    step: u32,
+    /// From a row to that of the warp's second eight; and the last row of the first ones.
+    across: u32,
+    last: u32,
     weights: W,
     inputs: X,
     row_of: &'a R,
@@ -99,12 +112,22 @@ impl<F: Format, L: Tiled, W: Scratch<u8>, X: Scratch<u16>, R: Fn(usize, usize) -
     /// Units of a row of a slice that are copied one after the other.
     const PARTS: usize = parts::<F>(L::COLUMNS);
 
-    /// Where a row's part of a slice begins among the stored bytes. Past the last row it is read again, and its sums are not
-    /// stored.
+    /// The matrix's row that is a block's row. Past the last one that is read again, and its sums are not stored.
+    #[inline(always)]
+    fn row(&self, row: u32) -> u32 {
+        let last = self.a.n as u32 - 1;
+        if !L::TILE.gates() {
+            return (self.row0 + row).min(last);
+        }
+        let own = self.row0 + row / 16 * self.step + row % 8;
+        if (row / 8).is_multiple_of(2) { own.min(self.last) } else { (own + self.across).min(last) }
+    }
+
+    /// Where a row's part of a slice begins among the stored bytes.
     #[inline(always)]
     fn begin(&self, row: u32, slice: u32) -> u64 {
-        let Operands { k, first, n, .. } = self.a;
-        let row = first as u32 + (self.row0 + row).min(n as u32 - 1);
+        let Operands { k, first, .. } = self.a;
+        let row = first as u32 + self.row(row);
         row as u64 * F::row_bytes(k) as u32 as u64 + (slice * F::row_bytes(L::COLUMNS) as u32) as u64
     }
 
@@ -244,8 +267,9 @@ where
 }
 
 /// The block at `x` of the grid takes the rows from `x` times [`Tile::rows`] on, as the tile of these numbers and `SIXTEENS` of a
-/// warp's tokens says. Token `t` multiplies row `row_of(lane, t)` of `x`; `put(t, row, sum)` gets the sums, and `top(warp, t, bits)` the
-/// greatest magnitude of a warp's.
+/// warp's tokens says. Token `t` multiplies row `row_of(lane, t)` of `x`; `put(t, row, sum)` gets the sums. If half of the rows are gates,
+/// of which a tile has eight for every eight others, `put_gated(t, both, gate, gates, ups)` gets them and theirs in place of that: of token
+/// `t`, and if there are `both`, of the next one.
 ///
 /// Nothing is written before [`Block::await_predecessors`].
 #[inline(always)]
@@ -259,22 +283,24 @@ pub(crate) fn multiply<
     const SIXTEENS: usize,
     const PARTS: usize,
     const GROUP: bool,
+    const COLUMNS: usize,
 >(
     block: &B,
     a: Operands,
     row_of: impl Fn(usize, usize) -> usize,
     put: impl Fn(usize, usize, f32),
-    top: impl Fn(usize, usize, u32),
+    put_gated: impl Fn((usize, bool), usize, [f32; 2], [f32; 2]),
 ) {
     let Operands { k, n, count, .. } = a;
-    let columns = <Known<WARPS, EIGHTS, PART, PARTS, GROUP> as Tiled>::COLUMNS;
-    let rows = <Known<WARPS, EIGHTS, PART, PARTS, GROUP> as Tiled>::ROWS;
-    let stages = <Known<WARPS, EIGHTS, PART, PARTS, GROUP> as Tiled>::TILE.stages::<F>();
-    let row0 = block.x() * rows;
+    let gates = <Known<WARPS, EIGHTS, PART, PARTS, GROUP, COLUMNS> as Tiled>::TILE.gates() && a.gates;
+    let columns = <Known<WARPS, EIGHTS, PART, PARTS, GROUP, COLUMNS> as Tiled>::COLUMNS;
+    let rows = <Known<WARPS, EIGHTS, PART, PARTS, GROUP, COLUMNS> as Tiled>::ROWS;
+    let stages = <Known<WARPS, EIGHTS, PART, PARTS, GROUP, COLUMNS> as Tiled>::TILE.stages::<F>();
+    let row0 = block.x() * if gates { rows / 2 } else { rows };
     // Tokens that there are not are zeros: one row that is read in their place, or rows of their own.
-    let kept = <Known<WARPS, EIGHTS, PART, PARTS, GROUP> as Tiled>::kept(count);
-    let cells = <Known<WARPS, EIGHTS, PART, PARTS, GROUP> as Tiled>::cells(count);
-    let cell = <Known<WARPS, EIGHTS, PART, PARTS, GROUP> as Tiled>::cell;
+    let kept = <Known<WARPS, EIGHTS, PART, PARTS, GROUP, COLUMNS> as Tiled>::kept(count);
+    let cells = <Known<WARPS, EIGHTS, PART, PARTS, GROUP, COLUMNS> as Tiled>::cells(count);
+    let cell = <Known<WARPS, EIGHTS, PART, PARTS, GROUP, COLUMNS> as Tiled>::cell;
     if GROUP {
         block.align();
     }
@@ -289,11 +315,14 @@ pub(crate) fn multiply<
         });
     }
 
-    let slices = Slices::<F, Known<WARPS, EIGHTS, PART, PARTS, GROUP>, _, _, _> {
+    let slices = Slices::<F, Known<WARPS, EIGHTS, PART, PARTS, GROUP, COLUMNS>, _, _, _> {
         a,
         kind: PhantomData,
         in_lines: in_lines::<F>(columns, k),
         row0: row0 as u32,
+        step: if gates { 8 } else { 16 },
+        across: if gates { n as u32 / 2 } else { 8 },
+        last: if gates { n as u32 / 2 } else { n as u32 } - 1,
         weights,
         inputs,
         row_of: &row_of,
@@ -301,7 +330,7 @@ pub(crate) fn multiply<
     // No kernel writes weights.
     for stage in 0..stages as u32 - 1 {
         block.warps(|index, warp| {
-            for turn in 0..<Known<WARPS, EIGHTS, PART, PARTS, GROUP> as Tiled>::TURNS {
+            for turn in 0..<Known<WARPS, EIGHTS, PART, PARTS, GROUP, COLUMNS> as Tiled>::TURNS {
                 for part in 0..parts::<F>(columns) {
                     slices.copy_weights((index, warp), (stage, stage), (part, turn));
                 }
@@ -311,7 +340,7 @@ pub(crate) fn multiply<
     block.await_predecessors();
     for stage in 0..stages as u32 - 1 {
         block.warps(|index, warp| {
-            for number in 0..<Known<WARPS, EIGHTS, PART, PARTS, GROUP> as Tiled>::INPUTS {
+            for number in 0..<Known<WARPS, EIGHTS, PART, PARTS, GROUP, COLUMNS> as Tiled>::INPUTS {
                 slices.copy_inputs((index, warp), (stage, stage), number);
             }
             warp.copies_commit();
@@ -389,9 +418,9 @@ pub(crate) fn multiply<
                 multiply!(multiply_group, 8);
             } else if GROUP {
                 multiply!(multiply_group, 4);
-            } else if PART == 8 && !F::LONG {
+            } else if PART == 8 && COLUMNS == 16 * BLOCK && !F::LONG {
                 multiply!(multiply_rows, 16);
-            } else if EIGHTS == 1 {
+            } else if EIGHTS == 1 || PART == 8 && COLUMNS == 8 * BLOCK {
                 multiply!(multiply_rows, 8);
             } else {
                 multiply!(multiply_rows, 2);
@@ -402,21 +431,29 @@ pub(crate) fn multiply<
         stage = if stage + 1 < stages as u32 { stage + 1 } else { 0 };
     }
     block.launch_successor();
-    block.warps(|index, warp| {
-        let (first_row, first_token) = (index / PARTS * EIGHTS * 8, index % PARTS * PART);
-        warp.each_sum::<PART, EIGHTS, SIXTEENS>(&sums[index], |token, row, sum| {
-            let (token, row) = (first_token + token, row0 + first_row + row);
-            if token < count && row < n {
-                put(token, row, sum);
+    block.warps(
+        #[inline(always)]
+        |index, warp| {
+            let (first_row, first_token) = (index / PARTS * EIGHTS * 8, index % PARTS * PART);
+            if gates {
+                warp.each_two::<PART, EIGHTS, SIXTEENS>(
+                    &sums[index],
+                    #[inline(always)]
+                    |token, row, gates, ups| {
+                        let row = row0 + index * 8 + row;
+                        if token < count && row < n / 2 {
+                            put_gated((token, token + 1 < count), row, gates, ups);
+                        }
+                    },
+                );
+                return;
             }
-        });
-        // Past the last row are sums of that row.
-        if a.asks {
-            warp.each_top::<PART, EIGHTS, SIXTEENS>(&sums[index], |token, bits| {
-                if first_token + token < count {
-                    top(index, first_token + token, bits);
+            warp.each_sum::<PART, EIGHTS, SIXTEENS>(&sums[index], |token, row, sum| {
+                let (token, row) = (first_token + token, row0 + first_row + row);
+                if token < count && row < n {
+                    put(token, row, sum);
                 }
             });
-        }
-    });
+        },
+    );
 }

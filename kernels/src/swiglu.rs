@@ -1,15 +1,15 @@
 //! The gated activation: `y = silu(gate) up` (Shazeer 2020), as rows for the next product.
 //!
-//! A block a row, or several. Bytes moved: `8 n` read (twice of the longest rows of the form f16), 2 or `4 n` written a row. Where
-//! the products' greatest magnitudes are known, so is the scale of a row of the form f16, and no block waits for another's.
+//! Products of many rows by few tokens make it of their sums as they are computed ([`crate::qmatmul::QMatMul::gated`]); the kernels here
+//! read what others left. A block covers 1024 elements of a row. Bytes moved: `8 n` read, 2 or `4 n` written a row.
 
-use cuda_std::math::{max, silu};
-use cuda_std::{Block, Geometry, In, Source, kernel, made, mapped};
+use cuda_std::math::silu;
+use cuda_std::{Block, Geometry, MmaInput, Out, Source, kernel, made, mapped, unrolled};
 
-use crate::product::{Line, Parts, Product, TOPS};
-use crate::rows::{Element, Form, Gated, Plain, Rounded, Rows, Scale, Scaled};
+use crate::product::{Line, Parts, Product, Rounding};
+use crate::rows::{Form, Plain, Rounded, Rows, Scaled, within_f16};
 
-/// Lanes of a block of [`KNOWN`], and elements of each.
+/// Lanes of a block, and elements of each.
 const LANES: usize = 256;
 const EACH: usize = 4;
 
@@ -21,8 +21,6 @@ pub struct Swiglu {
     pub gate: Product,
     /// `[rows, n]`.
     pub up: Product,
-    /// `[`[`TOPS`]`, rows]`, of [`KNOWN`]: the greatest magnitude of a row's sums of both products, as bits.
-    pub tops: In<u32>,
     /// `[rows, n]`.
     pub y: Rows,
     /// Elements in a row.
@@ -31,9 +29,44 @@ pub struct Swiglu {
     pub rows: u32,
 }
 
-fn geometry<F: Form>(a: &Swiglu) -> Geometry {
-    let n = a.n as usize;
-    Geometry { grid: [a.rows as usize, F::parts(&a.y, a.rows as usize, n)], scratch: 4 * F::held(n) }
+/// What makes the activation of the sums of two products that have no bias, in the type of the rows that they multiply.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Gated {
+    /// `[rows, n]`.
+    pub y: Out<u16>,
+    /// Of f16: what values are multiplied by, see [`Rows::scale`].
+    pub scale: f32,
+    /// What the sums are multiplied by.
+    pub factor: f32,
+}
+
+impl Gated {
+    /// In place of an activation that nobody asks for.
+    #[cfg(not(target_arch = "nvptx64"))]
+    pub fn nothing() -> Self {
+        // SAFETY: no index is below 0.
+        Self { y: unsafe { Out::new(core::ptr::dangling_mut(), 0) }, scale: 0.0, factor: 0.0 }
+    }
+
+    /// The activation of the sums of two rows, as bits.
+    #[inline(always)]
+    pub(crate) fn pair<I: MmaInput>(&self, gate: [f32; 2], up: [f32; 2]) -> [u16; 2] {
+        let rounding = if I::BF16 { Rounding::BF16 } else { Rounding::F16 };
+        let value = |sums| rounding.all(mapped(sums, |sum| sum * self.factor));
+        let values = activation(value(gate), value(up));
+        I::both(if I::BF16 { values } else { mapped(values, |value| within_f16(value * self.scale)) })
+    }
+}
+
+#[inline(always)]
+fn activation<const N: usize>(gate: [f32; N], up: [f32; N]) -> [f32; N] {
+    let gate = silu(gate);
+    made(|i| gate[i] * up[i])
+}
+
+fn geometry(a: &Swiglu) -> Geometry {
+    Geometry { grid: [a.rows as usize, (a.n as usize).div_ceil(LANES * EACH)], scratch: 0 }
 }
 
 /// A row of the activation; without `BIASED` neither product has a bias, and none is asked for.
@@ -44,7 +77,7 @@ struct Activation<const BIASED: bool> {
 
 impl<const BIASED: bool> Source for Activation<BIASED> {
     type Read = (Parts, Parts);
-    type Value = Gated;
+    type Value = f32;
 
     #[inline(always)]
     fn read(&self, i: usize) -> Self::Read {
@@ -52,72 +85,48 @@ impl<const BIASED: bool> Source for Activation<BIASED> {
     }
 
     #[inline(always)]
-    fn values<const N: usize>(&self, read: [Self::Read; N]) -> [Gated; N] {
+    fn values<const N: usize>(&self, read: [Self::Read; N]) -> [f32; N] {
         let gate = self.gate.values_if::<BIASED, N>(mapped(read, |(gate, _)| gate));
-        let up = self.up.values_if::<BIASED, N>(mapped(read, |(_, up)| up));
-        let magnitudes: [f32; N] = made(|i| max(gate[i].abs(), up[i].abs()));
-        let gate = silu(gate);
-        made(|i| Gated { value: gate[i] * up[i], magnitude: magnitudes[i] })
+        activation(gate, self.up.values_if::<BIASED, N>(mapped(read, |(_, up)| up)))
     }
 }
 
 #[inline(always)]
 fn swiglu<B: Block, F: Form>(block: &B, a: &Swiglu) {
-    let (row, n) = (block.x(), a.n as usize);
-    let (gate, up) = (a.gate.row(row), a.up.row(row));
-    let (part, held) = (F::part(&a.y, block.y(), a.rows as usize, n), block.scratch(F::held(n)));
+    let (gate, up) = (a.gate.row(block.x()), a.up.row(block.x()));
     if gate.bias.is_empty() && up.bias.is_empty() {
-        F::write(block, &a.y, (row, n), part, &Activation::<false> { gate, up }, &held);
+        write::<B, F, false>(block, a, &Activation { gate, up });
     } else {
-        F::write(block, &a.y, (row, n), part, &Activation::<true> { gate, up }, &held);
+        write::<B, F, true>(block, a, &Activation { gate, up });
     }
 }
 
-fn known_geometry(a: &Swiglu) -> Geometry {
-    Geometry { grid: [a.rows as usize, (a.n as usize).div_ceil(LANES * EACH)], scratch: 0 }
-}
-
 #[inline(always)]
-fn known<B: Block>(block: &B, a: &Swiglu) {
-    let (row, n) = (block.x(), a.n as usize);
-    let (gate, up) = (a.gate.row(row), a.up.row(row));
-    let first = block.y() * LANES * EACH;
-    let (count, at) = ((n - first).min(LANES * EACH), row * n + first);
-    let activation = Activation::<false> { gate, up };
-    // All are asked for before one is waited for.
-    let tops: [u32; TOPS] = made(|i| a.tops.get(i * a.rows as usize + row));
-    let mut read = block.per_lane([([0.0; 2], [0.0; 2]); EACH]);
+fn write<B: Block, F: Form, const BIASED: bool>(block: &B, a: &Swiglu, activation: &Activation<BIASED>) {
+    let (n, first) = (a.n as usize, block.y() * LANES * EACH);
+    let (count, at) = ((n - first).min(LANES * EACH), block.x() * n + first);
     block.lanes(|lane| {
-        read[lane] = made(|j| activation.read(first + (lane + j * LANES).min(count - 1)));
-    });
-    let top = tops.into_iter().fold(0, u32::max);
-    // Rounding keeps the order; both products have one factor and one rounding.
-    let [most] = gate.values_if::<false, 1>([[f32::from_bits(top), 0.0]]);
-    let scale = Scale::new(block, &a.y, row, Gated::up(most));
-    block.lanes(|lane| {
-        let values = activation.values(read[lane]);
-        for (j, gated) in values.into_iter().enumerate() {
+        // All are asked for before one is waited for; past the end the last one is read again.
+        let read = made(|j| activation.read(first + (lane + j * LANES).min(count - 1)));
+        let values: [f32; EACH] = activation.values(read);
+        unrolled::<EACH>(|j| {
             let i = lane + j * LANES;
             if i < count {
-                scale.put(&a.y, at + i, gated.value);
+                F::put(&a.y, at + i, values[j]);
             }
-        }
+        });
     });
 }
 
 kernel! {
-    /// Rows in the form f16, whose greatest magnitudes are known, of products without a bias.
-    pub KNOWN = swiglu__f16_known(Swiglu), lanes: LANES, geometry: known_geometry, body: known
-}
-kernel! {
     /// Rows in the form f32.
-    pub F32 = swiglu__f32(Swiglu), lanes: 512, geometry: geometry::<Plain>, body: swiglu::<_, Plain>
+    pub F32 = swiglu__f32(Swiglu), lanes: LANES, geometry: geometry, body: swiglu::<_, Plain>
 }
 kernel! {
     /// Rows in the form f16.
-    pub F16_ = swiglu__f16(Swiglu), lanes: 512, geometry: geometry::<Scaled>, body: swiglu::<_, Scaled>
+    pub F16_ = swiglu__f16(Swiglu), lanes: LANES, geometry: geometry, body: swiglu::<_, Scaled>
 }
 kernel! {
     /// Rows in the form bf16.
-    pub BF16 = swiglu__bf16(Swiglu), lanes: 512, geometry: geometry::<Rounded>, body: swiglu::<_, Rounded>
+    pub BF16 = swiglu__bf16(Swiglu), lanes: LANES, geometry: geometry, body: swiglu::<_, Rounded>
 }

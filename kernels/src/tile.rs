@@ -15,24 +15,36 @@ pub(crate) struct Tile {
     pub(crate) parts: usize,
     /// Whether four warps multiply together, see [`cuda_std::Warp::multiply_group`].
     pub(crate) group: bool,
+    /// Columns of a slice: the fewer tokens, the more is there room for.
+    pub(crate) columns: usize,
 }
 
 impl Tile {
     /// Few tokens: what there is to do is to make weights of stored bytes.
-    pub(crate) const FEW: Self = Self { warps: 4, eights: 1, part: 8, parts: 1, group: false };
+    pub(crate) const FEW: Self =
+        Self { warps: 4, eights: 1, part: 8, parts: 1, group: false, columns: 2 * SUPER_BLOCK };
     /// Few tokens and many rows: a step multiplies 16 of these.
     pub(crate) const FEW_WIDE: Self = Self { eights: 2, ..Self::FEW };
+    /// The same, where two such blocks fit a multiprocessor and share the rows more evenly among these.
+    pub(crate) const FEW_SEVEN: Self = Self { warps: 7, ..Self::FEW_WIDE };
+    /// Of longer types.
+    pub(crate) const FEW_SEVEN_LONG: Self = Self { columns: SUPER_BLOCK, ..Self::FEW_SEVEN };
     /// Up to 32 tokens and a matrix of few rows: as many blocks as can be.
-    pub(crate) const MANY: Self = Self { warps: 4, eights: 1, part: 32, parts: 1, group: false };
+    pub(crate) const MANY: Self =
+        Self { warps: 4, eights: 1, part: 32, parts: 1, group: false, columns: SUPER_BLOCK };
     /// Up to 32 tokens and many rows: what a block reads of `x` serves 128 of them, and what a warp reads of it 16.
-    pub(crate) const MANY_WIDE: Self = Self { warps: 8, eights: 2, part: 32, parts: 1, group: false };
+    pub(crate) const MANY_WIDE: Self =
+        Self { warps: 8, eights: 2, part: 32, parts: 1, group: false, columns: SUPER_BLOCK };
     /// Up to 64 tokens and few rows.
-    pub(crate) const MOST: Self = Self { warps: 8, eights: 1, part: 32, parts: 2, group: false };
+    pub(crate) const MOST: Self =
+        Self { warps: 8, eights: 1, part: 32, parts: 2, group: false, columns: SUPER_BLOCK };
     /// Up to 64 tokens and many rows.
-    pub(crate) const MOST_WIDE: Self = Self { warps: 8, eights: 2, part: 64, parts: 1, group: false };
+    pub(crate) const MOST_WIDE: Self =
+        Self { warps: 8, eights: 2, part: 64, parts: 1, group: false, columns: SUPER_BLOCK };
 
     /// Of warps that multiply together: for matrices of few rows, as many blocks as can be.
-    pub(crate) const GROUP_32: Self = Self { warps: 4, eights: 2, part: 32, parts: 1, group: true };
+    pub(crate) const GROUP_32: Self =
+        Self { warps: 4, eights: 2, part: 32, parts: 1, group: true, columns: SUPER_BLOCK };
     pub(crate) const GROUP_64: Self = Self { part: 64, ..Self::GROUP_32 };
     /// For many rows. Of 32 tokens a multiprocessor has room for two blocks.
     pub(crate) const GROUP_32_WIDE: Self = Self { warps: 8, ..Self::GROUP_32 };
@@ -55,16 +67,32 @@ impl Tile {
     /// where half of these have one.
     #[cfg(not(target_arch = "nvptx64"))]
     pub(crate) fn of<F: Format>(rows: usize, tokens: usize) -> Self {
+        let long = 4 * Self::FEW_SEVEN.slice::<F>(8) > MOST_SCRATCH;
+        let seven = if long { Self::FEW_SEVEN_LONG } else { Self::FEW_SEVEN };
+        let evenly = seven.most_rows(rows) < Self::FEW_WIDE.most_rows(rows);
         match (tokens, rows >= WIDE) {
-            // One token is multiplied faster than longer types come with so few blocks on a multiprocessor.
-            (1, true) if 4 * Self::FEW_WIDE.scratch::<F>(1) > MOST_SCRATCH => Self::FEW,
+            // One token is multiplied faster than longer types come with so few blocks on a multiprocessor, or than super-blocks of these
+            // are made weights of.
+            (1, true) if long && (F::VALUES > BLOCK || !evenly) => Self::FEW,
             (..=8, false) => Self::FEW,
+            (..=8, true) if evenly => seven,
             (..=8, true) => Self::FEW_WIDE,
             (..=32, false) => Self::MANY,
             (..=32, true) => Self::MANY_WIDE,
             (_, false) => Self::MOST,
             (_, true) => Self::MOST_WIDE,
         }
+    }
+
+    /// Whether its warps can have rows that are gates and those that these gate, eight each: where rows are many.
+    pub(crate) const fn gates(self) -> bool {
+        self.eights == 2 && !(self.group && self.warps == 4)
+    }
+
+    /// Rows that a multiprocessor has at most of a matrix of so many.
+    #[cfg(not(target_arch = "nvptx64"))]
+    fn most_rows(self, rows: usize) -> usize {
+        rows.div_ceil(self.rows()).div_ceil(MULTIPROCESSORS) * self.rows()
     }
 
     /// Of a block.
@@ -82,11 +110,6 @@ impl Tile {
         self.part.div_ceil(16)
     }
 
-    /// Columns of a slice: the fewer tokens, the more is there room for.
-    pub(crate) const fn columns(self) -> usize {
-        if self.tokens() <= 8 { 2 * SUPER_BLOCK } else { SUPER_BLOCK }
-    }
-
     /// Tokens that there is room for where there are `count`: of few, fewer leave room for other blocks.
     pub(crate) const fn kept(self, count: usize) -> usize {
         if self.eights == 1 || self.part == 8 { count } else { self.tokens() }
@@ -94,12 +117,12 @@ impl Tile {
 
     /// Bytes of scratch memory of a slice.
     pub(crate) const fn slice<F: Format>(self, tokens: usize) -> usize {
-        self.rows() * stride::<F>(self.columns()) + 2 * self.cells(tokens)
+        self.rows() * stride::<F>(self.columns) + 2 * self.cells(tokens)
     }
 
     /// Cells of a slice of `x`: where warps multiply together they are swizzled, see [`cuda_std::Warp::multiply_group`].
     pub(crate) const fn cells(self, tokens: usize) -> usize {
-        if self.group { tokens * self.columns() } else { tokens * x_stride(self.columns()) }
+        if self.group { tokens * self.columns } else { tokens * x_stride(self.columns) }
     }
 
     /// Slices in scratch memory: one that is multiplied, and others that come. Of two blocks two each are better than three of one.
@@ -117,7 +140,7 @@ impl Tile {
     /// Bytes of scratch memory of a kernel for tokens of which there are `count`.
     pub(crate) const fn scratch<F: Format>(self, count: usize) -> usize {
         let aligned = if self.group { 1024 } else { 0 };
-        aligned + self.stages::<F>() * self.slice::<F>(self.kept(count)) + 2 * self.columns()
+        aligned + self.stages::<F>() * self.slice::<F>(self.kept(count)) + 2 * self.columns
     }
 }
 
@@ -134,11 +157,15 @@ macro_rules! tiled {
             { Tile::$tile.sixteens() },
             { Tile::$tile.parts },
             { Tile::$tile.group },
+            { Tile::$tile.columns },
         >
     };
 }
 pub(crate) use tiled;
 
+/// Multiprocessors of the GPU that tiles are made for.
+#[cfg(not(target_arch = "nvptx64"))]
+const MULTIPROCESSORS: usize = 132;
 /// Rows from which on a matrix has [`Tile`]s of many rows.
 #[cfg(not(target_arch = "nvptx64"))]
 pub(crate) const WIDE: usize = 64 * Tile::MANY_WIDE.rows();

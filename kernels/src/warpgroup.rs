@@ -13,7 +13,7 @@ use cuda_std::{In, Out};
 use crate::format::Stored;
 use crate::format::{MXFP4, Q4_0, Q4_1, Q4_K, Q5_K, Q6_K, Q8_0};
 #[cfg(not(target_arch = "nvptx64"))]
-use crate::qmatmul::geometry;
+use crate::qmatmul::{Chosen, geometry};
 use crate::qmatmul::{QMatMul, qmatmul};
 use crate::tile::{Tile, tiled};
 
@@ -29,12 +29,13 @@ macro_rules! kernels {
 
         /// The kernel for weights stored so, so many rows of them and so many tokens, if there is one.
         #[cfg(not(target_arch = "nvptx64"))]
-        pub fn of(stored: Stored, rows: usize, tokens: usize) -> Option<&'static cuda_std::Kernel<QMatMul>> {
+        pub fn of(stored: Stored, rows: usize, tokens: usize) -> Option<Chosen> {
             let tile = Tile::of_group(rows, tokens);
-            match stored {
-                $(Stored::$stored => [$((Tile::$tile, &$NAME)),*].into_iter().find(|kernel| kernel.0 == tile).map(|kernel| kernel.1),)*
-                _ => None,
-            }
+            let kernel = match stored {
+                $(Stored::$stored => [$((Tile::$tile, &$NAME)),*].into_iter().find(|kernel| kernel.0 == tile)?.1,)*
+                _ => return None,
+            };
+            Some(Chosen { kernel, gates: tile.gates() })
         }
     };
 }
@@ -92,6 +93,7 @@ kernels! {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::swiglu::Gated;
     use crate::tile::WIDE;
 
     #[test]
@@ -99,15 +101,14 @@ mod tests {
         let mut count = 0;
         for &stored in Stored::ALL {
             for (rows, tokens) in [(1, 9), (1, 128), (WIDE, 9), (WIDE, 64), (WIDE, 131)] {
-                let Some(kernel) = of(stored, rows, tokens) else { continue };
+                let Some(Chosen { kernel, .. }) = of(stored, rows, tokens) else { continue };
                 count += 1;
                 let (n, m) = (rows as u32, tokens as u32);
                 // SAFETY: nothing is read.
                 let args = unsafe {
                     let nowhere = core::ptr::null_mut::<u64>();
                     let (w, x) = (In::new(nowhere.cast(), 0), In::new(nowhere.cast(), 0));
-                    let (y, tops) = (Out::new(nowhere.cast(), 0), Out::new(nowhere.cast(), 0));
-                    QMatMul { w, x, y, tops, k: 256, n, m }
+                    QMatMul { w, x, y: Out::new(nowhere.cast(), 0), gated: Gated::nothing(), k: 256, n, m }
                 };
                 let geometry = (kernel.geometry)(&args);
                 assert!(geometry.scratch + 256 <= 227 << 10, "{}", kernel.name);
@@ -118,7 +119,7 @@ mod tests {
 
     #[test]
     fn few_rows_of_weights_are_spread_over_blocks_of_fewer_tokens() {
-        let name = |rows, tokens| of(Stored::Q4_K, rows, tokens).map(|kernel| kernel.name);
+        let name = |rows, tokens| of(Stored::Q4_K, rows, tokens).map(|chosen| chosen.kernel.name);
         assert_eq!(name(WIDE - 1, 64), Some("warpgroup__q4_k_32"));
         assert_eq!(name(WIDE - 1, 65), Some("warpgroup__q4_k_64"));
         assert_eq!(name(WIDE, 32), Some("warpgroup__q4_k_32_wide"));

@@ -12,7 +12,7 @@ use crate::model::weights::Stored;
 /// function such as `exp`, the model of the tensor core, how a token is chosen out of the logits (penalties, filters, random
 /// numbers), how text is made of tokens and searched for stop strings. Not raised for what keeps every bit: speed, layout,
 /// scheduling, a new architecture or weight type.
-pub const NUMERICS_VERSION: u32 = 3;
+pub const NUMERICS_VERSION: u32 = 4;
 
 /// GPUs whose tensor cores were measured to compute as `tc` is defined.
 const MEASURED: [&str; 1] = ["sm_90"];
@@ -90,7 +90,7 @@ impl FromStr for Numerics {
 pub enum Form {
     /// As computed.
     F32,
-    /// Scaled by an exact power of two a row, then rounded.
+    /// Multiplied by a power of two, which is the same for all rows of a kind, and rounded.
     F16,
     /// Rounded.
     Bf16,

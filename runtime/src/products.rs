@@ -69,6 +69,11 @@ impl Products {
         Ok(Self { gemm, _workspace: workspace, dequantised })
     }
 
+    /// Whether a library may take so many rows, so that our own kernel is not the only one to ask.
+    pub(crate) fn library_takes(&self, device: &Device, w: &Matrix, rows: usize) -> bool {
+        self.gemm.is_some() && rows > few(device, w.stored)
+    }
+
     /// Leaves the sums of `rows` rows `x` with `w` in `sums` from `at` on, and perhaps others behind them; `false`, and
     /// nothing done, where our own kernel has to.
     ///
@@ -84,12 +89,13 @@ impl Products {
         at: usize,
     ) -> Result<bool, DeviceError> {
         let (Some(gemm), Some(input)) = (&self.gemm, input(form)) else { return Ok(false) };
+        if !self.library_takes(device, w, rows) {
+            return Ok(false);
+        }
         let (n, k) = (w.rows, w.columns);
         // Algorithms may have been admitted for a matrix of this shape that multiplies more rows.
         let room = (x.bits().len() / k).min((sums.len() - at) / n);
-        if rows <= few(device, w.stored)
-            || gemm.bucket(input, n, k, rows).is_none_or(|computed| computed > room)
-        {
+        if gemm.bucket(input, n, k, rows).is_none_or(|computed| computed > room) {
             return Ok(false);
         }
         // SAFETY: `Matrix` holds its rows whole, and `x` and `sums` hold the rows that are computed.

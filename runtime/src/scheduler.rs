@@ -4,7 +4,7 @@
 //!   pages for the tokens they have now and one page more. What they take after that is taken as they go.
 //!   A client that runs at least two sequences fewer than another takes the place of that one's newest.
 //! * **A step** has one token of every sequence that generates; prompts share what is left of the step's tokens equally, short
-//!   ones whole. So a long prompt holds up nobody for more than a step.
+//!   ones whole. So a long prompt holds up nobody for more than a step. Where nobody generates a step may have more tokens.
 //! * **When pages run out**, older sequences come first: the newest one gives its pages back, waits at the front of its client's
 //!   jobs, and is computed again later. The oldest always advances, so all finish.
 
@@ -25,14 +25,24 @@ pub type Id = u64;
 pub struct StepLimits {
     /// Tokens; see [`prompt_tokens`](Self::prompt_tokens).
     pub tokens: usize,
+    /// Tokens of prompts where no sequence generates, and so none waits for them.
+    pub quiet_tokens: usize,
     /// Sequences that run at once.
     pub sequences: usize,
 }
 
 impl StepLimits {
+    /// As many tokens whether a sequence generates or not.
+    pub const fn new(tokens: usize, sequences: usize) -> Self {
+        Self { tokens, quiet_tokens: tokens, sequences }
+    }
+
     /// Tokens that prompts may have beside `generating` sequences: what these leave, but at least a quarter of a step, since
     /// otherwise many streams would keep prompts from ever beginning.
     pub fn prompt_tokens(&self, generating: usize) -> usize {
+        if generating == 0 {
+            return self.quiet_tokens.max(1);
+        }
         self.tokens.saturating_sub(generating).max(self.tokens / 4).max(1)
     }
 

@@ -112,7 +112,7 @@ pub struct LoadOptions {
     /// Sequences computed at once; `None` for what suits the device.
     pub max_batch: Option<usize>,
     /// Tokens computed at once, as long as prompts have a quarter of them beside the sequences that generate; `None` for what
-    /// suits the device.
+    /// suits the device: with much memory more while nobody generates.
     pub step_tokens: Option<usize>,
     /// Whether a prompt's keys and values are taken from earlier requests that began in the same way.
     pub prefix_cache: bool,
@@ -148,6 +148,9 @@ pub const DEFAULT_KV_BYTES: u64 = 2 << 30;
 const CPU_STEP: usize = 16;
 /// Tokens computed at once on a GPU.
 pub const CUDA_STEP: usize = 2048;
+/// The same while nobody generates, on one with so much memory: prompts are computed up to 8 % faster.
+const CUDA_QUIET_STEP: usize = 8192;
+const MUCH_MEMORY: u64 = 40_000_000_000;
 /// Sequences computed at once on the CPU.
 pub const CPU_BATCH: usize = 16;
 /// Sequences computed at once on a GPU.
@@ -156,10 +159,7 @@ pub const CUDA_BATCH: usize = 64;
 /// What a step on a device of a kind holds: what was asked for, else what suits it.
 pub fn step_limits(gpu: bool, max_batch: Option<usize>, step_tokens: Option<usize>) -> StepLimits {
     let (tokens, sequences) = if gpu { (CUDA_STEP, CUDA_BATCH) } else { (CPU_STEP, CPU_BATCH) };
-    StepLimits {
-        tokens: step_tokens.unwrap_or(tokens).max(1),
-        sequences: max_batch.unwrap_or(sequences).max(1),
-    }
+    StepLimits::new(step_tokens.unwrap_or(tokens).max(1), max_batch.unwrap_or(sequences).max(1))
 }
 
 /// What a model needs for such steps and so many pages of keys and values.
@@ -327,7 +327,10 @@ fn load(
     tracing::info!(event = "startup", device = device.name(), numerics = numerics.name(), "runs on {taken}");
     progress(Progress::Opened { device: &device.name() });
 
-    let step = step_limits(!device.is_cpu(), options.max_batch, options.step_tokens);
+    let mut step = step_limits(!device.is_cpu(), options.max_batch, options.step_tokens);
+    if options.step_tokens.is_none() && !device.is_cpu() && device.memory()?.0 >= MUCH_MEMORY {
+        step.quiet_tokens = CUDA_QUIET_STEP;
+    }
     let page = Model::page_bytes(gguf, &config, numerics) as u64;
     let pages = match options.kv_bytes {
         Some(given) => given / page,

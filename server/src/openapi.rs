@@ -123,7 +123,7 @@ mod tests {
             model: receipt::Model { name: String::new(), blake3: Digest([0; 32]) },
             ptx_sha256: String::new(),
             numerics: String::new(),
-            numerics_version: 3,
+            numerics_version: 4,
             device: String::new(),
             request: Asked::of(&Request::default()),
             output: Ids::of(&[]),

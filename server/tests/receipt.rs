@@ -64,7 +64,7 @@ async fn the_end_tells_all_that_made_the_answer() {
         "model": {"name": "tiny", "blake3": "ab".repeat(32)},
         "ptx_sha256": "00ff",
         "numerics": "f32",
-        "numerics_version": 3,
+        "numerics_version": 4,
         "device": "cpu",
         "request": {
             "prompt": {"tokens": 6, "blake3": prompt},

@@ -72,7 +72,7 @@ mod tests {
             model: Model { name: "m".to_owned(), blake3: Digest([1; 32]) },
             ptx_sha256: "00".to_owned(),
             numerics: "tc".to_owned(),
-            numerics_version: 3,
+            numerics_version: 4,
             device: "cpu".to_owned(),
             request: Asked::of(&Request::default()),
             output: Ids::of(&[1, 2]),

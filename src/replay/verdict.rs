@@ -115,7 +115,7 @@ mod tests {
             model: Model { name: String::new(), blake3: Digest([0; 32]) },
             ptx_sha256: String::new(),
             numerics: String::new(),
-            numerics_version: 3,
+            numerics_version: 4,
             device: device.to_owned(),
             request: Asked::of(&Request::default()),
             output: Ids::of(&[7, 8, 9]),

@@ -285,7 +285,7 @@ fn changed(place: Place) -> Result<(), Failed> {
     kept.expect(none, &["--prompt-file", "/no/such"], undecided, "/no/such: ")?;
     kept.expect(none, &["--device", "cuda:99"], undecided, "")?;
     for (edit, part) in [
-        (set("/numerics_version", json!(1)), "numerics_version is 1, this program's is 3"),
+        (set("/numerics_version", json!(1)), "numerics_version is 1, this program's is 4"),
         (set("/numerics", json!("f64")), "numerics are \"f64\""),
         (set("/format", json!(2)), "format 2"),
         (set("/request/sampling", json!({"typical_p": 1})), "unknown field `typical_p`"),

@@ -77,8 +77,8 @@ fn of_weights(stored: Stored) -> Vec<Trial> {
         }));
         return trials;
     }
-    trials.extend(relation(&format!("qmatmul/{name}/tops_are_the_greatest"), move |device| {
-        rows::tops_are_the_greatest(stored, device)
+    trials.extend(relation(&format!("qmatmul/{name}/gated_at_once_is_gated_afterwards"), move |device| {
+        rows::gated_at_once_is_gated_afterwards(stored, device)
     }));
     trials
         .push(Trial::test(format!("embed/{name}/golden"), move || golden::dequantises_as_the_oracle(stored)));

@@ -1,7 +1,6 @@
 //! A row's bits do not depend on the rows beside it.
 
-use kernels::product::TOPS;
-use kernels::{expert_matmul, warpgroup};
+use kernels::expert_matmul;
 use libtest_mimic::Failed;
 use runtime::device::Device;
 
@@ -62,29 +61,28 @@ pub(crate) fn of_qmatmul(stored: Stored, device: &Device) -> Result<(), Failed> 
     same_alone(device, &among, among.m, |row| among.row(row))
 }
 
-/// What is told of a row's sums beside them: the greatest magnitude.
-pub(crate) fn tops_are_the_greatest(stored: Stored, device: &Device) -> Result<(), Failed> {
+/// An activation that is made of sums as they are computed has the bits of one made of them afterwards.
+pub(crate) fn gated_at_once_is_gated_afterwards(stored: Stored, device: &Device) -> Result<(), Failed> {
+    let run = |case: &dyn Case| run(case, device, Entry::Device(device));
     let groups = device.is_cpu() || device.has_warpgroups();
-    for (n, k, m) in [(33, 96, 1), (200, 320, 3), (15, 64, 8), (200, 576, 40), (129, 96, 70), (40, 64, 131)] {
-        for (wide, group) in [(false, false), (true, false), (false, true), (true, true)] {
-            if group && !(groups && warpgroup::of(stored, if wide { usize::MAX } else { 1 }, m).is_some()) {
-                continue;
-            }
-            let product = qmatmul::Product::new(stored, n, stored.row_length(k), m, 4);
-            let case = qmatmul::Product { wide, group, asks: true, ..product };
-            let outputs = run(&case, device, Entry::Device(device))?;
-            let words = |bytes: &[u8]| -> Vec<u32> {
-                bytes.as_chunks().0.iter().map(|&bytes| u32::from_le_bytes(bytes)).collect()
-            };
-            let (sums, tops) = (words(&outputs[0]), words(&outputs[1]));
-            assert_eq!(tops.len(), TOPS * m);
-            for (row, sums) in sums.chunks_exact(n).enumerate() {
-                let greatest = sums.iter().map(|sum| sum & 0x7fff_ffff).max();
-                let told = tops[row..].iter().step_by(m).max().copied();
-                assert_eq!(told, greatest, "{}: row {row}", case.label());
-            }
+    let shapes = [(34, 96, 1), (200, 320, 3), (16, 64, 8), (208, 576, 40), (258, 96, 70), (40, 64, 131)];
+    let mut count = 0;
+    let ways = [(qmatmul::MANY_ROWS, false), (qmatmul::UNEVEN_ROWS, false), (qmatmul::MANY_ROWS, true)];
+    for ((n, k, m), (rows, group)) in shapes.into_iter().flat_map(|shape| ways.map(|way| (shape, way))) {
+        let product = qmatmul::Product::new(stored, n, stored.row_length(k), m, 4);
+        let product = qmatmul::Product { rows, group: group && groups, ..product };
+        if !product.chosen().is_some_and(|chosen| chosen.gates) {
+            continue;
         }
+        count += 1;
+        let sums = run(&product)?.swap_remove(0);
+        let sums: Vec<f32> = sums.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect();
+        let want = run(&product.activation(&sums))?.swap_remove(0);
+        let got = run(&qmatmul::Product { gated: true, ..product })?.swap_remove(0);
+        same_bits(&got, &want)
+            .map_err(|error| format!("n={n} k={k} m={m} as of {rows} rows, group={group}: {error}"))?;
     }
+    assert!(count >= 6, "{count} kernels gate");
     Ok(())
 }
 

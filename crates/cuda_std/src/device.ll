@@ -36,21 +36,6 @@ define void @await_predecessors() alwaysinline convergent nounwind {
   ret void
 }
 
-; Counts up to %last and then from zero; the count before. What blocks wrote before they came here is seen by those that come later.
-define i32 @arrive(ptr %cell, i32 %last) alwaysinline convergent nounwind {
-  %g = addrspacecast ptr %cell to ptr addrspace(1)
-  fence syncscope("device") acq_rel
-  %r = atomicrmw uinc_wrap ptr addrspace(1) %g, i32 %last syncscope("device") monotonic
-  fence syncscope("device") acq_rel
-  ret i32 %r
-}
-
-define void @raise(ptr %cell, i32 %value) alwaysinline nounwind {
-  %g = addrspacecast ptr %cell to ptr addrspace(1)
-  %r = atomicrmw umax ptr addrspace(1) %g, i32 %value syncscope("device") monotonic
-  ret void
-}
-
 declare void @llvm.nvvm.bar.warp.sync(i32) convergent
 define void @warp_barrier(i32 %mask) alwaysinline convergent nounwind {
   call void @llvm.nvvm.bar.warp.sync(i32 %mask)

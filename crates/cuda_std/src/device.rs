@@ -13,11 +13,11 @@ mod warp;
 
 pub(crate) use intrinsics::{
     add_f16_pairs, fuse_f16_pairs, multiply_bf16_pairs, multiply_f16_pairs, pack_bf16, pack_f16,
-    permute_bytes, raise, repeat_high_f16, repeat_low_f16, widen_f16_pair,
+    permute_bytes, repeat_high_f16, repeat_low_f16, widen_f16_pair,
 };
 use intrinsics::{
-    arrive, await_predecessors, block_barrier, block_x, block_y, launch_successor, shared_memory,
-    shuffle_xor, thread_x, warp_barrier,
+    await_predecessors, block_barrier, block_x, block_y, launch_successor, shared_memory, shuffle_xor,
+    thread_x, warp_barrier,
 };
 pub use relay::Relayed;
 pub use shared::Shared;
@@ -354,24 +354,6 @@ impl<const LANES: usize> Block for DeviceBlock<LANES> {
     #[inline(always)]
     fn align(&self) {
         self.used.set(self.used.get().next_multiple_of(1024));
-    }
-
-    #[inline(always)]
-    fn last(&self, cells: &Out<u32>, i: usize, count: usize) -> bool {
-        let last = count as u32 - 1;
-        // SAFETY: in range, by the promise given to the view; the first bytes of shared memory are for collectives, and barriers
-        // stand between writes and reads. The first thread's count, between them, orders what all threads read and write.
-        unsafe {
-            let before = shared_memory().cast::<u32>();
-            block_barrier();
-            if thread_x() == 0 {
-                before.write(arrive(cells.address(i), last));
-            }
-            block_barrier();
-            let before = before.read();
-            block_barrier();
-            before == last
-        }
     }
 
     #[inline(always)]

@@ -13,6 +13,9 @@ pub struct F16(pub u16);
 pub struct Bf16(pub u16);
 
 impl F16 {
+    /// The greatest number.
+    pub const MAX: f32 = 65504.0;
+
     /// The same value as f32; exact.
     #[cfg(target_arch = "nvptx64")]
     #[inline(always)]

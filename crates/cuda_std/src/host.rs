@@ -4,11 +4,10 @@
 use core::cell::Cell;
 use core::marker::PhantomData;
 use core::ops::{Index, IndexMut};
-use core::sync::atomic::{AtomicU32, Ordering};
 
 use crate::math;
 use crate::tensor_core::simd::{self, A, B, C};
-use crate::{Block, F16, In, MmaInput, Out, Scratch, Source, Team};
+use crate::{Block, F16, In, MmaInput, Scratch, Source, Team};
 
 mod warp;
 
@@ -288,17 +287,6 @@ impl<const N: usize, M: Memory> Block for HostTeam<N, M> {
 
     #[inline(always)]
     fn align(&self) {}
-
-    #[inline(always)]
-    fn last(&self, cells: &Out<u32>, i: usize, count: usize) -> bool {
-        // SAFETY: in range, by the promise given to the view; blocks use the cell in no other way.
-        let cell = unsafe { AtomicU32::from_ptr(cells.address(i)) };
-        let last = cell.fetch_add(1, Ordering::AcqRel) + 1 == count as u32;
-        if last {
-            cell.store(0, Ordering::Relaxed);
-        }
-        last
-    }
 
     #[inline(always)]
     fn groups<const G: usize>(&self, mut f: impl FnMut(usize, &HostTeam<G, M>)) {

@@ -123,37 +123,48 @@ pub fn power_of_two(n: i32) -> f32 {
     f32::from_bits(((n + 127) as u32) << 23)
 }
 
-/// `x / (1 + e^y)` of each, what activations are made of. Neither is 2^20 times the other, unless both are as good as zero.
-///
-/// A GPU divides in a branch, in case an exponent is extreme: one value after the other. Here it asks once for all of them, and
-/// where none is, all are divided at once.
+/// `x / (1 + e^y)` of each, what activations are made of. Neither is 2^20 times the other, unless both are as good as zero, and of a `y`
+/// from 32 on `x` is at least a sixteenth.
 #[inline(always)]
 pub fn over_one_plus_exp<const N: usize>(x: [f32; N], y: [f32; N]) -> [f32; N] {
     #[cfg(target_arch = "nvptx64")]
-    if y.iter().fold(0.0, |most, y| max(most, y.abs())) < MODERATE {
-        return crate::made(|i| over_one_plus_exp_moderate(x[i], y[i]));
+    {
+        crate::made(|i| over_one_plus_exp_at_once(x[i], y[i]))
     }
-    crate::made(|i| x[i] / (1.0 + exp(y[i])))
+    #[cfg(not(target_arch = "nvptx64"))]
+    {
+        crate::made(|i| x[i] / (1.0 + exp(y[i])))
+    }
 }
 
-/// Below, neither an exponential nor a quotient by it comes near the ends of f32.
+/// From here on nothing is left of 1 beside its exponential.
 #[cfg(any(test, target_arch = "nvptx64"))]
-const MODERATE: f32 = 64.0;
+const GREAT: f32 = 32.0;
 
-/// The same bits for a `y` whose magnitude is below [`MODERATE`] or which is NaN.
+/// The same bits without a branch or a call, with which a GPU divides, in case an exponent is extreme: one value after the other.
 ///
 /// Method: a reciprocal that is correctly rounded, a quotient by it, and a correction by what remains, which is exact (Markstein
-/// 1990). Where `x` is so little that something underflows, the divisor is 2 and the first quotient right.
+/// 1990). Great exponentials are divided by 2^64 before, and the quotient after. Where `x` is so little that something underflows, the
+/// divisor is 2 and the first quotient right.
 #[cfg(any(test, target_arch = "nvptx64"))]
 #[inline(always)]
-fn over_one_plus_exp_moderate(x: f32, y: f32) -> f32 {
-    let (p, n) = exp_parts(y);
-    // The low bits of `n` become an exponent.
-    let d = mul_add(p, f32::from_bits((n.to_bits() << 23).wrapping_add(1.0f32.to_bits())), 1.0);
+fn over_one_plus_exp_at_once(x: f32, y: f32) -> f32 {
+    const PART: f32 = 1.0 / 18_446_744_073_709_551_616.0; // 2^-64
+    let great = y > GREAT;
+    // What is less than the least of these is nothing beside 1.
+    let (p, n) = exp_parts(y.clamp(-GREAT, 89.0));
+    let one = if great { 0.0 } else { 1.0 };
+    let bits = if great { PART.to_bits() } else { 1.0f32.to_bits() };
+    // The low bits of `n` are added to an exponent.
+    let d = mul_add(p, f32::from_bits((n.to_bits() << 23).wrapping_add(bits)), one);
     let r = reciprocal(d);
     let q = x * r;
-    // What remains has its sign turned, so that a zero keeps its own.
-    mul_add(-r, mul_add(d, q, -x), q)
+    // What remains has its sign turned, so that a zero keeps its own. Of an infinite `x` there is none.
+    let corrected = mul_add(-r, mul_add(d, q, -x), q);
+    let q = if corrected.is_nan() { q } else { corrected };
+    // An infinite exponential.
+    let q = if d < 1.0 / PART { q } else { x * 0.0 };
+    q * if great { PART } else { 1.0 }
 }
 
 /// `1 / d` of a positive `d` whose exponent is moderate, correctly rounded: the tests go through all fractions.
@@ -344,9 +355,9 @@ mod tests {
     }
 
     #[test]
-    fn moderate_quotients_have_the_bits_of_divisions() {
+    fn quotients_at_once_have_the_bits_of_divisions() {
         let same = |x: f32, y: f32| {
-            let (got, want) = (over_one_plus_exp_moderate(x, y), x / (1.0 + exp(y)));
+            let (got, want) = (over_one_plus_exp_at_once(x, y), x / (1.0 + exp(y)));
             assert!(
                 got.to_bits() == want.to_bits() || (got.is_nan() && want.is_nan()),
                 "{x:e} {y:e}: {got:e}, not {want:e}"
@@ -354,14 +365,11 @@ mod tests {
         };
         // As those who ask do: SiLU, GELU and gpt-oss's; every value of both 16-bit types among them.
         let all = |x: f32| {
-            for y in [
-                -x,
-                1.702 * -x,
-                -2.0f32.powi(20) * x,
-                2.0f32.powi(-20) * x,
-                x * mul_add(-0.071_354_815 * x, x, -1.595_769_2),
-            ] {
-                if y.abs() < MODERATE {
+            for y in [-x, 1.702 * -x, x * mul_add(-0.071_354_815 * x, x, -1.595_769_2)] {
+                same(x, y);
+            }
+            for y in [-2.0f32.powi(20) * x, -2.0f32.powi(-20) * x] {
+                if y < GREAT {
                     same(x, y);
                 }
             }
@@ -371,9 +379,9 @@ mod tests {
         let mut random = 1u64;
         for _ in 0..1 << 20 {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            // Between 2^-32 and 2^6, of both signs.
+            // Between 2^-32 and 2^7, of both signs.
             let bits = (random >> 32) as u32;
-            all(f32::from_bits((bits & 0x807f_ffff) | (95 + (random >> 8) as u32 % 38) << 23));
+            all(f32::from_bits((bits & 0x807f_ffff) | (95 + (random >> 8) as u32 % 39) << 23));
         }
         same(f32::NAN, f32::NAN);
     }

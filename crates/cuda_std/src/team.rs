@@ -113,10 +113,6 @@ pub trait Block: Team {
     /// more.
     fn align(&self);
 
-    /// Whether this block is the last of `count` to ask this of cell `i`, which is zero before the first and after the last. The last
-    /// sees what the others wrote to memory before they asked.
-    fn last(&self, cells: &crate::Out<u32>, i: usize, count: usize) -> bool;
-
     /// Splits the block into groups of `N` neighbouring lanes; each runs `f(index, group)`.
     fn groups<const N: usize>(&self, f: impl FnMut(usize, &Self::Group<N>));
 
@@ -301,11 +297,12 @@ pub trait Warp: Team {
         f: impl FnMut(usize, usize, f32),
     );
 
-    /// The greatest magnitude of each token's sums, as bits, once: `f(token, bits)`, of the tokens of [`each_sum`](Self::each_sum).
-    fn each_top<const TOKENS: usize, const EIGHTS: usize, const TILES: usize>(
+    /// The sums of [`each_sum`](Self::each_sum) of 16 rows of weights once: `f(token, row, first, second)`, of `token` and the next one those
+    /// of row `row` of the first eight, and those of the second eight.
+    fn each_two<const TOKENS: usize, const EIGHTS: usize, const TILES: usize>(
         &self,
         sums: &[[Self::Sums; TILES]; EIGHTS],
-        f: impl FnMut(usize, u32),
+        f: impl FnMut(usize, usize, [f32; 2], [f32; 2]),
     );
 
     /// One tensor-core step, `c += a b`: m16n8k16 with an f32 accumulator. What it computes to the bit is

@@ -1,8 +1,5 @@
 //! Views of device memory, as kernels receive them.
 
-#[cfg(not(target_arch = "nvptx64"))]
-use core::sync::atomic::{AtomicU32, Ordering};
-
 /// A value that may lie in device memory: any bits are a valid one, and it has no padding.
 ///
 /// # Safety
@@ -143,8 +140,8 @@ impl In<u8> {
 impl<V: Copy> Out<V> {
     /// # Safety
     /// `pointer` holds `len` values that the device may read and write while kernels with this view run, nobody
-    /// else uses them meanwhile, blocks of one launch write different values, or use one by [`Block::last`](crate::Block::last)
-    /// or [`raise`](Self::raise) alone, and every index that such a kernel derives from its arguments is below `len`: bounds are checked in debug builds of the host only.
+    /// else uses them meanwhile, blocks of one launch write different values, and every index that such a kernel derives from its arguments is below `len`:
+    /// bounds are checked in debug builds of the host only.
     #[inline(always)]
     pub const unsafe fn new(pointer: *mut V, len: usize) -> Self {
         Self { pointer, len: len as u64 }
@@ -168,13 +165,6 @@ impl<V: Copy> Out<V> {
         self.pointer
     }
 
-    /// The address of the value at `i`.
-    #[inline(always)]
-    pub(crate) fn address(&self, i: usize) -> *mut V {
-        debug_assert!(i < self.len(), "address of {i} of {}", self.len());
-        self.pointer.wrapping_add(i)
-    }
-
     /// The value at `i`.
     #[inline(always)]
     pub fn get(&self, i: usize) -> V {
@@ -189,24 +179,6 @@ impl<V: Copy> Out<V> {
         debug_assert!(i < self.len(), "write at {i} of {}", self.len());
         // SAFETY: in range and this launch's alone, by the promise given to `new`.
         unsafe { self.pointer.add(i).write(value) }
-    }
-}
-
-impl Out<u32> {
-    /// Makes the value at `i` this one, if that is greater: of all blocks, whichever comes first.
-    #[inline(always)]
-    pub fn raise(&self, i: usize, value: u32) {
-        let cell = self.address(i);
-        #[cfg(target_arch = "nvptx64")]
-        // SAFETY: in range by the promise given to `new`.
-        unsafe {
-            crate::device::raise(cell, value);
-        }
-        #[cfg(not(target_arch = "nvptx64"))]
-        // SAFETY: in range by the promise given to `new`.
-        unsafe {
-            AtomicU32::from_ptr(cell).fetch_max(value, Ordering::Relaxed);
-        }
     }
 }
 

@@ -67,23 +67,24 @@ fn kernels() -> impl Iterator<Item = &'static dyn HostKernel> {
 
 /// The kernels for weights stored so.
 fn of_weights(stored: Stored) -> impl Iterator<Item = &'static dyn HostKernel> {
-    let all: [Option<&'static dyn HostKernel>; 22] = [
+    let all: [Option<&'static dyn HostKernel>; 23] = [
         Some(embed::of(stored)),
         Some(draw::of(stored)),
         Some(matvec::of(stored, 1)),
         Some(matvec::of(stored, 8)),
-        qmatmul::of(stored, 1, 8, usize::MAX).map(|kernel| kernel as _),
-        qmatmul::of(stored, usize::MAX, 8, usize::MAX).map(|kernel| kernel as _),
-        qmatmul::of(stored, 1, 32, usize::MAX).map(|kernel| kernel as _),
-        qmatmul::of(stored, usize::MAX, 32, usize::MAX).map(|kernel| kernel as _),
-        qmatmul::of(stored, 1, 64, usize::MAX).map(|kernel| kernel as _),
-        qmatmul::of(stored, usize::MAX, 64, usize::MAX).map(|kernel| kernel as _),
+        qmatmul::of(stored, 1, 8, usize::MAX).map(|chosen| chosen.kernel as _),
+        qmatmul::of(stored, 8192, 8, usize::MAX).map(|chosen| chosen.kernel as _),
+        qmatmul::of(stored, 28_672, 8, usize::MAX).map(|chosen| chosen.kernel as _),
+        qmatmul::of(stored, 1, 32, usize::MAX).map(|chosen| chosen.kernel as _),
+        qmatmul::of(stored, usize::MAX, 32, usize::MAX).map(|chosen| chosen.kernel as _),
+        qmatmul::of(stored, 1, 64, usize::MAX).map(|chosen| chosen.kernel as _),
+        qmatmul::of(stored, usize::MAX, 64, usize::MAX).map(|chosen| chosen.kernel as _),
         relay::of(stored, 1, 1, usize::MAX).map(|kernel| kernel as _),
-        warpgroup::of(stored, 1, 32).map(|kernel| kernel as _),
-        warpgroup::of(stored, usize::MAX, 32).map(|kernel| kernel as _),
-        warpgroup::of(stored, 1, 128).map(|kernel| kernel as _),
-        warpgroup::of(stored, usize::MAX, 64).map(|kernel| kernel as _),
-        warpgroup::of(stored, usize::MAX, 128).map(|kernel| kernel as _),
+        warpgroup::of(stored, 1, 32).map(|chosen| chosen.kernel as _),
+        warpgroup::of(stored, usize::MAX, 32).map(|chosen| chosen.kernel as _),
+        warpgroup::of(stored, 1, 128).map(|chosen| chosen.kernel as _),
+        warpgroup::of(stored, usize::MAX, 64).map(|chosen| chosen.kernel as _),
+        warpgroup::of(stored, usize::MAX, 128).map(|chosen| chosen.kernel as _),
         dequantise::of(stored).map(|kernel| kernel as _),
         expert_matvec::of(stored, 1).map(|kernel| kernel as _),
         expert_matvec::of(stored, 8).map(|kernel| kernel as _),
@@ -155,5 +156,4 @@ static KERNELS: &[&dyn HostKernel] = &[
     &swiglu::BF16,
     &swiglu::F16_,
     &swiglu::F32,
-    &swiglu::KNOWN,
 ];

@@ -84,7 +84,7 @@ pub fn serve_null(
     pause: Duration,
     between: impl FnMut(usize, Duration) + Send + 'static,
 ) {
-    let step = StepLimits { tokens: 2048, sequences: streams };
+    let step = StepLimits::new(2048, streams);
     let scheduler = Scheduler::new(step, queue.limits().pages, true);
     Engine::new(Null::new(pause, between), tokenizer(), queue, scheduler).run();
 }
@@ -113,7 +113,7 @@ impl NullEngine {
             usage: Usage::NONE,
             timeout: Duration::MAX,
         });
-        let scheduler = Scheduler::new(StepLimits { tokens: 2048, sequences: streams }, pages, true);
+        let scheduler = Scheduler::new(StepLimits::new(2048, streams), pages, true);
         let engine = Engine::new(Null::new(Duration::ZERO, |_, _| ()), tokenizer(), queue, scheduler);
         let ended = Arc::new(AtomicUsize::new(streams));
         Self { engine, handle, ended, submitted: 0 }

@@ -1,7 +1,6 @@
 //! What a step computes on its way.
 
 use kernels::embed::NO_FAULT;
-use kernels::product::TOPS;
 
 use crate::batch::BatchLimits;
 use crate::device::{Buffer, Device, DeviceError, Purpose};
@@ -24,8 +23,6 @@ pub(super) struct Activations {
     pub(super) inner: Rows,
     /// `[tokens, ..]`: sums of Q, K and V, or of gate and up, or of experts.
     pub(super) wide: Buffer<f32>,
-    /// `[TOPS, tokens]`: the greatest of the sums of gate and up.
-    pub(super) tops: Buffer<u32>,
     /// `[tokens, hidden]`: sums of what is added to the residual stream.
     pub(super) narrow: Buffer<f32>,
     /// Which experts compute the tokens, of a mixture.
@@ -64,9 +61,9 @@ impl Activations {
         let wide = tokens * widest.max(config.mixture.map_or(0, of_pair));
         let inner_forms: Vec<Form> = forms(Input::Inner).collect();
         let (inner, routing) = match config.mixture {
-            None => (rows(config.feed_forward, inner_forms)?, None),
+            None => (Rows::activation(device, tokens, config.feed_forward, &inner_forms)?, None),
             Some(Mixture { experts, used, feed_forward }) => (
-                Rows::new(device, tokens * used, feed_forward, &inner_forms)?,
+                Rows::activation(device, tokens * used, feed_forward, &inner_forms)?,
                 Some(Routing::new(device, tokens, experts, used)?),
             ),
         };
@@ -84,7 +81,6 @@ impl Activations {
             attended: rows(heads.query * heads.dim, attended)?,
             inner,
             wide: alloc(wide)?,
-            tops: device.alloc(Purpose::Activations, tokens * TOPS)?,
             routing,
             narrow: alloc(tokens * config.hidden)?,
             logits: alloc(sequences * config.vocab)?,

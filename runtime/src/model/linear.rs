@@ -172,8 +172,8 @@ impl Linear {
         unsafe {
             Product {
                 sums: sums.view(tokens * part.before, tokens * matrix.rows),
-                factors: x.factors(self.form_of(i), tokens),
                 bias: matrix.bias.as_ref().map_or_else(nothing, |bias| bias.view(part.first, rows)),
+                factor: x.factor(self.form_of(i)),
                 stride: matrix.rows as u32,
                 first: part.first as u32,
                 rounding,

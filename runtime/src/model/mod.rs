@@ -188,7 +188,7 @@ impl Model {
         let step = Step { device, products, config, rope, batch, act, cache };
         let Shape { tokens, outputs, .. } = batch.loaded();
         let norm = |added, from, rows, form| {
-            ops::norm(device, &act.x, added, from, &transformer.output_norm, rows, (&act.normed, form, None))
+            ops::norm(device, &act.x, added, from, &transformer.output_norm, rows, (&act.normed, form))
         };
         ops::embed(device, transformer.embedding(), batch.ids(), &act.fault, &act.x)?;
         if let Some(positions) = &transformer.positions {
@@ -218,7 +218,7 @@ impl Model {
         if outputs > 0 {
             let output = &transformer.output;
             norm(added, Some(batch.outputs()), outputs, output.form())?;
-            ops::multiply(device, products, output, &act.normed, outputs, &act.logits, None)?;
+            ops::multiply(device, products, output, &act.normed, outputs, &act.logits)?;
             ops::logits(device, output, &act.normed, outputs, &act.logits)?;
         }
         Ok(())

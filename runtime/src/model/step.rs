@@ -34,8 +34,8 @@ impl<'a> Step<'a> {
 
     /// Adds to the residual stream, and leaves its norm in `normed`, in the form that `next` multiplies.
     pub(super) fn norm(&self, added: Option<Addend<'_>>, norm: &Norm, next: &Linear) -> Done {
-        let Activations { x, normed, tops, .. } = self.act;
-        ops::norm(self.device, x, added, None, norm, self.tokens(), (normed, next.form(), Some(tops)))
+        let Activations { x, normed, .. } = self.act;
+        ops::norm(self.device, x, added, None, norm, self.tokens(), (normed, next.form()))
     }
 
     /// Leaves the sums of rows `x` with `w` in `sums`. What comes back is for those that are added to the residual stream.
@@ -46,7 +46,7 @@ impl<'a> Step<'a> {
         sums: &'a Buffer<f32>,
     ) -> Result<Addend<'a>, DeviceError> {
         let tokens = self.tokens();
-        ops::multiply(self.device, self.products, w, x, tokens, sums, None)?;
+        ops::multiply(self.device, self.products, w, x, tokens, sums)?;
         Ok(Addend::Product { w, x, sums, tokens })
     }
 
@@ -78,7 +78,7 @@ impl<'a> Step<'a> {
 
         // A norm rounded by itself has the bits of one that is rounded on its way.
         let mut left = Form::of_all(gate_up.map(Experts::form).into_iter().chain([router.form()]));
-        ops::norm(device, x, Some(added), None, norm, tokens, (normed, left, None))?;
+        ops::norm(device, x, Some(added), None, norm, tokens, (normed, left))?;
         let mut take = |form| {
             let is_left = form == left;
             left = form;
@@ -113,12 +113,12 @@ impl<'a> Step<'a> {
     /// `silu(gate) up` of the normed rows goes to `inner`, in the form that `next` multiplies.
     pub(super) fn swiglu(&self, gate_up: &Linear, next: &Linear) -> Done {
         let (Self { device, products, .. }, tokens) = (self, self.tokens());
-        let Activations { normed, inner, wide, tops, .. } = self.act;
-        // The norm has set them to zero.
-        let tops = Some(tops).filter(|_| next.form() == Form::F16);
-        let known = ops::multiply(device, products, gate_up, normed, tokens, wide, tops)?;
-        let tops = tops.filter(|_| known);
-        ops::swiglu(device, gate_up, normed, tokens, (wide, tops), (inner, next.form()))
+        let Activations { normed, inner, wide, .. } = self.act;
+        if ops::gate(device, products, gate_up, normed, tokens, (inner, next.form()))? {
+            return Ok(());
+        }
+        ops::multiply(device, products, gate_up, normed, tokens, wide)?;
+        ops::swiglu(device, gate_up, normed, tokens, wide, (inner, next.form()))
     }
 
     /// `gelu(up)` of the sums that `up` left in `wide` goes to `inner`, in the form that `next` multiplies.

@@ -58,7 +58,7 @@ impl AttentionLayer<'_> {
 }
 
 /// The form that attention leaves its rows in where they are wanted in `form`: that one, or f32. Rows that lie among cached values of
-/// f16 are f16 without a scale; others are scaled first.
+/// f16 are within f16; others are rounded by those who see to that.
 pub fn attended(cache: Form, form: Form) -> Form {
     match (cache, form) {
         (Form::F32, _) | (Form::Bf16, Form::F16) => Form::F32,

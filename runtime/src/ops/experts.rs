@@ -83,7 +83,7 @@ pub fn choose(
     let Routing { experts, used, logits, chosen, weights, .. } = routing;
     let pairs = tokens * used;
     assert_eq!(w.rows(), *experts, "a router of other experts");
-    multiply(device, products, w, x, tokens, logits, None)?;
+    multiply(device, products, w, x, tokens, logits)?;
     // SAFETY: the views have the sizes the kernels document.
     unsafe {
         let choose = router::Choose {
@@ -158,7 +158,7 @@ pub fn experts(
 /// See [`Linear::product`].
 unsafe fn product(
     w: &Experts,
-    (x, share): (&Rows, usize),
+    x: &Rows,
     pairs: usize,
     routing: &Routing,
     (sums, at): (&Buffer<f32>, usize),
@@ -168,11 +168,10 @@ unsafe fn product(
     unsafe {
         ExpertProduct {
             sums: sums.view(at, pairs * w.rows()),
-            factors: x.factors(w.form(), pairs / share),
             bias: w.matrix().bias.as_ref().map_or_else(nothing, |bias| bias.view(0, bias.len())),
             chosen: routing.chosen.view(0, pairs),
+            factor: x.factor(w.form()),
             n: w.rows() as u32,
-            share: share as u32,
             rounding,
         }
     }
@@ -189,7 +188,7 @@ pub fn expert_swiglu(
     sums: &Buffer<f32>,
     (y, form): (&Rows, Form),
 ) -> Done {
-    let (pairs, n, share) = (tokens * routing.used, gate.rows(), routing.used);
+    let (pairs, n) = (tokens * routing.used, gate.rows());
     assert!(y.width() == n && up.rows() == n, "rows of another width");
     let kernel = match form {
         Form::F32 => &expert_swiglu::F32,
@@ -198,7 +197,7 @@ pub fn expert_swiglu(
     };
     // SAFETY: the views have the sizes the kernel documents.
     unsafe {
-        let part = |w: &Experts, at| product(w, (x, share), pairs, routing, (sums, at), w.form().rounding());
+        let part = |w: &Experts, at| product(w, x, pairs, routing, (sums, at), w.form().rounding());
         let args = expert_swiglu::ExpertSwiglu {
             gate: part(gate, 0),
             up: part(up, pairs * n),
@@ -230,7 +229,7 @@ pub fn expert_sum(
     // SAFETY: the views have the sizes the kernel documents.
     unsafe {
         let args = expert_sum::ExpertSum {
-            values: product(w, (x, 1), pairs, routing, (sums, 0), Rounding::NONE),
+            values: product(w, x, pairs, routing, (sums, 0), Rounding::NONE),
             weights: routing.weights.view(0, pairs),
             y: y.view_mut(0, tokens * n),
             n: n as u32,

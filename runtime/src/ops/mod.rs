@@ -11,7 +11,7 @@ mod rope;
 mod sample;
 
 use cuda_std::In;
-use kernels::product::{Product, Rounding, TOPS};
+use kernels::product::{Product, Rounding};
 use kernels::{embed, gelu, residual, rows, swiglu};
 
 use crate::device::{Buffer, Device, DeviceError};
@@ -22,7 +22,7 @@ use crate::rows::{Rows, nothing};
 
 pub use attention::{AttentionLayer, Heads, attended, attention};
 pub use experts::{Routing, choose, expert_sum, expert_swiglu, experts, group};
-pub use multiply::{logits, multiply};
+pub use multiply::{gate, logits, multiply};
 pub use norm::norm;
 pub use rope::{RopeTable, rope};
 pub use sample::{Change, change, logprobs, sample};
@@ -90,8 +90,8 @@ impl Addend<'_> {
                 Self::Product { w, x, sums, tokens } => w.product(0, x, tokens, sums, Rounding::NONE),
                 Self::Values { values, width, tokens } => Product {
                     sums: values.view(0, tokens * width),
-                    factors: nothing(),
                     bias: nothing(),
+                    factor: 1.0,
                     stride: width as u32,
                     first: 0,
                     rounding: Rounding::NONE,
@@ -116,22 +116,20 @@ pub fn add(device: &Device, x: &Buffer<f32>, addend: Addend<'_>) -> Done {
     }
 }
 
-/// `y[t] = silu(gate[t]) up[t]` in a form, of the products of `w`'s two matrices with `x`; with the greatest of a row's sums, where
-/// [`multiply`] has told them.
+/// `y[t] = silu(gate[t]) up[t]` in a form, of the products of `w`'s two matrices with `x`.
 pub fn swiglu(
     device: &Device,
     w: &Linear,
     x: &Rows,
     tokens: usize,
-    (sums, tops): (&Buffer<f32>, Option<&Buffer<u32>>),
+    sums: &Buffer<f32>,
     (y, form): (&Rows, Form),
 ) -> Done {
     assert_eq!(2 * y.width(), w.rows(), "rows of another width");
-    let kernel = match (form, tops) {
-        (Form::F32, _) => &swiglu::F32,
-        (Form::F16, None) => &swiglu::F16_,
-        (Form::F16, Some(_)) => &swiglu::KNOWN,
-        (Form::Bf16, _) => &swiglu::BF16,
+    let kernel = match form {
+        Form::F32 => &swiglu::F32,
+        Form::F16 => &swiglu::F16_,
+        Form::Bf16 => &swiglu::BF16,
     };
     // SAFETY: the views have the sizes the kernel documents.
     unsafe {
@@ -139,7 +137,6 @@ pub fn swiglu(
         let args = swiglu::Swiglu {
             gate: product(0),
             up: product(1),
-            tops: tops.map_or_else(nothing, |tops| tops.view(0, tokens * TOPS)),
             y: y.view_mut(form, tokens),
             n: y.width() as u32,
             rows: tokens as u32,

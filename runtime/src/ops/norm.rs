@@ -3,18 +3,17 @@
 use cuda_std::In;
 use kernels::layer_norm::{self, LayerNorm};
 use kernels::norm::{self, RmsNorm};
-use kernels::product::{Product, Rounding, TOPS};
+use kernels::product::{Product, Rounding};
 
 use super::{Addend, Done};
 use crate::device::{Buffer, Device};
 use crate::model::norm::{Norm, Scale};
 use crate::numerics::Form;
-use crate::rows::{Rows, nothing, nothing_out};
+use crate::rows::{Rows, nothing};
 
 /// `x[t] += addend[t]`, if there is one, then `y[t]` is the norm of `x[t]` in a form.
 ///
-/// With `from`, only the rows named there are read, and row `i` of `y` is that of row `from[i]`. A root-mean-square norm sets `tops` to
-/// zero, for the product that follows.
+/// With `from`, only the rows named there are read, and row `i` of `y` is that of row `from[i]`.
 pub fn norm(
     device: &Device,
     x: &Buffer<f32>,
@@ -22,7 +21,7 @@ pub fn norm(
     from: Option<In<u32>>,
     norm: &Norm,
     rows: usize,
-    (y, form, tops): (&Rows, Form, Option<&Buffer<u32>>),
+    (y, form): (&Rows, Form),
 ) -> Done {
     let n = norm.width();
     assert_eq!(y.width(), n, "rows of another width");
@@ -40,8 +39,7 @@ pub fn norm(
                     Form::Bf16 => &norm::BF16,
                 };
                 let (w, epsilon) = (w.view(0, w.len()), *epsilon);
-                let tops = tops.map_or_else(nothing_out, |tops| tops.view_mut(0, rows as usize * TOPS));
-                device.launch(kernel, &RmsNorm { x, product, from, w, y, tops, epsilon, n, rows })
+                device.launch(kernel, &RmsNorm { x, product, from, w, y, epsilon, n, rows })
             }
             Norm::Layer(Scale { w, epsilon }, bias) => {
                 let kernel = match form {
@@ -57,12 +55,5 @@ pub fn norm(
 }
 
 fn no_product() -> Product {
-    Product {
-        sums: nothing(),
-        factors: nothing(),
-        bias: nothing(),
-        stride: 0,
-        first: 0,
-        rounding: Rounding::NONE,
-    }
+    Product { sums: nothing(), bias: nothing(), factor: 1.0, stride: 0, first: 0, rounding: Rounding::NONE }
 }

@@ -79,7 +79,7 @@ fn the_json_of_a_receipt_is_this() {
         format!(
             concat!(
                 r#"{{"format":1,"model":{{"name":"tiny","blake3":"{model}"}},"ptx_sha256":"00ff","numerics":"tc","#,
-                r#""numerics_version":3,"device":"cuda sm_90","request":{{"#,
+                r#""numerics_version":4,"device":"cuda sm_90","request":{{"#,
                 r#""prompt":{{"tokens":2,"blake3":"{prompt}"}},"max_tokens":7,"min_tokens":2,"ignore_eos":true,"#,
                 r#""stop":["END"],"sampling":{{"temperature":0.7,"top_p":0.95,"top_k":40,"min_p":0.05,"#,
                 r#""repetition_penalty":1.1,"presence_penalty":-0.3,"frequency_penalty":0.1,"#,

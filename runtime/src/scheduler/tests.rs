@@ -51,7 +51,7 @@ impl Scheduler {
     }
 }
 
-const LIMITS: StepLimits = StepLimits { tokens: 16, sequences: 4 };
+const LIMITS: StepLimits = StepLimits::new(16, 4);
 
 /// What the last plan has: id, first token, how many.
 fn planned(scheduler: &Scheduler) -> Vec<(Id, usize, usize)> {
@@ -98,7 +98,7 @@ fn streams_come_first_and_prompts_share_the_rest() {
 
 #[test]
 fn prompts_advance_beside_more_streams_than_a_step_has_tokens() {
-    let limits = StepLimits { tokens: 4, sequences: 8 };
+    let limits = StepLimits::new(4, 8);
     let mut scheduler = Scheduler::new(limits, 100, true);
     for id in 0..7 {
         scheduler.submit(id, 0, &[1]);
@@ -113,13 +113,25 @@ fn prompts_advance_beside_more_streams_than_a_step_has_tokens() {
 
 #[test]
 fn the_largest_step_is_what_streams_and_prompts_may_have_together() {
-    let most = |tokens, sequences| StepLimits { tokens, sequences }.most_tokens();
+    let most = |tokens, sequences| StepLimits::new(tokens, sequences).most_tokens();
     assert_eq!((most(2048, 64), most(16, 1), most(16, 16), most(16, 64)), (2048, 16, 19, 67));
 }
 
 #[test]
+fn prompts_have_larger_steps_while_nobody_generates() {
+    let limits = StepLimits { quiet_tokens: 64, ..LIMITS };
+    let mut scheduler = Scheduler::new(limits, 100, true);
+    scheduler.submit(0, 0, &prompt(0, 70));
+    scheduler.submit(1, 0, &prompt(1, 10));
+    assert_eq!(step(&mut scheduler), [(0, 0, 54), (1, 0, 10)]);
+    // The second one generates now.
+    assert_eq!(step(&mut scheduler), [(0, 54, 15), (1, 10, 1)]);
+    assert_eq!(limits.most_tokens(), 64);
+}
+
+#[test]
 fn when_pages_run_out_the_newest_waits_and_comes_back_first() {
-    let mut scheduler = Scheduler::new(StepLimits { tokens: 100, sequences: 4 }, 6, true);
+    let mut scheduler = Scheduler::new(StepLimits::new(100, 4), 6, true);
     for id in 0..3 {
         scheduler.submit(id, 0, &prompt(id, 31));
     }
@@ -144,7 +156,7 @@ fn when_pages_run_out_the_newest_waits_and_comes_back_first() {
 
 #[test]
 fn the_newest_stands_still_until_an_older_one_needs_its_pages_and_finds_what_is_left_of_them() {
-    let mut scheduler = Scheduler::new(StepLimits { tokens: 100, sequences: 4 }, 5, true);
+    let mut scheduler = Scheduler::new(StepLimits::new(100, 4), 5, true);
     for id in 0..2 {
         scheduler.submit(id, 0, &prompt(id, 31));
     }
@@ -182,7 +194,7 @@ fn admission_counts_what_is_promised_to_those_that_run() {
 
 #[test]
 fn a_shared_prefix_takes_no_pages() {
-    let mut scheduler = Scheduler::new(StepLimits { tokens: 1000, sequences: 9 }, 12, true);
+    let mut scheduler = Scheduler::new(StepLimits::new(1000, 9), 12, true);
     let with = |last: u32| [prompt(0, 256), vec![last]].concat();
     scheduler.submit(0, 0, &with(1));
     step(&mut scheduler);
@@ -195,7 +207,7 @@ fn a_shared_prefix_takes_no_pages() {
 
 #[test]
 fn two_that_compute_the_same_at_once_keep_their_own() {
-    let mut scheduler = Scheduler::new(StepLimits { tokens: 1000, sequences: 9 }, 12, true);
+    let mut scheduler = Scheduler::new(StepLimits::new(1000, 9), 12, true);
     for id in 0..2 {
         scheduler.submit(id, 0, &prompt(0, 40));
     }
@@ -220,7 +232,7 @@ fn order(scheduler: &mut Scheduler, clients: &[u32], count: usize) -> Vec<u32> {
 
 #[test]
 fn the_client_that_was_served_least_is_next() {
-    let mut scheduler = Scheduler::new(StepLimits { tokens: 16, sequences: 1 }, 100, false);
+    let mut scheduler = Scheduler::new(StepLimits::new(16, 1), 100, false);
     // Client 5 asks for twice as much each time.
     let clients = [5, 5, 5, 5, 5, 5, 6, 6, 6, 6, 6, 6];
     for (id, &client) in clients.iter().enumerate() {
@@ -231,7 +243,7 @@ fn the_client_that_was_served_least_is_next() {
 
 #[test]
 fn time_away_is_not_saved_up() {
-    let mut scheduler = Scheduler::new(StepLimits { tokens: 16, sequences: 1 }, 100, false);
+    let mut scheduler = Scheduler::new(StepLimits::new(16, 1), 100, false);
     let clients = [[1; 10], [2; 10]].concat();
     for id in 0..10 {
         scheduler.submit(id, 1, &[1; 10]);
@@ -246,7 +258,7 @@ fn time_away_is_not_saved_up() {
 
 #[test]
 fn who_always_runs_a_little_gives_nobody_an_advantage() {
-    let mut scheduler = Scheduler::new(StepLimits { tokens: 16, sequences: 2 }, 100, false);
+    let mut scheduler = Scheduler::new(StepLimits::new(16, 2), 100, false);
     let clients = [[2; 1].as_slice(), &[1; 20], &[3; 10], &[2; 10]].concat();
     // It runs from now on.
     scheduler.submit(0, 2, &[1; 10]);
@@ -276,7 +288,7 @@ proptest! {
         shares_prefixes: bool,
         jobs in prop::collection::vec((0u32..3, 1usize..70, 1usize..50, 0usize..6, prop::bool::weighted(0.1)), 1..30),
     ) {
-        let limits = StepLimits { tokens, sequences };
+        let limits = StepLimits::new(tokens, sequences);
         let mut scheduler = Scheduler::new(limits, pages, shares_prefixes);
         let mut left: BTreeMap<Id, usize> = BTreeMap::new();
         let mut begun = Vec::new();

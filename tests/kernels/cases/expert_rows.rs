@@ -9,7 +9,7 @@ use kernels::experts::ExpertProduct;
 
 use super::float::Float;
 use super::random::Random;
-use super::rows::{expect_rows, stage_rows};
+use super::rows::{expect_scaled, stage_scaled};
 use super::{Case, Expect, Launch, Stage};
 
 /// Sums of pairs, and what makes values of them.
@@ -17,39 +17,34 @@ use super::{Case, Expect, Launch, Stage};
 pub(crate) struct PairSums {
     chosen: Vec<u32>,
     n: usize,
-    share: usize,
     sums: Vec<f32>,
-    factors: Option<Vec<f32>>,
+    factor: f32,
     /// `[experts, n]`, NaN where nobody chose the expert.
     bias: Option<Vec<f32>>,
     rounding: Float,
 }
 
 impl PairSums {
-    /// Number `variant` of the combinations: with factors or without, with biases or without, rounded to each type.
-    fn variant(random: &mut Random, chosen: &[u32], n: usize, share: usize, variant: usize) -> Self {
+    /// Number `variant` of the combinations: with a factor or without, with biases or without, rounded to each type.
+    fn variant(random: &mut Random, chosen: &[u32], n: usize, variant: usize) -> Self {
         let experts = chosen.iter().max().map_or(0, |&expert| expert as usize) + 1;
         let mut bias = Vec::new();
         for expert in 0..experts as u32 {
             bias.extend((0..n).map(|_| if chosen.contains(&expert) { random.wide(3) } else { f32::NAN }));
         }
-        let factors = (0..chosen.len() / share).map(|_| 2f32.powi(random.below(9) as i32 - 4)).collect();
+        let factor = 2f32.powi(random.below(9) as i32 - 4);
         Self {
             chosen: chosen.to_vec(),
             n,
-            share,
             sums: (0..chosen.len() * n).map(|_| random.wide(4)).collect(),
-            factors: (variant % 2 == 1).then_some(factors),
+            factor: if variant % 2 == 1 { factor } else { 1.0 },
             bias: (variant / 2 % 2 == 1).then_some(bias),
             rounding: Float::ALL[variant % 3],
         }
     }
 
     fn value(&self, pair: usize, i: usize) -> f32 {
-        let mut value = self.sums[pair * self.n + i];
-        if let Some(factors) = &self.factors {
-            value *= factors[pair / self.share];
-        }
+        let mut value = self.sums[pair * self.n + i] * self.factor;
         if let Some(bias) = &self.bias {
             value += bias[self.chosen[pair] as usize * self.n + i];
         }
@@ -59,11 +54,10 @@ impl PairSums {
     fn stage(&self, stage: &mut Stage) -> ExpertProduct {
         ExpertProduct {
             sums: stage.input(&self.sums),
-            factors: stage.optional(self.factors.as_deref()),
             bias: stage.optional(self.bias.as_deref()),
             chosen: stage.input(&self.chosen),
+            factor: self.factor,
             n: self.n as u32,
-            share: self.share as u32,
             rounding: self.rounding.rounding(),
         }
     }
@@ -90,7 +84,7 @@ impl Clamped {
     pub(crate) fn new(form: Float, tokens: usize, used: usize, n: usize, variant: usize) -> Self {
         let mut random = Random::new((tokens * n + variant) as u64);
         let chosen = chosen(&mut random, tokens, used);
-        let sums = |random: &mut Random| PairSums::variant(random, &chosen, n, used, variant);
+        let sums = |random: &mut Random| PairSums::variant(random, &chosen, n, variant);
         let (mut gate, mut up) = (sums(&mut random), sums(&mut random));
         for (i, &value) in SPECIAL.iter().enumerate().take(n) {
             gate.sums[i] = value;
@@ -124,7 +118,7 @@ impl Case for Clamped {
         let args = ExpertSwiglu {
             gate: self.gate.stage(stage),
             up: self.up.stage(stage),
-            y: stage_rows(stage, self.form, pairs, n),
+            y: stage_scaled(stage, self.form, pairs, n),
             alpha: self.alpha,
             limit: self.limit,
             n: n as u32,
@@ -150,7 +144,7 @@ impl Case for Clamped {
             let off = want.abs() * unit * (5.0 + argument.abs().min(104.0)) + 1e-36 * (up.abs() + 1.0);
             (want, if gate == 0.0 { 0.0 } else { off })
         });
-        expect_rows(self.form, n, &values.collect::<Vec<_>>())
+        expect_scaled(self.form, &values.collect::<Vec<_>>())
     }
 }
 
@@ -165,7 +159,7 @@ impl Together {
     pub(crate) fn new(tokens: usize, used: usize, n: usize, variant: usize) -> Self {
         let mut random = Random::new((tokens * n + variant) as u64);
         let chosen = chosen(&mut random, tokens, used);
-        let values = PairSums::variant(&mut random, &chosen, n, 1, variant);
+        let values = PairSums::variant(&mut random, &chosen, n, variant);
         let weights = random.floats(tokens * used);
         Self { values, used, weights }
     }
@@ -176,7 +170,6 @@ impl Together {
         let values = PairSums {
             chosen: self.values.chosen[token * used..][..used].to_vec(),
             sums: self.values.sums[token * used * n..][..used * n].to_vec(),
-            factors: self.values.factors.as_ref().map(|factors| factors[token * used..][..used].to_vec()),
             ..self.values.clone()
         };
         Self { values, used, weights: self.weights[token * used..][..used].to_vec() }

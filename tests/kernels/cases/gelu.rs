@@ -9,7 +9,7 @@ use kernels::gelu::{BF16, F16_, F32, Gelu};
 use super::float::Float;
 use super::product::Sums;
 use super::random::Random;
-use super::rows::{expect_rows, stage_rows};
+use super::rows::{expect_scaled, stage_scaled};
 use super::{Case, Expect, Launch, Stage};
 
 /// A product, of which rows in some form are made.
@@ -63,7 +63,7 @@ impl Case for Activation {
         let Sums { rows, n, .. } = self.x;
         let args = Gelu {
             x: self.x.stage(stage),
-            y: stage_rows(stage, self.form, rows, n),
+            y: stage_scaled(stage, self.form, rows, n),
             n: n as u32,
             rows: rows as u32,
         };
@@ -87,6 +87,6 @@ impl Case for Activation {
             let smallest = if exp > 1e37 { 1e-36 } else { f32::from_bits(1) as f64 };
             (want, if exact { 0.0 } else { want.abs() * roundings * 2f64.powi(-24) + smallest })
         });
-        expect_rows(self.form, n, &values.collect::<Vec<_>>())
+        expect_scaled(self.form, &values.collect::<Vec<_>>())
     }
 }

@@ -159,7 +159,7 @@ impl Case for Norm {
             y.extend(self.normed(x));
         }
         let mut expected = vec![Expect::bits(&x)];
-        expected.extend(expect_rows(self.form, self.n, &y));
+        expected.extend(expect_rows(self.form, &y));
         expected
     }
 }

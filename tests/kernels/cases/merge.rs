@@ -12,7 +12,7 @@ use kernels::merge::{MERGE, Partials};
 use super::attention::first_visible;
 use super::float::Float;
 use super::random::Random;
-use super::rows::{expect_unscaled, stage_rows};
+use super::rows::{expect_rows, stage_rows};
 use super::{Case, Expect, Launch, Stage};
 
 /// What the chunks of some tokens left.
@@ -134,6 +134,6 @@ impl Case for Merge {
                 out.push((want, (sum_off + want.abs() * total_off) / total * 1.01 + want.abs() * 2.0 * unit));
             }
         }
-        expect_unscaled(self.form, self.positions.len(), &out)
+        expect_rows(self.form, &out)
     }
 }

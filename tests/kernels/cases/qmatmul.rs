@@ -1,13 +1,25 @@
 //! Stored matrix x few rows on the tensor core: the oracles of [`super::matmul`] over the rounded weights.
 
-use kernels::product::TOPS;
-use kernels::qmatmul::{self, QMatMul};
+use kernels::qmatmul::{self, Chosen, QMatMul};
+use kernels::rows::Rows;
+use kernels::swiglu::Gated;
 use kernels::{relay, warpgroup};
 
 use super::dequantise::Weights;
+use super::product::Sums;
 use super::random::Random;
+use super::rows::stage_scaled;
 use super::stored::{Layout, Stored};
+use super::swiglu::Gate;
 use super::{Case, Expect, Launch, Scale, Stage, matmul};
+
+/// Of a matrix of few rows, of one of many, and of one whose blocks of seven warps are shared more evenly among a GPU's multiprocessors.
+const FEW_ROWS: usize = 1;
+pub(crate) const MANY_ROWS: usize = 8192;
+pub(crate) const UNEVEN_ROWS: usize = 28_672;
+
+/// What sums are multiplied by of which an activation is made.
+const FACTOR: f32 = 0.5;
 
 /// Stored weights, and rows of the type that these are rounded to.
 pub(crate) struct Product {
@@ -17,14 +29,14 @@ pub(crate) struct Product {
     pub(crate) m: usize,
     pub(crate) w: Vec<u8>,
     pub(crate) x: Vec<u16>,
-    /// Whether the kernel is the one for matrices of many rows, however many there are.
-    pub(crate) wide: bool,
+    /// Rows of the matrix that the kernel is chosen for, here one of [`FEW_ROWS`], [`MANY_ROWS`] and [`UNEVEN_ROWS`].
+    pub(crate) rows: usize,
     /// Whether it is one whose warps multiply together.
     pub(crate) group: bool,
     /// Whether it is one whose warps relay sums.
     pub(crate) relay: bool,
-    /// Whether it tells the greatest sums as well.
-    pub(crate) asks: bool,
+    /// Whether half of the rows are gates, of which an activation is made.
+    pub(crate) gated: bool,
 }
 
 impl Product {
@@ -36,12 +48,28 @@ impl Product {
         if m > 1 {
             x[(m - 1) * k..].fill(0);
         }
-        Self { stored, n, k, m, w, x, wide: false, group: false, relay: false, asks: false }
+        Self { stored, n, k, m, w, x, rows: FEW_ROWS, group: false, relay: false, gated: false }
     }
 
     /// One row by itself.
     pub(crate) fn row(&self, row: usize) -> Self {
         Self { m: 1, w: self.w.clone(), x: self.x[row * self.k..][..self.k].to_vec(), ..*self }
+    }
+
+    /// The kernel, of those whose warps do not relay sums.
+    pub(crate) fn chosen(&self) -> Option<Chosen> {
+        if self.group {
+            warpgroup::of(self.stored, self.rows, self.m)
+        } else {
+            qmatmul::of(self.stored, self.rows, self.m, usize::MAX)
+        }
+    }
+
+    /// The activation of this product's gates and of what these gate, whose sums its kernel left.
+    pub(crate) fn activation(&self, sums: &[f32]) -> Gate {
+        let form = self.stored.rounded();
+        let part = |i| Sums::part(sums, (self.n, self.n / 2, i), FACTOR, form);
+        Gate { form, gate: part(0), up: part(1) }
     }
 
     /// The stored weights.
@@ -69,13 +97,18 @@ pub(crate) fn cases(stored: Stored, scale: Scale) -> Vec<Box<dyn Case>> {
         // Rows that begin with a line, and slices that do not.
         shapes.push((70, 2048, 5, 3));
     }
-    let ways = shapes.into_iter().flat_map(|shape| [(shape, false), (shape, true)]);
-    // Of up to 8 tokens there is one kernel for 16-bit weights.
-    ways.filter(|((_, _, m, _), wide)| *m > 8 || !wide || stored.is_quantised())
-        .map(|((n, k, m, spread), wide)| {
-            Box::new(Product { wide, ..Product::new(stored, n, stored.row_length(k), m, spread) }) as _
-        })
-        .collect()
+    let ways =
+        shapes.into_iter().flat_map(|shape| [FEW_ROWS, MANY_ROWS, UNEVEN_ROWS].map(|rows| (shape, rows)));
+    // Of up to 8 tokens there is one kernel for 16-bit weights, and of more than that one of many rows.
+    ways.filter(
+        |((_, _, m, _), rows)| {
+            if *m > 8 { *rows != UNEVEN_ROWS } else { *rows == FEW_ROWS || stored.is_quantised() }
+        },
+    )
+    .map(|((n, k, m, spread), rows)| {
+        Box::new(Product { rows, ..Product::new(stored, n, stored.row_length(k), m, spread) }) as _
+    })
+    .collect()
 }
 
 /// Of the kernels whose warps multiply together.
@@ -92,15 +125,13 @@ pub(crate) fn group_cases(stored: Stored, scale: Scale) -> Vec<Box<dyn Case>> {
         ]);
         shapes.extend([(64, 1024, 128, 2), (130, 256, 131, 3)]);
     }
-    let ways = shapes.into_iter().flat_map(|shape| [(shape, false), (shape, true)]);
-    ways.filter(|((_, _, m, _), wide)| {
-        warpgroup::of(stored, if *wide { usize::MAX } else { 1 }, *m).is_some()
-    })
-    .map(|((n, k, m, spread), wide)| {
-        let product = Product::new(stored, n, stored.row_length(k), m, spread);
-        Box::new(Product { wide, group: true, ..product }) as _
-    })
-    .collect()
+    let ways = shapes.into_iter().flat_map(|shape| [FEW_ROWS, MANY_ROWS].map(|rows| (shape, rows)));
+    ways.filter(|((_, _, m, _), rows)| warpgroup::of(stored, *rows, *m).is_some())
+        .map(|((n, k, m, spread), rows)| {
+            let product = Product::new(stored, n, stored.row_length(k), m, spread);
+            Box::new(Product { rows, group: true, ..product }) as _
+        })
+        .collect()
 }
 
 /// Of the kernels whose warps relay sums.
@@ -133,12 +164,13 @@ pub(crate) fn relay_cases(stored: Stored, scale: Scale) -> Vec<Box<dyn Case>> {
 
 impl Case for Product {
     fn label(&self) -> String {
-        let Self { n, k, m, wide, .. } = self;
-        format!("n={n} k={k} m={m}{}", if *wide { ", wide" } else { "" })
+        let Self { n, k, m, rows, .. } = self;
+        format!("n={n} k={k} m={m} as of {rows} rows")
     }
 
     fn bytes(&self) -> u64 {
-        (self.w.len() + 2 * self.x.len() + 4 * self.m * self.n) as u64
+        let written = if self.gated { 1 } else { 4 };
+        (self.w.len() + 2 * self.x.len() + written * self.m * self.n) as u64
     }
 
     fn stage(&self, stage: &mut Stage) -> Launch {
@@ -148,24 +180,26 @@ impl Case for Product {
         let args = QMatMul {
             w: stage.input(&w),
             x: stage.input(&self.x),
-            y: stage.output(self.m * self.n),
-            tops: if self.asks { stage.in_out(&vec![0; self.m * TOPS]) } else { stage.nothing() },
+            y: if self.gated { stage.nothing() } else { stage.output(self.m * self.n) },
+            gated: if self.gated {
+                let Rows { bits, scale, .. } = stage_scaled(stage, self.stored.rounded(), self.m, self.n / 2);
+                Gated { y: bits, scale, factor: FACTOR }
+            } else {
+                Gated::nothing()
+            },
             k: self.k as u32,
             n: self.n as u32,
             m: self.m as u32,
         };
-        let rows = if self.wide { usize::MAX } else { 1 };
-        let kernel = if self.relay {
-            relay::of(self.stored, 1, self.m, usize::MAX).expect("a case that has a kernel")
-        } else if self.group {
-            warpgroup::of(self.stored, rows, self.m).expect("a case that has a kernel")
-        } else {
-            qmatmul::of(self.stored, rows, self.m, usize::MAX).expect("all but f32")
-        };
-        Launch::new(kernel, args)
+        if self.relay {
+            let kernel = relay::of(self.stored, self.rows, self.m, usize::MAX);
+            return Launch::new(kernel.expect("a case that has a kernel"), args);
+        }
+        Launch::new(self.chosen().expect("a case that has a kernel").kernel, args)
     }
 
     fn oracle(&self) -> Vec<Expect> {
+        assert!(!self.gated, "an activation is compared with another kernel's");
         self.with_halves(self.weights().halves()).oracle()
     }
 }

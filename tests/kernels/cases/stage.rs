@@ -67,11 +67,6 @@ impl<'d> Stage<'d> {
         self.guarded(&vec![poison(); len], Kind::Workspace)
     }
 
-    /// [`workspace`](Self::workspace) that the kernel finds full of zeros and leaves so.
-    pub(crate) fn counters(&mut self, len: usize) -> Out<u32> {
-        self.guarded(&vec![0; len], Kind::Workspace)
-    }
-
     fn guarded<V: Value>(&mut self, values: &[V], kind: Kind) -> Out<V> {
         let len = values.len();
         let mut buffer =

@@ -1,13 +1,12 @@
 //! `silu(gate) up`, whose exponential, sum, quotient and product are off by at most four units in the last place. Where
 //! `e^-gate` is beyond f32 the answer is zero, and the true one below 1e-36.
 
-use kernels::product::TOPS;
-use kernels::swiglu::{BF16, F16_, F32, KNOWN, Swiglu};
+use kernels::swiglu::{BF16, F16_, F32, Swiglu};
 
 use super::float::Float;
 use super::product::Sums;
 use super::random::Random;
-use super::rows::{expect_scaled, power, stage_rows};
+use super::rows::{expect_scaled, stage_scaled};
 use super::{Case, Expect, Launch, Stage};
 
 /// Two products, of which rows in some form are made.
@@ -15,8 +14,6 @@ pub(crate) struct Gate {
     pub(crate) form: Float,
     pub(crate) gate: Sums,
     pub(crate) up: Sums,
-    /// Whether the greatest sums are known before.
-    known: bool,
 }
 
 /// The exponential leaves f32 on either side; times any factor, all are within f16.
@@ -34,14 +31,7 @@ impl Gate {
         if rows > 2 && variant == 0 {
             up = up.with_row(2, &(0..n).map(|_| random.float() * 1e-39).collect::<Vec<_>>());
         }
-        Self { form, gate, up, known: false }
-    }
-
-    /// The same, of which the greatest sums are told: by the other product's rounding and factors there could be no one greatest.
-    pub(crate) fn known(mut self) -> Self {
-        self.up = self.up.valued_as(&self.gate);
-        self.known = true;
-        self
+        Self { form, gate, up }
     }
 
     /// One row by itself.
@@ -66,42 +56,12 @@ pub(crate) fn cases(form: Float) -> Vec<Box<dyn Case>> {
     ];
     let variants = shapes.into_iter().enumerate().map(|(i, (rows, n))| (rows, n, i));
     let more = (0..12).map(|variant| (4, 100, variant));
-    let cases = variants.chain(more).map(|(rows, n, variant)| Gate::new(form, rows, n, variant));
-    let mut cases: Vec<Gate> = cases.collect();
-    if form == Float::F16 {
-        let shapes = [(1, 1), (1, 255), (5, 1024), (3, 341), (1, 1025), (17, 576), (9, 2100), (2, 4500)];
-        for (i, (rows, n)) in shapes.into_iter().enumerate() {
-            // Without a bias; rounded in every way.
-            cases.extend([0, 1].map(|odd| Gate::new(form, rows, n, 4 * i + odd).known()));
-        }
-    }
-    cases.into_iter().map(|case| Box::new(case) as _).collect()
-}
-
-impl Gate {
-    /// The magnitudes of a row's gates and ups.
-    fn factors(&self, row: usize) -> impl Iterator<Item = f64> {
-        let both = move |i: usize| [self.gate.value(row, i), self.up.value(row, i)];
-        (0..self.gate.n).flat_map(both).map(|value| value.abs() as f64)
-    }
-
-    /// The greatest magnitude of each row's sums, in one of its cells; others have some of the rest.
-    fn tops(&self) -> Vec<u32> {
-        let mut tops = vec![0; self.gate.rows * TOPS];
-        for row in 0..self.gate.rows {
-            for sum in [&self.gate, &self.up].into_iter().flat_map(|sums| sums.sums_of(row)) {
-                let cell = &mut tops[(row + sum.to_bits() as usize) % TOPS * self.gate.rows + row];
-                *cell = sum.abs().to_bits().max(*cell);
-            }
-        }
-        tops
-    }
+    variants.chain(more).map(|(rows, n, variant)| Box::new(Gate::new(form, rows, n, variant)) as _).collect()
 }
 
 impl Case for Gate {
     fn label(&self) -> String {
-        let known = if self.known { ", tops known" } else { "" };
-        format!("rows={} n={} {}{known}", self.gate.rows, self.gate.n, self.gate.label())
+        format!("rows={} n={} {}", self.gate.rows, self.gate.n, self.gate.label())
     }
 
     fn bytes(&self) -> u64 {
@@ -114,14 +74,12 @@ impl Case for Gate {
         let args = Swiglu {
             gate: self.gate.stage(stage),
             up: self.up.stage(stage),
-            tops: stage.optional(self.known.then(|| self.tops()).as_deref()),
-            y: stage_rows(stage, self.form, rows, n),
+            y: stage_scaled(stage, self.form, rows, n),
             n: n as u32,
             rows: rows as u32,
         };
         let kernel = match self.form {
             Float::F32 => &F32,
-            Float::F16 if self.known => &KNOWN,
             Float::F16 => &F16_,
             Float::Bf16 => &BF16,
         };
@@ -138,11 +96,6 @@ impl Case for Gate {
             let off = if want == 0.0 { 0.0 } else { want.abs() * 4.0 * 2f64.powi(-23) + smallest };
             (want, off)
         });
-        // Of the greatest factor, which is exact.
-        let up = |row: usize| {
-            let most = self.factors(row).fold(0.0, f64::max);
-            if most == 0.0 { 0 } else { (13 - 2 * power(most)).clamp(-126, 126) }
-        };
-        expect_scaled(self.form, n, &values.collect::<Vec<_>>(), &(0..rows).map(up).collect::<Vec<_>>())
+        expect_scaled(self.form, &values.collect::<Vec<_>>())
     }
 }

@@ -8,8 +8,6 @@ unsafe extern "C" {
     pub(crate) fn barrier_sync(barrier: u32, threads: u32);
     pub(crate) fn barrier_arrive(barrier: u32, threads: u32);
     pub(crate) fn settle(four: *mut [u32; 4]);
-    pub(crate) fn raise(cell: *mut u32, value: u32);
-    pub(crate) fn arrive(cell: *mut u32, last: u32) -> u32;
     pub(crate) fn warp_barrier(mask: u32);
     pub(crate) fn shuffle_xor(mask: u32, value: u32, lanes: u32) -> u32;
     pub(crate) fn copy_async_16(to: *mut u8, from: *const u8, bytes: u32);

@@ -498,68 +498,21 @@ impl Warp for DeviceGroup<32> {
     }
 
     #[inline(always)]
-    fn each_top<const TOKENS: usize, const EIGHTS: usize, const TILES: usize>(
+    fn each_two<const TOKENS: usize, const EIGHTS: usize, const TILES: usize>(
         &self,
         sums: &[[[[f32; 2]; 2]; TILES]; EIGHTS],
-        mut f: impl FnMut(usize, u32),
+        mut f: impl FnMut(usize, usize, [f32; 2], [f32; 2]),
     ) {
-        const { assert!(TOKENS.is_power_of_two() && TOKENS >= 8 && TOKENS <= 128) };
-        let (lane, (_, token)) = (thread() % 32, place());
-        let mut tops = [[0; 2]; MOST_EIGHTS * 2];
-        unrolled::<{ MOST_EIGHTS * 2 }>(
+        let (row, token) = place();
+        unrolled::<16>(
             #[inline(always)]
             |eight| {
                 if eight * 8 < TOKENS {
-                    unrolled::<EIGHTS>(
-                        #[inline(always)]
-                        |half| {
-                            let sums = sums[half][eight / 2][eight % 2];
-                            tops[eight] = [0, 1].map(|i| tops[eight][i].max(sums[i].to_bits() & 0x7fff_ffff));
-                        },
-                    );
+                    let [first, second] = [0, EIGHTS - 1].map(|half| sums[half][eight / 2][eight % 2]);
+                    f(eight * 8 + token, row, first, second);
                 }
             },
         );
-        // Eight lanes have the tokens' other rows: with each bit of their number that differs, half of the tokens change hands.
-        let (mut first, mut spare) = (0, 0);
-        unrolled::<3>(
-            #[inline(always)]
-            |bit| {
-                let (lanes, left) = (16 >> bit, TOKENS / 8 >> bit);
-                let upper = lane & lanes != 0;
-                if left > 1 {
-                    unrolled::<MOST_EIGHTS>(
-                        #[inline(always)]
-                        |i| {
-                            if i < left / 2 {
-                                let (low, high) = (tops[i], tops[i + left / 2]);
-                                tops[i] = [0, 1].map(|i| {
-                                    let (kept, given) =
-                                        if upper { (high[i], low[i]) } else { (low[i], high[i]) };
-                                    kept.max(exchange_u32(given, u32::MAX, lanes as u32))
-                                });
-                            }
-                        },
-                    );
-                    first += if upper { left / 2 } else { 0 };
-                } else {
-                    tops[0] = tops[0].map(|top| top.max(exchange_u32(top, u32::MAX, lanes as u32)));
-                    spare |= lanes;
-                }
-            },
-        );
-        if lane & spare == 0 {
-            unrolled::<2>(
-                #[inline(always)]
-                |i| {
-                    if i < (TOKENS / 64).max(1) {
-                        let token = (first + i) * 8 + token;
-                        f(token, tops[i][0]);
-                        f(token + 1, tops[i][1]);
-                    }
-                },
-            );
-        }
     }
 
     #[inline(always)]

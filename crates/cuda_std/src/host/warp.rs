@@ -231,16 +231,20 @@ impl<M: Memory> Warp for HostTeam<32, M> {
     }
 
     #[inline(always)]
-    fn each_top<const TOKENS: usize, const EIGHTS: usize, const TILES: usize>(
+    fn each_two<const TOKENS: usize, const EIGHTS: usize, const TILES: usize>(
         &self,
         sums: &[[C; TILES]; EIGHTS],
-        mut f: impl FnMut(usize, u32),
+        mut f: impl FnMut(usize, usize, [f32; 2], [f32; 2]),
     ) {
-        let mut tops = [0u32; 256];
-        self.each_sum::<TOKENS, EIGHTS, TILES>(sums, |token, _, sum| {
-            tops[token] = tops[token].max(sum.to_bits() & 0x7fff_ffff);
-        });
-        tops.iter().enumerate().take(TOKENS.next_multiple_of(8)).for_each(|(token, &top)| f(token, top));
+        for token in (0..TOKENS.next_multiple_of(8)).step_by(2) {
+            for row in 0..8 {
+                let [first, second] = [0, EIGHTS - 1].map(|half| {
+                    let values = &sums[half][token / 16].0[row];
+                    [values[token % 16], values[token % 16 + 1]]
+                });
+                f(token, row, first, second);
+            }
+        }
     }
 
     #[inline(always)]

@@ -9,7 +9,7 @@ use kernels::flash::CHUNK;
 
 use super::super::Expect;
 use super::super::attention::first_visible;
-use super::super::rows::expect_unscaled;
+use super::super::rows::expect_rows;
 use super::{Flash, Heads, Path};
 
 /// The distance between the smallest f32, of which each step may lose some.
@@ -71,7 +71,7 @@ pub(super) fn expect(case: &Flash) -> Vec<Expect> {
         }
     }
     match case.path {
-        Path::Whole | Path::Prompt | Path::PromptGroup => expect_unscaled(case.form, case.tokens.len(), &out),
+        Path::Whole | Path::Prompt | Path::PromptGroup => expect_rows(case.form, &out),
         Path::Chunks => vec![Expect::near(partial), Expect::near(tops)],
     }
 }

@@ -85,7 +85,7 @@ fn happens() -> impl Strategy<Value = Happens> {
 
 fn size() -> impl Strategy<Value = Size> {
     (8usize..20, 1usize..40, 1usize..9, any::<bool>()).prop_map(|(pages, tokens, sequences, prefix_cache)| {
-        Size { pages, step: StepLimits { tokens, sequences }, prefix_cache, queue_depth: 100 }
+        Size { pages, step: StepLimits::new(tokens, sequences), prefix_cache, queue_depth: 100 }
     })
 }
 
@@ -99,7 +99,7 @@ fn alone(job: &Job) -> Answer {
     if let Some(known) = KNOWN.lock().unwrap().get(&key) {
         return known.clone();
     }
-    let step = StepLimits { tokens: 1000, sequences: 1 };
+    let step = StepLimits::new(1000, 1);
     let mut office = Office::new(Size { pages: 8, step, prefix_cache: false, queue_depth: 1 });
     office.submit(job.request("alone"), None).unwrap();
     office.finish();

@@ -8,8 +8,7 @@ use super::office::{Office, Size};
 use crate::request::{Event, JobError, Request, SubmitError};
 use crate::scheduler::StepLimits;
 
-const SIZE: Size =
-    Size { pages: 64, step: StepLimits { tokens: 16, sequences: 8 }, prefix_cache: true, queue_depth: 100 };
+const SIZE: Size = Size { pages: 64, step: StepLimits::new(16, 8), prefix_cache: true, queue_depth: 100 };
 
 /// A prompt of its own, of `len` tokens.
 fn request(job_id: &str, client: u32, len: usize, max_tokens: u32) -> Request {
@@ -35,7 +34,7 @@ fn a_short_job_behind_long_prompts_begins_to_speak_soon() {
 
 #[test]
 fn a_client_that_floods_takes_no_more_than_its_share() {
-    let mut office = Office::new(Size { step: StepLimits { tokens: 16, sequences: 4 }, ..SIZE });
+    let mut office = Office::new(Size { step: StepLimits::new(16, 4), ..SIZE });
     let mut refused = 0;
     for i in 0..120 {
         let submitted = office.submit(request(&format!("flood {i}"), 1, 20, 8), None);
@@ -61,7 +60,7 @@ fn a_client_that_floods_takes_no_more_than_its_share() {
 
 #[test]
 fn a_client_that_holds_all_places_makes_room_for_others() {
-    let mut office = Office::new(Size { step: StepLimits { tokens: 16, sequences: 4 }, ..SIZE });
+    let mut office = Office::new(Size { step: StepLimits::new(16, 4), ..SIZE });
     let whole =
         |id: &str, client, max_tokens| Request { ignore_eos: true, ..request(id, client, 8, max_tokens) };
     for i in 0..6 {
@@ -125,7 +124,7 @@ fn the_last_token_of_a_cached_prompt_is_computed() {
 
 #[test]
 fn what_a_failed_step_wrote_is_nobodys_prefix() {
-    let mut office = Office::new(Size { step: StepLimits { tokens: 200, sequences: 2 }, ..SIZE });
+    let mut office = Office::new(Size { step: StepLimits::new(200, 2), ..SIZE });
     office.engine.compute.fails = true;
     office.submit(request("a", 0, 100, 4), None).unwrap();
     office.finish();
