@@ -169,8 +169,10 @@ fn products(tensor_core: bool) -> Vec<Row> {
                 let k = stored.row_length(k);
                 let gated = n == 28_672 && stored.is_quantised();
                 let shape = format!("{n}x{k} m={m}{}", if gated { " gated" } else { "" });
-                rows.push(row(format!("qmatmul/{}", stored.lower()), shape, move || {
-                    qmatmul::Product { rows: n, gated, ..qmatmul::Product::new(stored, n, k, m, 1) }
+                rows.push(row(format!("qmatmul/{}", stored.lower()), shape, move || qmatmul::Product {
+                    rows: n,
+                    gated,
+                    ..qmatmul::Product::new(stored, n, k, m, 1)
                 }));
             }
         }
