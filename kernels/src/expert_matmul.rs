@@ -79,6 +79,7 @@ fn matmul<
     const PARTS: usize,
     const GROUP: bool,
     const COLUMNS: usize,
+    const PADDED: bool,
 >(
     block: &B,
     a: &ExpertMatMul,
@@ -94,7 +95,7 @@ fn matmul<
     let inputs = block.scratch::<u32>(PART * PARTS);
     block.each(count, |lane, t| inputs.set(lane, t, a.sorted.get(first + t) / share as u32));
     block.barrier();
-    streamed::multiply::<B, F, I, WARPS, EIGHTS, PART, SIXTEENS, PARTS, GROUP, COLUMNS>(
+    streamed::multiply::<B, F, I, WARPS, EIGHTS, PART, SIXTEENS, PARTS, GROUP, COLUMNS, PADDED>(
         block,
         Operands { w, x, k, first: expert * n, n, count, gates: false },
         |lane, t| inputs.get(lane, t) as usize,

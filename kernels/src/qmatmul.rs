@@ -63,16 +63,24 @@ pub(crate) fn qmatmul<
     const PARTS: usize,
     const GROUP: bool,
     const COLUMNS: usize,
+    const PADDED: bool,
 >(
     block: &B,
     a: &QMatMul,
 ) {
     let QMatMul { w, x, .. } = *a;
     let (k, n) = (a.k as usize, a.n as usize);
-    let tile =
-        Tile { warps: WARPS, eights: EIGHTS, part: PART, parts: PARTS, group: GROUP, columns: COLUMNS };
+    let tile = Tile {
+        warps: WARPS,
+        eights: EIGHTS,
+        part: PART,
+        parts: PARTS,
+        group: GROUP,
+        columns: COLUMNS,
+        padded: PADDED,
+    };
     let (token0, count) = tokens(tile, a, block.y());
-    streamed::multiply::<B, F, I, WARPS, EIGHTS, PART, SIXTEENS, PARTS, GROUP, COLUMNS>(
+    streamed::multiply::<B, F, I, WARPS, EIGHTS, PART, SIXTEENS, PARTS, GROUP, COLUMNS, PADDED>(
         block,
         Operands { w, x, k, first: 0, n, count, gates: a.y.is_empty() },
         |_, token| token0 + token,

@@ -73,6 +73,7 @@ struct Known<
     const PARTS: usize,
     const GROUP: bool,
     const COLUMNS: usize,
+    const PADDED: bool,
 >;
 
 impl<
@@ -82,10 +83,18 @@ impl<
     const PARTS: usize,
     const GROUP: bool,
     const COLUMNS: usize,
-> Tiled for Known<WARPS, EIGHTS, PART, PARTS, GROUP, COLUMNS>
+    const PADDED: bool,
+> Tiled for Known<WARPS, EIGHTS, PART, PARTS, GROUP, COLUMNS, PADDED>
 {
-    const TILE: Tile =
-        Tile { warps: WARPS, eights: EIGHTS, part: PART, parts: PARTS, group: GROUP, columns: COLUMNS };
+    const TILE: Tile = Tile {
+        warps: WARPS,
+        eights: EIGHTS,
+        part: PART,
+        parts: PARTS,
+        group: GROUP,
+        columns: COLUMNS,
+        padded: PADDED,
+    };
 }
 
 /// Where a slice's copies go, and where the rows come from. A GPU computes in 32 bits at half the price.
@@ -268,7 +277,7 @@ where
 
 /// The block at `x` of the grid takes the rows from `x` times [`Tile::rows`] on, as the tile of these numbers and `SIXTEENS` of a
 /// warp's tokens says. Token `t` multiplies row `row_of(lane, t)` of `x`; `put(t, row, sum)` gets the sums. If half of the rows are gates,
-/// of which a tile has eight for every eight others, `put_gated(t, both, gate, gates, ups)` gets them and theirs in place of that: of token
+/// of which a tile has eight for every eight others, `put_gated((t, both), gate, gates, ups)` gets them and theirs in place of that: of token
 /// `t`, and if there are `both`, of the next one.
 ///
 /// Nothing is written before [`Block::await_predecessors`].
@@ -284,6 +293,7 @@ pub(crate) fn multiply<
     const PARTS: usize,
     const GROUP: bool,
     const COLUMNS: usize,
+    const PADDED: bool,
 >(
     block: &B,
     a: Operands,
@@ -292,15 +302,15 @@ pub(crate) fn multiply<
     put_gated: impl Fn((usize, bool), usize, [f32; 2], [f32; 2]),
 ) {
     let Operands { k, n, count, .. } = a;
-    let gates = <Known<WARPS, EIGHTS, PART, PARTS, GROUP, COLUMNS> as Tiled>::TILE.gates() && a.gates;
-    let columns = <Known<WARPS, EIGHTS, PART, PARTS, GROUP, COLUMNS> as Tiled>::COLUMNS;
-    let rows = <Known<WARPS, EIGHTS, PART, PARTS, GROUP, COLUMNS> as Tiled>::ROWS;
-    let stages = <Known<WARPS, EIGHTS, PART, PARTS, GROUP, COLUMNS> as Tiled>::TILE.stages::<F>();
+    let gates = <Known<WARPS, EIGHTS, PART, PARTS, GROUP, COLUMNS, PADDED> as Tiled>::TILE.gates() && a.gates;
+    let columns = <Known<WARPS, EIGHTS, PART, PARTS, GROUP, COLUMNS, PADDED> as Tiled>::COLUMNS;
+    let rows = <Known<WARPS, EIGHTS, PART, PARTS, GROUP, COLUMNS, PADDED> as Tiled>::ROWS;
+    let stages = <Known<WARPS, EIGHTS, PART, PARTS, GROUP, COLUMNS, PADDED> as Tiled>::TILE.stages::<F>();
     let row0 = block.x() * if gates { rows / 2 } else { rows };
     // Tokens that there are not are zeros: one row that is read in their place, or rows of their own.
-    let kept = <Known<WARPS, EIGHTS, PART, PARTS, GROUP, COLUMNS> as Tiled>::kept(count);
-    let cells = <Known<WARPS, EIGHTS, PART, PARTS, GROUP, COLUMNS> as Tiled>::cells(count);
-    let cell = <Known<WARPS, EIGHTS, PART, PARTS, GROUP, COLUMNS> as Tiled>::cell;
+    let kept = <Known<WARPS, EIGHTS, PART, PARTS, GROUP, COLUMNS, PADDED> as Tiled>::kept(count);
+    let cells = <Known<WARPS, EIGHTS, PART, PARTS, GROUP, COLUMNS, PADDED> as Tiled>::cells(count);
+    let cell = <Known<WARPS, EIGHTS, PART, PARTS, GROUP, COLUMNS, PADDED> as Tiled>::cell;
     if GROUP {
         block.align();
     }
@@ -315,7 +325,7 @@ pub(crate) fn multiply<
         });
     }
 
-    let slices = Slices::<F, Known<WARPS, EIGHTS, PART, PARTS, GROUP, COLUMNS>, _, _, _> {
+    let slices = Slices::<F, Known<WARPS, EIGHTS, PART, PARTS, GROUP, COLUMNS, PADDED>, _, _, _> {
         a,
         kind: PhantomData,
         in_lines: in_lines::<F>(columns, k),
@@ -330,7 +340,7 @@ pub(crate) fn multiply<
     // No kernel writes weights.
     for stage in 0..stages as u32 - 1 {
         block.warps(|index, warp| {
-            for turn in 0..<Known<WARPS, EIGHTS, PART, PARTS, GROUP, COLUMNS> as Tiled>::TURNS {
+            for turn in 0..<Known<WARPS, EIGHTS, PART, PARTS, GROUP, COLUMNS, PADDED> as Tiled>::TURNS {
                 for part in 0..parts::<F>(columns) {
                     slices.copy_weights((index, warp), (stage, stage), (part, turn));
                 }
@@ -340,7 +350,7 @@ pub(crate) fn multiply<
     block.await_predecessors();
     for stage in 0..stages as u32 - 1 {
         block.warps(|index, warp| {
-            for number in 0..<Known<WARPS, EIGHTS, PART, PARTS, GROUP, COLUMNS> as Tiled>::INPUTS {
+            for number in 0..<Known<WARPS, EIGHTS, PART, PARTS, GROUP, COLUMNS, PADDED> as Tiled>::INPUTS {
                 slices.copy_inputs((index, warp), (stage, stage), number);
             }
             warp.copies_commit();
@@ -360,7 +370,8 @@ pub(crate) fn multiply<
         // The slice is there, of all warps; and all are done with the one before it, whose place is filled next.
         block.barrier();
         block.warps(|index, warp| {
-            let (first_row, first_token) = (index / PARTS * EIGHTS * 8, index % PARTS * PART);
+            let (first_row, first_token) =
+                (index / PARTS * if PADDED { 8 } else { EIGHTS * 8 }, index % PARTS * PART);
             let bytes = |row: usize, column: usize| Staged {
                 bytes: weights,
                 lane: index * 32 + row % 8 * 4 + column % 8 / 2,
@@ -394,13 +405,13 @@ pub(crate) fn multiply<
             let blocks = (k as u32 - slice * columns as u32).min(columns as u32) as usize / BLOCK;
             let sums = &mut sums[index];
             macro_rules! multiply {
-                ($multiply:ident, $written:literal) => {{
+                ($multiply:ident, $written:literal $(, $padded:ident)?) => {{
                     let next = Pieces::<_, F, _, _, _, _, $written> {
                         slices: &slices,
                         warp: (index, warp),
                         slice: (slice + stages as u32 - 1, free),
                     };
-                    warp.$multiply::<I, PART, EIGHTS, $written, SIXTEENS, _, _, _>(
+                    warp.$multiply::<I, PART, EIGHTS, $written, SIXTEENS, $($padded,)? _, _, _>(
                         blocks,
                         [F::TOGETHER, F::READ_TOGETHER],
                         shared,
@@ -415,9 +426,9 @@ pub(crate) fn multiply<
             }
             // The more there is to do for a block, the fewer are written out: what is too long is not inlined.
             if GROUP && F::SHORT && PART <= 64 {
-                multiply!(multiply_group, 8);
+                multiply!(multiply_group, 8, PADDED);
             } else if GROUP {
-                multiply!(multiply_group, 4);
+                multiply!(multiply_group, 4, PADDED);
             } else if PART == 8 && COLUMNS == 16 * BLOCK && !F::LONG {
                 multiply!(multiply_rows, 16);
             } else if EIGHTS == 1 || PART == 8 && COLUMNS == 8 * BLOCK {
@@ -434,7 +445,8 @@ pub(crate) fn multiply<
     block.warps(
         #[inline(always)]
         |index, warp| {
-            let (first_row, first_token) = (index / PARTS * EIGHTS * 8, index % PARTS * PART);
+            let (first_row, first_token) =
+                (index / PARTS * if PADDED { 8 } else { EIGHTS * 8 }, index % PARTS * PART);
             if gates {
                 warp.each_two::<PART, EIGHTS, SIXTEENS>(
                     &sums[index],
@@ -449,8 +461,10 @@ pub(crate) fn multiply<
                 return;
             }
             warp.each_sum::<PART, EIGHTS, SIXTEENS>(&sums[index], |token, row, sum| {
+                // Rows of zeros have no sums.
+                let exists = !PADDED || row < 8;
                 let (token, row) = (first_token + token, row0 + first_row + row);
-                if token < count && row < n {
+                if token < count && row < n && exists {
                     put(token, row, sum);
                 }
             });

@@ -17,12 +17,21 @@ pub(crate) struct Tile {
     pub(crate) group: bool,
     /// Columns of a slice: the fewer tokens, the more is there room for.
     pub(crate) columns: usize,
+    /// Whether zeros take the place of a warp's second eight rows.
+    pub(crate) padded: bool,
 }
 
 impl Tile {
     /// Few tokens: what there is to do is to make weights of stored bytes.
-    pub(crate) const FEW: Self =
-        Self { warps: 4, eights: 1, part: 8, parts: 1, group: false, columns: 2 * SUPER_BLOCK };
+    pub(crate) const FEW: Self = Self {
+        warps: 4,
+        eights: 1,
+        part: 8,
+        parts: 1,
+        group: false,
+        columns: 2 * SUPER_BLOCK,
+        padded: false,
+    };
     /// Few tokens and many rows: a step multiplies 16 of these.
     pub(crate) const FEW_WIDE: Self = Self { eights: 2, ..Self::FEW };
     /// The same, where two such blocks fit a multiprocessor and share the rows more evenly among these.
@@ -31,21 +40,23 @@ impl Tile {
     pub(crate) const FEW_SEVEN_LONG: Self = Self { columns: SUPER_BLOCK, ..Self::FEW_SEVEN };
     /// Up to 32 tokens and a matrix of few rows: as many blocks as can be.
     pub(crate) const MANY: Self =
-        Self { warps: 4, eights: 1, part: 32, parts: 1, group: false, columns: SUPER_BLOCK };
+        Self { warps: 4, eights: 1, part: 32, parts: 1, group: false, columns: SUPER_BLOCK, padded: false };
     /// Up to 32 tokens and many rows: what a block reads of `x` serves 128 of them, and what a warp reads of it 16.
     pub(crate) const MANY_WIDE: Self =
-        Self { warps: 8, eights: 2, part: 32, parts: 1, group: false, columns: SUPER_BLOCK };
+        Self { warps: 8, eights: 2, part: 32, parts: 1, group: false, columns: SUPER_BLOCK, padded: false };
     /// Up to 64 tokens and few rows.
     pub(crate) const MOST: Self =
-        Self { warps: 8, eights: 1, part: 32, parts: 2, group: false, columns: SUPER_BLOCK };
+        Self { warps: 8, eights: 1, part: 32, parts: 2, group: false, columns: SUPER_BLOCK, padded: false };
     /// Up to 64 tokens and many rows.
     pub(crate) const MOST_WIDE: Self =
-        Self { warps: 8, eights: 2, part: 64, parts: 1, group: false, columns: SUPER_BLOCK };
+        Self { warps: 8, eights: 2, part: 64, parts: 1, group: false, columns: SUPER_BLOCK, padded: false };
 
     /// Of warps that multiply together: for matrices of few rows, as many blocks as can be.
     pub(crate) const GROUP_32: Self =
-        Self { warps: 4, eights: 2, part: 32, parts: 1, group: true, columns: SUPER_BLOCK };
+        Self { warps: 4, eights: 2, part: 32, parts: 1, group: true, columns: SUPER_BLOCK, padded: false };
     pub(crate) const GROUP_64: Self = Self { part: 64, ..Self::GROUP_32 };
+    /// Twice the blocks, for few tokens, all of which each of them reads.
+    pub(crate) const GROUP_32_HALF: Self = Self { padded: true, ..Self::GROUP_32 };
     /// For many rows. Of 32 tokens a multiprocessor has room for two blocks.
     pub(crate) const GROUP_32_WIDE: Self = Self { warps: 8, ..Self::GROUP_32 };
     pub(crate) const GROUP_64_WIDE: Self = Self { part: 64, ..Self::GROUP_32_WIDE };
@@ -55,6 +66,7 @@ impl Tile {
     #[cfg(not(target_arch = "nvptx64"))]
     pub(crate) fn of_group(rows: usize, tokens: usize) -> Self {
         match (tokens, rows >= WIDE) {
+            (..=32, false) => Self::GROUP_32_HALF,
             (..=64, false) => Self::GROUP_32,
             (_, false) => Self::GROUP_64,
             (..=32, true) => Self::GROUP_32_WIDE,
@@ -100,9 +112,14 @@ impl Tile {
         self.part * self.parts
     }
 
+    /// Rows of weights of a warp.
+    pub(crate) const fn of_warp(self) -> usize {
+        if self.padded { 8 } else { self.eights * 8 }
+    }
+
     /// Rows of weights of a block.
     pub(crate) const fn rows(self) -> usize {
-        self.warps / self.parts * self.eights * 8
+        self.warps / self.parts * self.of_warp()
     }
 
     /// Sixteens of tokens that a warp owns.
@@ -158,6 +175,7 @@ macro_rules! tiled {
             { Tile::$tile.parts },
             { Tile::$tile.group },
             { Tile::$tile.columns },
+            { Tile::$tile.padded },
         >
     };
 }

@@ -42,6 +42,7 @@ macro_rules! kernels {
 
 kernels! {
     Q8_0, F16 {
+        Q8_0_T32_HALF = warpgroup__q8_0_32_half, GROUP_32_HALF;
         Q8_0_T32 = warpgroup__q8_0_32, GROUP_32;
         Q8_0_T32_WIDE = warpgroup__q8_0_32_wide, GROUP_32_WIDE;
         Q8_0_T64 = warpgroup__q8_0_64, GROUP_64;
@@ -49,6 +50,7 @@ kernels! {
         Q8_0_T128_WIDE = warpgroup__q8_0_128_wide, GROUP_128_WIDE;
     }
     Q4_0, F16 {
+        Q4_0_T32_HALF = warpgroup__q4_0_32_half, GROUP_32_HALF;
         Q4_0_T32 = warpgroup__q4_0_32, GROUP_32;
         Q4_0_T32_WIDE = warpgroup__q4_0_32_wide, GROUP_32_WIDE;
         Q4_0_T64 = warpgroup__q4_0_64, GROUP_64;
@@ -56,6 +58,7 @@ kernels! {
         Q4_0_T128_WIDE = warpgroup__q4_0_128_wide, GROUP_128_WIDE;
     }
     Q4_1, F16 {
+        Q4_1_T32_HALF = warpgroup__q4_1_32_half, GROUP_32_HALF;
         Q4_1_T32 = warpgroup__q4_1_32, GROUP_32;
         Q4_1_T32_WIDE = warpgroup__q4_1_32_wide, GROUP_32_WIDE;
         Q4_1_T64 = warpgroup__q4_1_64, GROUP_64;
@@ -63,6 +66,7 @@ kernels! {
         Q4_1_T128_WIDE = warpgroup__q4_1_128_wide, GROUP_128_WIDE;
     }
     Q4_K, F16 {
+        Q4_K_T32_HALF = warpgroup__q4_k_32_half, GROUP_32_HALF;
         Q4_K_T32 = warpgroup__q4_k_32, GROUP_32;
         Q4_K_T32_WIDE = warpgroup__q4_k_32_wide, GROUP_32_WIDE;
         Q4_K_T64 = warpgroup__q4_k_64, GROUP_64;
@@ -75,6 +79,7 @@ kernels! {
         Q5_K_T128_WIDE = warpgroup__q5_k_128_wide, GROUP_128_WIDE;
     }
     Q6_K, F16 {
+        Q6_K_T32_HALF = warpgroup__q6_k_32_half, GROUP_32_HALF;
         Q6_K_T32 = warpgroup__q6_k_32, GROUP_32;
         Q6_K_T32_WIDE = warpgroup__q6_k_32_wide, GROUP_32_WIDE;
         Q6_K_T64 = warpgroup__q6_k_64, GROUP_64;
@@ -82,6 +87,7 @@ kernels! {
         Q6_K_T128_WIDE = warpgroup__q6_k_128_wide, GROUP_128_WIDE;
     }
     MXFP4, Bf16 {
+        MXFP4_T32_HALF = warpgroup__mxfp4_32_half, GROUP_32_HALF;
         MXFP4_T32 = warpgroup__mxfp4_32, GROUP_32;
         MXFP4_T32_WIDE = warpgroup__mxfp4_32_wide, GROUP_32_WIDE;
         MXFP4_T64 = warpgroup__mxfp4_64, GROUP_64;
@@ -118,8 +124,9 @@ mod tests {
     }
 
     #[test]
-    fn few_rows_of_weights_are_spread_over_blocks_of_fewer_tokens() {
+    fn few_rows_of_weights_are_spread_over_more_blocks() {
         let name = |rows, tokens| of(Stored::Q4_K, rows, tokens).map(|chosen| chosen.kernel.name);
+        assert_eq!(name(WIDE - 1, 32), Some("warpgroup__q4_k_32_half"));
         assert_eq!(name(WIDE - 1, 64), Some("warpgroup__q4_k_32"));
         assert_eq!(name(WIDE - 1, 65), Some("warpgroup__q4_k_64"));
         assert_eq!(name(WIDE, 32), Some("warpgroup__q4_k_32_wide"));

@@ -240,7 +240,8 @@ pub trait Warp: Team {
     );
 
     /// [`multiply_rows`](Self::multiply_rows) with the instructions that four neighbouring warps, the first of them a multiple of 4, run
-    /// together, each with 16 rows of its own, so that `EIGHTS` is 2; Hopper has them, for 32, 64 or 128 tokens. What is in `x` was
+    /// together, each with 16 rows of its own, so that `EIGHTS` is 2, or, `PADDED`, with eight and zeros in place of the others, whose sums
+    /// are of no use; Hopper has them, for 32, 64 or 128 tokens. What is in `x` was
     /// [shown](Self::show) to them by the warps that wrote it. It is cut into parts of 64 columns, in which a token's octets lie side
     /// by side, 128 bytes that begin at a multiple of as many, octet `i` of token `t` in place `i ^ t % 8`; eight tokens' begin at a
     /// multiple of 1024 bytes. On the device a block is made while the tensor core multiplies the one before it.
@@ -251,6 +252,7 @@ pub trait Warp: Team {
         const EIGHTS: usize,
         const WRITTEN: usize,
         const TILES: usize,
+        const PADDED: bool,
         S: Copy,
         R: Copy,
         X: Scratch<u16>,

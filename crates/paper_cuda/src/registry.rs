@@ -67,7 +67,7 @@ fn kernels() -> impl Iterator<Item = &'static dyn HostKernel> {
 
 /// The kernels for weights stored so.
 fn of_weights(stored: Stored) -> impl Iterator<Item = &'static dyn HostKernel> {
-    let all: [Option<&'static dyn HostKernel>; 23] = [
+    let all: [Option<&'static dyn HostKernel>; 24] = [
         Some(embed::of(stored)),
         Some(draw::of(stored)),
         Some(matvec::of(stored, 1)),
@@ -81,6 +81,7 @@ fn of_weights(stored: Stored) -> impl Iterator<Item = &'static dyn HostKernel> {
         qmatmul::of(stored, usize::MAX, 64, usize::MAX).map(|chosen| chosen.kernel as _),
         relay::of(stored, 1, 1, usize::MAX).map(|kernel| kernel as _),
         warpgroup::of(stored, 1, 32).map(|chosen| chosen.kernel as _),
+        warpgroup::of(stored, 1, 64).map(|chosen| chosen.kernel as _),
         warpgroup::of(stored, usize::MAX, 32).map(|chosen| chosen.kernel as _),
         warpgroup::of(stored, 1, 128).map(|chosen| chosen.kernel as _),
         warpgroup::of(stored, usize::MAX, 64).map(|chosen| chosen.kernel as _),

@@ -270,6 +270,7 @@ impl Warp for DeviceGroup<32> {
         const EIGHTS: usize,
         const WRITTEN: usize,
         const TILES: usize,
+        const PADDED: bool,
         S: Copy,
         R: Copy,
         X: Scratch<u16>,
@@ -326,6 +327,10 @@ impl Warp for DeviceGroup<32> {
                     );
                 },
             );
+            if PADDED {
+                // What was read in their place is not used, so that the compiler leaves it out.
+                [a[0][1], a[0][3], a[1][1], a[1][3]] = [0; 4];
+            }
             let [one, two] = a;
             let (first, second) = (tokens(block, 0), tokens(block, 1));
             let sums = sums.as_mut_ptr().cast::<f32>();

@@ -162,6 +162,7 @@ impl<M: Memory> Warp for HostTeam<32, M> {
         const EIGHTS: usize,
         const WRITTEN: usize,
         const TILES: usize,
+        const PADDED: bool,
         S: Copy,
         R: Copy,
         X: Scratch<u16>,
@@ -177,6 +178,13 @@ impl<M: Memory> Warp for HostTeam<32, M> {
         meanwhile: &impl Meanwhile,
         sums: &mut [[C; TILES]; EIGHTS],
     ) {
+        if PADDED {
+            // The sums of zeros stay zeros.
+            let sums = sums.first_chunk_mut::<1>().expect("the first eight rows");
+            return self.multiply_rows::<I, TOKENS, 1, WRITTEN, TILES, S, R, X>(
+                blocks, together, shared, read, values, x, at, meanwhile, sums,
+            );
+        }
         self.multiply_rows::<I, TOKENS, EIGHTS, WRITTEN, TILES, S, R, X>(
             blocks, together, shared, read, values, x, at, meanwhile, sums,
         );
