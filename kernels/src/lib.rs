@@ -8,6 +8,7 @@
 #![cfg_attr(target_arch = "nvptx64", feature(abi_ptx))]
 
 pub mod attention;
+pub mod broad;
 pub(crate) mod chunks;
 pub mod compare;
 pub mod dequantise;

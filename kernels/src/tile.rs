@@ -183,7 +183,7 @@ pub(crate) use tiled;
 
 /// Multiprocessors of the GPU that tiles are made for.
 #[cfg(not(target_arch = "nvptx64"))]
-const MULTIPROCESSORS: usize = 132;
+pub(crate) const MULTIPROCESSORS: usize = 132;
 /// Rows from which on a matrix has [`Tile`]s of many rows.
 #[cfg(not(target_arch = "nvptx64"))]
 pub(crate) const WIDE: usize = 64 * Tile::MANY_WIDE.rows();

@@ -88,6 +88,14 @@ fn of_weights(stored: Stored) -> Vec<Trial> {
         let cases = move |scale| cases::qmatmul::group_cases(stored, scale);
         trials.extend(suite_where(&format!("warpgroup/{name}"), cases, Device::has_warpgroups));
     }
+    if kernels::broad::of(stored, cases::qmatmul::UNEVEN_ROWS, 128).is_some() {
+        let cases = move |scale| cases::qmatmul::broad_cases(stored, scale);
+        trials.extend(suite_where(&format!("broad/{name}"), cases, Device::has_warpgroups));
+        trials.push(Trial::test(
+            format!("broad/{name}/has_whole_blocks_for_most_multiprocessors"),
+            move || rows::whole_blocks_for_most_multiprocessors(stored),
+        ));
+    }
     trials.extend(relation(&format!("qmatmul/{name}/is_dequantise_then_matmul"), move |device| {
         rows::dequantised_before_is_dequantised_on_the_way(stored, device)
     }));

@@ -1,6 +1,6 @@
 //! A row's bits do not depend on the rows beside it.
 
-use kernels::expert_matmul;
+use kernels::{broad, expert_matmul};
 use libtest_mimic::Failed;
 use runtime::device::Device;
 
@@ -65,13 +65,32 @@ pub(crate) fn of_qmatmul(stored: Stored, device: &Device) -> Result<(), Failed> 
 pub(crate) fn gated_at_once_is_gated_afterwards(stored: Stored, device: &Device) -> Result<(), Failed> {
     let run = |case: &dyn Case| run(case, device, Entry::Device(device));
     let groups = device.is_cpu() || device.has_warpgroups();
-    let shapes = [(34, 96, 1), (200, 320, 3), (16, 64, 8), (208, 576, 40), (258, 96, 70), (40, 64, 131)];
+    let shapes = [
+        (34, 96, 1),
+        (200, 320, 3),
+        (16, 64, 8),
+        (208, 576, 40),
+        (258, 96, 70),
+        (40, 64, 131),
+        (256, 256, 70),
+        (512, 512, 131),
+    ];
     let mut count = 0;
-    let ways = [(qmatmul::MANY_ROWS, false), (qmatmul::UNEVEN_ROWS, false), (qmatmul::MANY_ROWS, true)];
-    for ((n, k, m), (rows, group)) in shapes.into_iter().flat_map(|shape| ways.map(|way| (shape, way))) {
+    let mut ways =
+        vec![(qmatmul::MANY_ROWS, qmatmul::Way::Warps), (qmatmul::UNEVEN_ROWS, qmatmul::Way::Warps)];
+    if groups {
+        ways.extend([
+            (qmatmul::MANY_ROWS, qmatmul::Way::Group),
+            (qmatmul::BLOCKS_OF_128, qmatmul::Way::Broad),
+        ]);
+        ways.push((qmatmul::UNEVEN_ROWS, qmatmul::Way::Broad));
+    }
+    let ways = shapes.into_iter().flat_map(|shape| ways.iter().map(move |&way| (shape, way)));
+    for ((n, k, m), (rows, way)) in ways {
         let product = qmatmul::Product::new(stored, n, stored.row_length(k), m, 4);
-        let product = qmatmul::Product { rows, group: group && groups, ..product };
-        if !product.chosen().is_some_and(|chosen| chosen.gates) {
+        let product = qmatmul::Product { rows, way, ..product };
+        let whole = way != qmatmul::Way::Broad || n % 256 == 0;
+        if !whole || !product.chosen().is_some_and(|chosen| chosen.gates) {
             continue;
         }
         count += 1;
@@ -80,9 +99,33 @@ pub(crate) fn gated_at_once_is_gated_afterwards(stored: Stored, device: &Device)
         let want = run(&product.activation(&sums))?.swap_remove(0);
         let got = run(&qmatmul::Product { gated: true, ..product })?.swap_remove(0);
         same_bits(&got, &want)
-            .map_err(|error| format!("n={n} k={k} m={m} as of {rows} rows, group={group}: {error}"))?;
+            .map_err(|error| format!("n={n} k={k} m={m} as of {rows} rows, {way:?}: {error}"))?;
     }
     assert!(count >= 6, "{count} kernels gate");
+    Ok(())
+}
+
+/// What the kernels whose blocks make weights in scratch memory are chosen for.
+pub(crate) fn whole_blocks_for_most_multiprocessors(stored: Stored) -> Result<(), Failed> {
+    let rows_of_block = |rows, tokens| {
+        broad::of(stored, rows, tokens)
+            .map(|chosen| chosen.kernel.name.rsplit('_').next().expect("a name's end"))
+    };
+    for (rows, tokens, want) in [
+        (28_672, 128, Some("256")),
+        (28_672, 65, Some("256")),
+        (28_672, 64, None),
+        (10_240, 128, Some("128")),
+        (6144, 128, None),
+        (6144, 256, Some("128")),
+        // Blocks are whole.
+        (28_672 + 64, 128, None),
+    ] {
+        let got = rows_of_block(rows, tokens);
+        if got != want {
+            return Err(format!("{rows} rows, {tokens} tokens: blocks of {got:?} rows, not {want:?}").into());
+        }
+    }
     Ok(())
 }
 

@@ -33,6 +33,7 @@ pub const CHIP: &str = "sm_80";
 /// The families whose instructions only another chip has, and how many registers a thread of their kernels may take whose names
 /// end so, that there is room for the threads of a multiprocessor.
 pub const OTHERS: &[Other] = &[
+    Other { family: "broad", chip: "sm_90a", registers: &[("_128", 168), ("_256", 168)] },
     Other { family: "warpgroup", chip: "sm_90a", registers: &[("_32_wide", 128)] },
     Other { family: "prompt_group", chip: "sm_90a", registers: &[] },
 ];

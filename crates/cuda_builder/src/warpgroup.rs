@@ -10,6 +10,8 @@ pub(crate) const SOURCE: &str = include_str!("warpgroup.rs");
 const TOKENS: [usize; 3] = [32, 64, 128];
 /// Chains that there are functions for: their columns, and their steps.
 const CHAINS: [[usize; 2]; 3] = [[128, 8], [128, 4], [64, 8]];
+/// Columns of chains of four steps whose a is in shared memory too.
+const SHARED: [usize; 2] = [128, 256];
 
 /// The module with the functions
 ///
@@ -29,6 +31,10 @@ const CHAINS: [[usize; 2]; 3] = [[128, 8], [128, 4], [64, 8]];
 ///
 /// `c` has the fragments of N / 8 steps of `mma`, `a` those of S; `first` describes the first step's b, of which 64 rows are a part
 /// of 128 N bytes.
+///
+/// ```text
+/// warpgroup_{f16,bf16}_N_shared(c, a, b)        the same in four steps, where `a` and `b` describe the first one's
+/// ```
 pub(crate) fn module() -> String {
     let mut text = String::from("target triple = \"nvptx64-nvidia-cuda\"\n");
     for tokens in TOKENS {
@@ -36,12 +42,17 @@ pub(crate) fn module() -> String {
             text += &steps(tokens, input);
         }
     }
-    for columns in [64, 128] {
+    for columns in [64, 128, 256] {
         text += &sums(columns);
     }
     for [columns, steps] in CHAINS {
         for input in ["f16", "bf16"] {
             text += &chain(columns, steps, input);
+        }
+    }
+    for columns in SHARED {
+        for input in ["f16", "bf16"] {
+            text += &shared(columns, input);
         }
     }
     for (name, instruction) in [
@@ -155,6 +166,38 @@ fn chain(columns: usize, steps: usize, input: &str) -> String {
     let _ = writeln!(
         text,
         "  %r = call {{{floats}}} asm sideeffect \"{instructions}\", \"{constraints}\"({given}, i64 %b) convergent"
+    );
+    text + &stores(sums, &floats)
+}
+
+fn shared(columns: usize, input: &str) -> String {
+    let sums = columns / 2;
+    let all = list(0, sums, |i| format!("${i}"));
+    let (a, b) = (2 * sums, 2 * sums + 1);
+    let mut instructions =
+        String::from("{ .reg .pred p; .reg .b64 a, b; setp.eq.u32 p, 0, 0; wgmma.fence.sync.aligned; ");
+    for step in 0..4 {
+        // Two units of 16 bytes further on each.
+        let _ = write!(
+            instructions,
+            "add.s64 a, ${a}, {0}; add.s64 b, ${b}, {0}; \
+             wgmma.mma_async.sync.aligned.m64n{columns}k16.f32.{input}.{input} {{{all}}}, a, b, p, 1, 1, 0, 0; ",
+            2 * step
+        );
+    }
+    instructions += "wgmma.commit_group.sync.aligned; }";
+    let constraints =
+        [list(0, sums, |_| "=f".to_owned()), list(0, sums, |i| i.to_string()), "l,l,~{memory}".to_owned()];
+    let (constraints, floats) =
+        (constraints.join(",").replace(' ', ""), list(0, sums, |_| "float".to_owned()));
+    let mut text = format!(
+        "define void @warpgroup_{input}_{columns}_shared(ptr %c, i64 %a, i64 %b) alwaysinline convergent nounwind {{\n"
+    );
+    text += &loads(sums, |i| i);
+    let given = list(0, sums, |i| format!("float %c{i}"));
+    let _ = writeln!(
+        text,
+        "  %r = call {{{floats}}} asm sideeffect \"{instructions}\", \"{constraints}\"({given}, i64 %a, i64 %b) convergent"
     );
     text + &stores(sums, &floats)
 }

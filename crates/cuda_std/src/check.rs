@@ -253,6 +253,15 @@ impl<V: Copy> Scratch<V> for CheckedCells<'_, V> {
         unsafe { self.state.base.get().add(self.at(i)).cast::<V>().write(value) }
     }
 
+    fn set_as<W: Copy>(&self, lane: usize, i: usize, value: W) {
+        for cell in i..i + size_of::<W>() / size_of::<V>() {
+            self.state.write(lane, self.at(cell), cell);
+        }
+        assert!(self.at(i).is_multiple_of(align_of::<W>()), "misaligned write at cell {i}");
+        // SAFETY: bounds and alignment were checked; scratch memory is aligned to 16.
+        unsafe { self.state.base.get().add(self.at(i)).cast::<W>().write(value) }
+    }
+
     fn copy_async(&self, lane: usize, to: usize, source: &In<V>, from: usize, valid: bool) {
         let n = 16 / size_of::<V>();
         self.at(to + n - 1);

@@ -377,6 +377,43 @@ impl<const LANES: usize> Block for DeviceBlock<LANES> {
     }
 
     #[inline(always)]
+    fn split<const W: usize, const PARTS: usize, V: Copy>(
+        &self,
+        turns: u32,
+        mut begin: impl FnMut(usize, &DeviceGroup<32>) -> V,
+        mut first: impl FnMut(&mut V, usize, &DeviceGroup<32>, u32, usize),
+        mut end: impl FnMut(&mut V, usize, &DeviceGroup<32>),
+        mut second: impl FnMut(usize, &DeviceGroup<32>, u32, usize),
+    ) {
+        let (index, warp) = (thread() / 32, DeviceGroup(()));
+        macro_rules! run {
+            (|$turn:ident, $part:ident| $f:expr) => {{
+                let mut $turn = 0;
+                loop {
+                    unrolled::<PARTS>(
+                        #[inline(always)]
+                        |$part| {
+                            $f;
+                            self.barrier();
+                        },
+                    );
+                    $turn += 1;
+                    if $turn >= turns {
+                        break;
+                    }
+                }
+            }};
+        }
+        if index < W {
+            let mut state = begin(index, &warp);
+            run!(|turn, part| first(&mut state, index, &warp, turn, part));
+            end(&mut state, index, &warp);
+        } else {
+            run!(|turn, part| second(index, &warp, turn, part));
+        }
+    }
+
+    #[inline(always)]
     fn relay<const W: usize>(
         &self,
         turns: usize,

@@ -312,6 +312,37 @@ impl<const N: usize, M: Memory> Block for HostTeam<N, M> {
     }
 
     #[inline(always)]
+    fn split<const W: usize, const PARTS: usize, V: Copy>(
+        &self,
+        turns: u32,
+        mut begin: impl FnMut(usize, &HostTeam<32, M>) -> V,
+        mut first: impl FnMut(&mut V, usize, &HostTeam<32, M>, u32, usize),
+        mut end: impl FnMut(&mut V, usize, &HostTeam<32, M>),
+        mut second: impl FnMut(usize, &HostTeam<32, M>, u32, usize),
+    ) {
+        let mut states = Vec::with_capacity(W);
+        self.warps(|index, warp| {
+            if index < W {
+                states.push(begin(index, warp));
+            }
+        });
+        for turn in 0..turns {
+            for part in 0..PARTS {
+                self.warps(|index, warp| match states.get_mut(index) {
+                    Some(state) => first(state, index, warp, turn, part),
+                    None => second(index, warp, turn, part),
+                });
+                self.barrier();
+            }
+        }
+        self.warps(|index, warp| {
+            if let Some(state) = states.get_mut(index) {
+                end(state, index, warp);
+            }
+        });
+    }
+
+    #[inline(always)]
     fn relay<const W: usize>(
         &self,
         turns: usize,
@@ -413,6 +444,14 @@ impl<V: Copy> Scratch<V> for PlainCells<'_, V> {
         debug_assert!(i < self.len, "scratch write at {i} of {}", self.len);
         // SAFETY: as above.
         unsafe { self.base.add(i).write(value) }
+    }
+
+    #[inline(always)]
+    fn set_as<W: Copy>(&self, _: usize, i: usize, value: W) {
+        let cells = size_of::<W>() / size_of::<V>();
+        debug_assert!(i + cells <= self.len, "scratch write at {i} of {}", self.len);
+        // SAFETY: as above, and the kernel keeps to the value's alignment; the checking team sees to that.
+        unsafe { self.base.add(i).cast::<W>().write(value) }
     }
 
     #[inline(always)]

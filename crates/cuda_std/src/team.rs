@@ -125,6 +125,19 @@ pub trait Block: Team {
     /// Splits the block into warps; each runs `f(index, warp)`.
     fn warps(&self, f: impl FnMut(usize, &Self::Warp));
 
+    /// Splits the block's warps: the first `W` run `first(state, index, warp, turn, part)` and the others `second(index, warp, turn, part)`, in
+    /// each of `turns` turns for each part below `PARTS`, after which all wait for each other as at a [`barrier`](Team::barrier). The
+    /// first ones keep a state, of `begin(index, warp)`, and run `end(state, index, warp)` when all is done. There is one turn at least. On the
+    /// device each runs a loop of its own, in which it needs no registers for what the others do.
+    fn split<const W: usize, const PARTS: usize, V: Copy>(
+        &self,
+        turns: u32,
+        begin: impl FnMut(usize, &Self::Warp) -> V,
+        first: impl FnMut(&mut V, usize, &Self::Warp, u32, usize),
+        end: impl FnMut(&mut V, usize, &Self::Warp),
+        second: impl FnMut(usize, &Self::Warp, u32, usize),
+    );
+
     /// A chain of sums that the block's `W` warps, fewer than 16, take by turns: warp `t % W` runs `turn(index, warp, t, sums)`, which goes
     /// on with what turn `t - 1` left by one call of [`Warp::relay_rows`]; what that call does before it needs the sums, and the rest of a turn,
     /// goes on beside other warps' turns. The warp of the last one runs `end(warp, sums)`. There is one turn at least. It takes
@@ -149,6 +162,8 @@ pub trait Scratch<V: Copy>: Copy {
     fn get(&self, lane: usize, i: usize) -> V;
     /// `lane` writes cell `i`.
     fn set(&self, lane: usize, i: usize, value: V);
+    /// `lane` writes a value over cells `i..`, at a multiple of the value's alignment.
+    fn set_as<W: Copy>(&self, lane: usize, i: usize, value: W);
     /// The value whose bytes begin at cell `i` of bytes, a multiple of the value's alignment, as `lane` sees it.
     fn get_as<W: Copy>(&self, lane: usize, i: usize) -> W;
     /// `lane` begins to copy 16 bytes from `source[from..]` to cells `to..`; both addresses are multiples of 16
@@ -324,7 +339,19 @@ pub trait Warp: Team {
         c: &mut [Self::C; OCTETS],
     );
 
-    /// Waits for all that [`mma_group`](Self::mma_group) has begun.
+    /// `c += a b`, four steps of 16, one after the other, with the instructions that four neighbouring warps, the first of them a multiple
+    /// of 4, run together. Of `a`, which all four share, the first has rows 0 to 15, the next 16 to 31, and so on. `row(row, octet)` and
+    /// `column(column, octet)` are the cells where eight values lie side by side, as [`multiply_group`](Self::multiply_group) wants it of
+    /// tokens, and were shown. There are 128 or 256 columns. C may not be used, nor the cells be written, before
+    /// [`wait_group`](Self::wait_group) was called for it.
+    fn multiply_shared<I: MmaInput, const OCTETS: usize, S: Scratch<u16>>(
+        &self,
+        a: (&S, impl Fn(usize, usize) -> usize),
+        b: (&S, impl Fn(usize, usize) -> usize),
+        c: &mut [Self::C; OCTETS],
+    );
+
+    /// Waits for all that [`mma_group`](Self::mma_group) or [`multiply_shared`](Self::multiply_shared) has begun.
     fn wait_group<const OCTETS: usize>(&self, c: &mut [Self::C; OCTETS]);
 
     /// Every element of C once: `f(lane, row, column, value)`, in the lane that holds it on the device:
@@ -333,6 +360,9 @@ pub trait Warp: Team {
 
     /// Every two neighbours of C in a row once: `f(row, column, [value, its right neighbour])`, for even columns.
     fn each_pair(&self, c: &Self::C, f: impl FnMut(usize, usize, [f32; 2]));
+
+    /// [`each_pair`](Self::each_pair) of two C: `f(row, column, pair, the other's pair)`.
+    fn each_two_pairs(&self, c: &Self::C, other: &Self::C, f: impl FnMut(usize, usize, [f32; 2], [f32; 2]));
 
     /// Replaces every element of C by `f(row, column, value, other's value)`.
     fn zip_c(&self, c: &mut Self::C, other: &Self::C, f: impl FnMut(usize, usize, f32, f32) -> f32);

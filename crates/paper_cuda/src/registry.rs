@@ -3,9 +3,9 @@
 use cuda_std::{Geometry, Kernel};
 use kernels::format::Stored;
 use kernels::{
-    attention, compare, dequantise, draw, embed, expert_matmul, expert_matvec, expert_sum, expert_swiglu,
-    flash, gelu, layer_norm, logits, logprobs, matmul, matvec, merge, norm, prompt, prompt_group, qmatmul,
-    relay, residual, rope, router, rows, sample, swiglu, warpgroup,
+    attention, broad, compare, dequantise, draw, embed, expert_matmul, expert_matvec, expert_sum,
+    expert_swiglu, flash, gelu, layer_norm, logits, logprobs, matmul, matvec, merge, norm, prompt,
+    prompt_group, qmatmul, relay, residual, rope, router, rows, sample, swiglu, warpgroup,
 };
 
 use crate::cpu::Cpu;
@@ -67,7 +67,7 @@ fn kernels() -> impl Iterator<Item = &'static dyn HostKernel> {
 
 /// The kernels for weights stored so.
 fn of_weights(stored: Stored) -> impl Iterator<Item = &'static dyn HostKernel> {
-    let all: [Option<&'static dyn HostKernel>; 24] = [
+    let all: [Option<&'static dyn HostKernel>; 26] = [
         Some(embed::of(stored)),
         Some(draw::of(stored)),
         Some(matvec::of(stored, 1)),
@@ -86,6 +86,8 @@ fn of_weights(stored: Stored) -> impl Iterator<Item = &'static dyn HostKernel> {
         warpgroup::of(stored, 1, 128).map(|chosen| chosen.kernel as _),
         warpgroup::of(stored, usize::MAX, 64).map(|chosen| chosen.kernel as _),
         warpgroup::of(stored, usize::MAX, 128).map(|chosen| chosen.kernel as _),
+        broad::of(stored, 28_672, 128).map(|chosen| chosen.kernel as _),
+        broad::of(stored, 10_240, 128).map(|chosen| chosen.kernel as _),
         dequantise::of(stored).map(|kernel| kernel as _),
         expert_matvec::of(stored, 1).map(|kernel| kernel as _),
         expert_matvec::of(stored, 8).map(|kernel| kernel as _),

@@ -11,6 +11,7 @@
 mod bytes;
 #[allow(non_camel_case_types, reason = "GGUF's own names")]
 mod codebook;
+mod octets;
 mod plain;
 mod single;
 #[cfg(not(target_arch = "nvptx64"))]
@@ -22,6 +23,7 @@ use cuda_std::{MmaInput, Team};
 
 pub use bytes::{Bytes, Few, Staged};
 pub use codebook::{IQ4_NL, IQ4_XS, MXFP4};
+pub use octets::{CHUNK, CHUNKS, Octets, octet};
 pub use plain::{Brain, F32, Half};
 pub use single::{Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
 #[cfg(not(target_arch = "nvptx64"))]

@@ -355,7 +355,7 @@ fn upper(Place { block, .. }: Place) -> usize {
 }
 
 /// What is read of `d s` and `d' m` of Q4_K and Q5_K: `d`, `d'`, and the twelve bytes.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub struct ScalesAndMinima {
     d: F16,
     d_min: F16,
@@ -369,6 +369,12 @@ fn scales_and_minima(w: &impl Bytes, Place { at, .. }: Place) -> ScalesAndMinima
 }
 
 impl ScalesAndMinima {
+    /// Of the sixteen bytes that a super-block begins with.
+    #[inline(always)]
+    pub(super) fn of([both, thirds @ ..]: [u32; 4]) -> Self {
+        Self { d: F16(both as u16), d_min: F16((both >> 16) as u16), thirds }
+    }
+
     /// `d s` times a power of two, and `d' m`.
     #[inline(always)]
     fn values<T: Team>(self, Place { block, .. }: Place, unit: f32) -> (f32, f32) {
@@ -378,7 +384,7 @@ impl ScalesAndMinima {
 
     /// `d s` and `-d' m`, each twice.
     #[inline(always)]
-    fn halves<T: Team>(self, Place { block, .. }: Place) -> (F16x2, F16x2) {
+    pub(super) fn halves<T: Team>(self, Place { block, .. }: Place) -> (F16x2, F16x2) {
         // Two blocks' at once.
         let (pair, [s, m]) = (block % 4 / 2 * 2, self.four(block));
         let d = Integers::bytes(s, pair).less(0, 0).times(F16x2::both::<T>(self.d)).rounded();

@@ -4,7 +4,7 @@ use kernels::format::BLOCK;
 use kernels::product::{Product, Rounding};
 use kernels::qmatmul::{Chosen, QMatMul};
 use kernels::swiglu::Gated;
-use kernels::{logits, matmul, matvec, qmatmul, relay, rows, warpgroup};
+use kernels::{broad, logits, matmul, matvec, qmatmul, relay, rows, warpgroup};
 
 use super::{Done, round};
 use crate::device::{Buffer, Device, DeviceError};
@@ -110,6 +110,11 @@ fn multiply_one(
 /// The kernel that multiplies such a matrix as it is stored with rows in 16 bits; none for matrices of these types that another is
 /// better for.
 fn of_stored(device: &Device, w: &Matrix, tokens: usize) -> Option<Chosen> {
+    if device.has_warpgroups()
+        && let Some(chosen) = broad::of(w.stored, w.rows, tokens)
+    {
+        return Some(chosen);
+    }
     if tokens >= WARPGROUPS
         && device.has_warpgroups()
         && let Some(chosen) = warpgroup::of(w.stored, w.rows, tokens)

@@ -3,7 +3,7 @@
 use kernels::qmatmul::{self, Chosen, QMatMul};
 use kernels::rows::Rows;
 use kernels::swiglu::Gated;
-use kernels::{relay, warpgroup};
+use kernels::{broad, relay, warpgroup};
 
 use super::dequantise::Weights;
 use super::product::Sums;
@@ -17,9 +17,24 @@ use super::{Case, Expect, Launch, Scale, Stage, matmul};
 const FEW_ROWS: usize = 1;
 pub(crate) const MANY_ROWS: usize = 8192;
 pub(crate) const UNEVEN_ROWS: usize = 28_672;
+/// Of a matrix that the broad kernels have blocks of 128 rows for.
+pub(crate) const BLOCKS_OF_128: usize = 10_240;
 
 /// What sums are multiplied by of which an activation is made.
 const FACTOR: f32 = 0.5;
+
+/// Kernels that multiply.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) enum Way {
+    /// Whose warps multiply by themselves.
+    Warps,
+    /// Whose warps multiply together.
+    Group,
+    /// Whose blocks make weights in scratch memory.
+    Broad,
+    /// Whose warps relay sums.
+    Relay,
+}
 
 /// Stored weights, and rows of the type that these are rounded to.
 pub(crate) struct Product {
@@ -29,12 +44,10 @@ pub(crate) struct Product {
     pub(crate) m: usize,
     pub(crate) w: Vec<u8>,
     pub(crate) x: Vec<u16>,
-    /// Rows of the matrix that the kernel is chosen for, here one of [`FEW_ROWS`], [`MANY_ROWS`] and [`UNEVEN_ROWS`].
+    /// Rows of the matrix that the kernel is chosen for, here one of the above.
     pub(crate) rows: usize,
-    /// Whether it is one whose warps multiply together.
-    pub(crate) group: bool,
-    /// Whether it is one whose warps relay sums.
-    pub(crate) relay: bool,
+    /// Of which kernels it is one.
+    pub(crate) way: Way,
     /// Whether half of the rows are gates, of which an activation is made.
     pub(crate) gated: bool,
 }
@@ -48,7 +61,7 @@ impl Product {
         if m > 1 {
             x[(m - 1) * k..].fill(0);
         }
-        Self { stored, n, k, m, w, x, rows: FEW_ROWS, group: false, relay: false, gated: false }
+        Self { stored, n, k, m, w, x, rows: FEW_ROWS, way: Way::Warps, gated: false }
     }
 
     /// One row by itself.
@@ -56,12 +69,14 @@ impl Product {
         Self { m: 1, w: self.w.clone(), x: self.x[row * self.k..][..self.k].to_vec(), ..*self }
     }
 
-    /// The kernel, of those whose warps do not relay sums.
+    /// The kernel, if there is one.
     pub(crate) fn chosen(&self) -> Option<Chosen> {
-        if self.group {
-            warpgroup::of(self.stored, self.rows, self.m)
-        } else {
-            qmatmul::of(self.stored, self.rows, self.m, usize::MAX)
+        match self.way {
+            Way::Warps => qmatmul::of(self.stored, self.rows, self.m, usize::MAX),
+            Way::Group => warpgroup::of(self.stored, self.rows, self.m),
+            Way::Broad => broad::of(self.stored, self.rows, self.m),
+            Way::Relay => relay::of(self.stored, self.rows, self.m, usize::MAX)
+                .map(|kernel| Chosen { kernel, gates: false }),
         }
     }
 
@@ -129,9 +144,23 @@ pub(crate) fn group_cases(stored: Stored, scale: Scale) -> Vec<Box<dyn Case>> {
     ways.filter(|((_, _, m, _), rows)| warpgroup::of(stored, *rows, *m).is_some())
         .map(|((n, k, m, spread), rows)| {
             let product = Product::new(stored, n, stored.row_length(k), m, spread);
-            Box::new(Product { rows, group: true, ..product }) as _
+            Box::new(Product { rows, way: Way::Group, ..product }) as _
         })
         .collect()
+}
+
+/// Of the kernels whose blocks make weights in scratch memory.
+pub(crate) fn broad_cases(stored: Stored, scale: Scale) -> Vec<Box<dyn Case>> {
+    let mut shapes = vec![(256, 256, 70, 3)];
+    if scale == Scale::Full {
+        // All tokens of a block and fewer; more rows and more tokens than a block has, and many slices.
+        shapes.extend([(256, 512, 128, 12), (512, 256, 131, 2), (256, 2304, 65, 1), (256, 1024, 200, 3)]);
+    }
+    let ways = shapes.into_iter().flat_map(|shape| [BLOCKS_OF_128, UNEVEN_ROWS].map(|rows| (shape, rows)));
+    ways.map(|((n, k, m, spread), rows)| {
+        Box::new(Product { rows, way: Way::Broad, ..Product::new(stored, n, k, m, spread) }) as _
+    })
+    .collect()
 }
 
 /// Of the kernels whose warps relay sums.
@@ -152,7 +181,7 @@ pub(crate) fn relay_cases(stored: Stored, scale: Scale) -> Vec<Box<dyn Case>> {
         .into_iter()
         .map(|(n, k, m, spread)| {
             let mut product =
-                Product { relay: true, ..Product::new(stored, n, stored.row_length(k), m, spread) };
+                Product { way: Way::Relay, ..Product::new(stored, n, stored.row_length(k), m, spread) };
             // Whichever token it is that is zeros.
             if n % 2 == 0 {
                 product.x.rotate_left(product.k);
@@ -191,10 +220,6 @@ impl Case for Product {
             n: self.n as u32,
             m: self.m as u32,
         };
-        if self.relay {
-            let kernel = relay::of(self.stored, self.rows, self.m, usize::MAX);
-            return Launch::new(kernel.expect("a case that has a kernel"), args);
-        }
         Launch::new(self.chosen().expect("a case that has a kernel").kernel, args)
     }
 

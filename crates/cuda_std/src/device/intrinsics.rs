@@ -36,6 +36,7 @@ unsafe extern "C" {
     pub(crate) fn warpgroup_show();
     pub(crate) fn warpgroup_sums_64(c: *mut [f32; 4]);
     pub(crate) fn warpgroup_sums_128(c: *mut [f32; 4]);
+    pub(crate) fn warpgroup_sums_256(c: *mut [f32; 4]);
     pub(crate) fn warpgroup_wait_0();
     pub(crate) fn warpgroup_wait_1();
     pub(crate) fn thread_x() -> u32;
@@ -65,3 +66,12 @@ macro_rules! chains {
 }
 chains!(warpgroup_f16_128_steps_8 warpgroup_f16_128_steps_4 warpgroup_f16_64_steps_8);
 chains!(warpgroup_bf16_128_steps_8 warpgroup_bf16_128_steps_4 warpgroup_bf16_64_steps_8);
+
+macro_rules! shared {
+    ($($name:ident)*) => {
+        unsafe extern "C" {
+            $(pub(crate) fn $name(c: *mut [f32; 4], a: u64, b: u64);)*
+        }
+    };
+}
+shared!(warpgroup_f16_128_shared warpgroup_f16_256_shared warpgroup_bf16_128_shared warpgroup_bf16_256_shared);

@@ -42,6 +42,12 @@ impl<V: Copy> Scratch<V> for Shared<V> {
     }
 
     #[inline(always)]
+    fn set_as<W: Copy>(&self, _: usize, i: usize, value: W) {
+        // SAFETY: as above, and aligned.
+        unsafe { self.0.add(i).cast::<W>().write(value) }
+    }
+
+    #[inline(always)]
     fn address(&self, i: usize) -> *const V {
         self.0.wrapping_add(i)
     }

@@ -5,10 +5,11 @@ use core::ops::{Index, IndexMut};
 use super::intrinsics::{
     copies_commit, copies_wait_0, copies_wait_1, copies_wait_2, copies_wait_3, load_matrix_2, load_matrix_4,
     mma_bf16, mma_f16, mma_upper_bf16, mma_upper_f16, settle, shared_offset, warp_barrier, warpgroup_bf16_32,
-    warpgroup_bf16_64, warpgroup_bf16_64_steps_8, warpgroup_bf16_128, warpgroup_bf16_128_steps_4,
-    warpgroup_bf16_128_steps_8, warpgroup_f16_32, warpgroup_f16_64, warpgroup_f16_64_steps_8,
-    warpgroup_f16_128, warpgroup_f16_128_steps_4, warpgroup_f16_128_steps_8, warpgroup_show,
-    warpgroup_sums_64, warpgroup_sums_128, warpgroup_wait_0, warpgroup_wait_1,
+    warpgroup_bf16_64, warpgroup_bf16_64_steps_8, warpgroup_bf16_128, warpgroup_bf16_128_shared,
+    warpgroup_bf16_128_steps_4, warpgroup_bf16_128_steps_8, warpgroup_bf16_256_shared, warpgroup_f16_32,
+    warpgroup_f16_64, warpgroup_f16_64_steps_8, warpgroup_f16_128, warpgroup_f16_128_shared,
+    warpgroup_f16_128_steps_4, warpgroup_f16_128_steps_8, warpgroup_f16_256_shared, warpgroup_show,
+    warpgroup_sums_64, warpgroup_sums_128, warpgroup_sums_256, warpgroup_wait_0, warpgroup_wait_1,
 };
 use super::{DeviceGroup, Relayed, exchange_f32, exchange_u32, thread};
 use crate::math::max;
@@ -559,11 +560,39 @@ impl Warp for DeviceGroup<32> {
     }
 
     #[inline(always)]
+    fn multiply_shared<I: MmaInput, const OCTETS: usize, S: Scratch<u16>>(
+        &self,
+        (a, row): (&S, impl Fn(usize, usize) -> usize),
+        (b, column): (&S, impl Fn(usize, usize) -> usize),
+        c: &mut [[f32; 4]; OCTETS],
+    ) {
+        const { assert!(OCTETS == 16 || OCTETS == 32) };
+        let described = |offset: u32, eight: usize| 1 << 62 | (eight as u64 / 8) << 32 | (offset >> 4) as u64;
+        // SAFETY: all lanes of the four warps run this together; there are as many sums as it takes; `a` and `b` are in shared memory.
+        unsafe {
+            let rows = described(shared_offset(a.address(row(0, 0)).cast()), row(8, 0) - row(0, 0));
+            let columns =
+                described(shared_offset(b.address(column(0, 0)).cast()), column(8, 0) - column(0, 0));
+            let c = c.as_mut_ptr();
+            match (OCTETS, I::BF16) {
+                (16, false) => warpgroup_f16_128_shared(c, rows, columns),
+                (16, true) => warpgroup_bf16_128_shared(c, rows, columns),
+                (_, false) => warpgroup_f16_256_shared(c, rows, columns),
+                (_, true) => warpgroup_bf16_256_shared(c, rows, columns),
+            }
+        }
+    }
+
+    #[inline(always)]
     fn wait_group<const OCTETS: usize>(&self, c: &mut [[f32; 4]; OCTETS]) {
-        const { assert!(OCTETS == 8 || OCTETS == 16) };
+        const { assert!(OCTETS == 8 || OCTETS == 16 || OCTETS == 32) };
         // SAFETY: there are as many values as it takes.
         unsafe {
-            if OCTETS == 8 { warpgroup_sums_64(c.as_mut_ptr()) } else { warpgroup_sums_128(c.as_mut_ptr()) }
+            match OCTETS {
+                8 => warpgroup_sums_64(c.as_mut_ptr()),
+                16 => warpgroup_sums_128(c.as_mut_ptr()),
+                _ => warpgroup_sums_256(c.as_mut_ptr()),
+            }
         }
     }
 
@@ -582,6 +611,18 @@ impl Warp for DeviceGroup<32> {
         let (row, column) = place();
         f(row, column, [c[0], c[1]]);
         f(row + 8, column, [c[2], c[3]]);
+    }
+
+    #[inline(always)]
+    fn each_two_pairs(
+        &self,
+        c: &[f32; 4],
+        other: &[f32; 4],
+        mut f: impl FnMut(usize, usize, [f32; 2], [f32; 2]),
+    ) {
+        let (row, column) = place();
+        f(row, column, [c[0], c[1]], [other[0], other[1]]);
+        f(row + 8, column, [c[2], c[3]], [other[2], other[3]]);
     }
 
     #[inline(always)]

@@ -277,6 +277,21 @@ impl<M: Memory> Warp for HostTeam<32, M> {
     }
 
     #[inline(always)]
+    fn multiply_shared<I: MmaInput, const OCTETS: usize, S: Scratch<u16>>(
+        &self,
+        (a, row): (&S, impl Fn(usize, usize) -> usize),
+        (b, column): (&S, impl Fn(usize, usize) -> usize),
+        c: &mut [C; OCTETS],
+    ) {
+        let first = self.first / 32 % 4 * 16;
+        for step in 0..4 {
+            let rows = self.load_a(a, |at, half| row(first + at, 2 * step + half));
+            let column = |at, half| column(at, 2 * step + half);
+            self.mma_group::<I, 1, OCTETS, S>(&[rows], b, column, c);
+        }
+    }
+
+    #[inline(always)]
     fn wait_group<const OCTETS: usize>(&self, _: &mut [C; OCTETS]) {}
 
     #[inline(always)]
@@ -293,6 +308,16 @@ impl<M: Memory> Warp for HostTeam<32, M> {
         for (pair, [left, right]) in c.0.as_chunks::<2>().0.iter().enumerate() {
             for row in 0..16 {
                 f(row, 2 * pair, [left[row], right[row]]);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn each_two_pairs(&self, c: &C, other: &C, mut f: impl FnMut(usize, usize, [f32; 2], [f32; 2])) {
+        let pairs = c.0.as_chunks::<2>().0.iter().zip(other.0.as_chunks::<2>().0);
+        for (pair, ([left, right], [other_left, other_right])) in pairs.enumerate() {
+            for row in 0..16 {
+                f(row, 2 * pair, [left[row], right[row]], [other_left[row], other_right[row]]);
             }
         }
     }
