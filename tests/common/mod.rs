@@ -59,20 +59,18 @@ pub(crate) fn with_model(
     Trial::test(name, move || test(&model?)).with_ignored_flag(ignored)
 }
 
+/// How long a process is waited for: far above what a slow, crowded machine takes, so that only a hang ends a test.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(600);
+
 /// What the command leaves when it ends by itself; one that does not is killed.
 pub(crate) fn output(command: &mut Command) -> io::Result<Output> {
-    output_within(command, Duration::from_secs(60))
-}
-
-/// The same, of a command that may take so long.
-pub(crate) fn output_within(command: &mut Command, patience: Duration) -> io::Result<Output> {
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let start = Instant::now();
     while child.try_wait()?.is_none() {
-        if start.elapsed() > patience {
+        if start.elapsed() > PATIENCE {
             child.kill()?;
             let output = child.wait_with_output()?;
-            return Err(io::Error::other(format!("still running after {patience:?}: {output:?}")));
+            return Err(io::Error::other(format!("still running after {PATIENCE:?}: {output:?}")));
         }
         std::thread::sleep(Duration::from_millis(2));
     }

@@ -5,14 +5,12 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
-use std::time::Duration;
 
 use libtest_mimic::Failed;
 use serde_json::Value;
 use ureq::Agent;
 
-/// What a call may take to come at most.
-const PATIENCE: Duration = Duration::from_secs(60);
+use crate::common::PATIENCE;
 
 /// Listens until the test ends.
 pub(crate) struct Callback {

@@ -1,17 +1,15 @@
 //! A client of the server: requests, and event streams read as they come.
 
 use std::io::{BufRead, BufReader};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use libtest_mimic::Failed;
 use serde_json::Value;
 use ureq::http::{HeaderMap, Response};
 use ureq::{Agent, Body, BodyReader};
 
+use crate::common::PATIENCE;
 use crate::server::Server;
-
-/// What any exchange may take, a whole stream included.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// An answer that was read to its end.
 pub(crate) struct Answer {

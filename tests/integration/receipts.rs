@@ -16,7 +16,7 @@ use runtime::worker::{DeviceChoice, LoadOptions, Worker};
 use serde_json::{Value, json};
 use worker_orcd::images::IMAGES;
 
-use crate::common::{data, executable, output, output_within, stderr, stdout, with_model};
+use crate::common::{data, executable, output, stderr, stdout, with_model};
 use crate::place::{Place, Room, at};
 use crate::server::Server;
 
@@ -173,7 +173,7 @@ fn of_an_h200(model: &Path) -> Result<(), Failed> {
     command.arg("replay").arg(data("h200-answer.txt")).arg("--model").arg(model).args(["--device", "cpu"]);
     command.arg("--prompt-file").arg(data("h200-prompt.txt"));
     let told = "again in tc numerics on cpu; the receipt is of cuda sm_90\n";
-    expect(&output_within(&mut command, Duration::from_secs(300))?, "same", told)
+    expect(&output(&mut command)?, "same", told)
 }
 
 /// The ids that the receipt is about, computed by the engine itself.

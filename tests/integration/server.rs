@@ -10,10 +10,7 @@ use std::time::{Duration, Instant};
 use libtest_mimic::Failed;
 use serde_json::Value;
 
-use crate::common::executable;
-
-/// What loading a model, and what ending, may take at most.
-const PATIENCE: Duration = Duration::from_secs(60);
+use crate::common::{PATIENCE, executable};
 
 /// A running server; killed when dropped.
 pub(crate) struct Server {

@@ -1,11 +1,13 @@
 //! The driver knows an allocation no more: the worker says so, ends its jobs, and takes no others.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
 use libtest_mimic::{Failed, Trial};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::common::PATIENCE;
 use crate::server::Server;
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -13,9 +15,6 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 const CODE: &str = "VRAM_RESIDENCY_FAILED";
-
-/// What two checks may take, with an interval of a second.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 fn lost(place: Place) -> Result<(), Failed> {
     let room = Room::new(place)?;
@@ -81,6 +80,7 @@ fn critical(server: &Server) -> Result<Value, Failed> {
         if let Some(line) = lines.find(|line| line["severity"] == "CRITICAL") {
             return Ok(line);
         }
+        thread::sleep(Duration::from_millis(2));
     }
     Err("no critical line in the log".into())
 }
