@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{PATIENCE, Server, begin, echo, end, serve, wait_for_cancel};
+use common::{Events, PATIENCE, Server, begin, echo, end, serve, wait_for_cancel};
 use runtime::engine::Next;
 use serde_json::{Value, json};
 use server::Config;
@@ -78,9 +78,11 @@ async fn a_job_is_cancelled_by_its_own_key_alone() {
     let second = execute("second").await;
     assert_eq!((first.status(), second.status()), (200.try_into().unwrap(), 200.try_into().unwrap()));
     assert_eq!(execute("first").await.status(), 409);
+    let (mut first, mut second) = (Events::of(first), Events::of(second));
+    first.expect("started").await;
+    second.expect("started").await;
     assert_eq!(send(&server, "POST", "/cancel", Some(("x-api-key", "second"))).await.status(), 202);
     hold.send(()).unwrap();
-    for answer in [first, second] {
-        assert!(timeout(PATIENCE, answer.text()).await.unwrap().unwrap().contains("event: end\n"));
-    }
+    first.expect("end").await;
+    second.expect("end").await;
 }
