@@ -13,7 +13,7 @@
 
 use core::marker::PhantomData;
 
-use cuda_std::{Block, F16, Geometry, Scratch, Team, Warp, kernel, unrolled};
+use cuda_std::{Block, F16, Geometry, Scratch, Team, Warp, WarpGroup, kernel, unrolled};
 
 #[cfg(not(target_arch = "nvptx64"))]
 use crate::format::Stored;
@@ -50,7 +50,7 @@ fn geometry<F: Octets>(rows: usize, a: &QMatMul) -> Geometry {
     }
 }
 
-/// The cell of octet `octet` of row `row` in a chunk, see [`cuda_std::Warp::multiply_group`].
+/// The cell of octet `octet` of row `row` in a chunk, see [`cuda_std::WarpGroup::multiply_group`].
 #[inline(always)]
 fn cell(row: usize, octet: usize) -> usize {
     row * CHUNK + (octet ^ (row % 8)) * 8

@@ -8,7 +8,7 @@
 
 use cuda_std::math::{ORDINARY, divide, exp_negative, exp_ordinary, mul_add, sqrt};
 use cuda_std::{
-    Bf16, Block, Divisor, F16, Geometry, MmaInput, Scratch, Warp, kernel, made, mapped, unrolled,
+    Bf16, Block, Divisor, F16, Geometry, MmaInput, Scratch, Warp, WarpGroup, kernel, made, mapped, unrolled,
 };
 
 use crate::chunks::{Asking, CHUNK, Merge};
@@ -19,7 +19,7 @@ use crate::prompt::{LANES, ROWS, STEP, WARPS, parts, stride};
 /// Octets of a chunk's tokens, and steps over them.
 const OCTETS: usize = CHUNK / 8;
 const STEPS: usize = CHUNK / 16;
-/// Columns of a part of what the tensor core reads by itself, see [`cuda_std::Warp::multiply_group`].
+/// Columns of a part of what the tensor core reads by itself, see [`cuda_std::WarpGroup::multiply_group`].
 const PART: usize = 64;
 
 /// The cell of octet `octet` of row `row` of so many rows.

@@ -9,7 +9,7 @@
 
 use core::marker::PhantomData;
 
-use cuda_std::{Block, In, Meanwhile, MmaInput, Scratch, Team, Warp, unrolled};
+use cuda_std::{Block, In, Meanwhile, MmaInput, Scratch, Team, Warp, WarpGroup, unrolled};
 
 use crate::format::{BLOCK, Format, Staged};
 use crate::tile::{AT_ONCE, LINE, SHARE, Tile, in_lines, parts, stride, units, x_stride};

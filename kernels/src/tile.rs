@@ -13,7 +13,7 @@ pub(crate) struct Tile {
     pub(crate) part: usize,
     /// Warps that own the same rows, and different tokens.
     pub(crate) parts: usize,
-    /// Whether four warps multiply together, see [`cuda_std::Warp::multiply_group`].
+    /// Whether four warps multiply together, see [`cuda_std::WarpGroup::multiply_group`].
     pub(crate) group: bool,
     /// Columns of a slice: the fewer tokens, the more is there room for.
     pub(crate) columns: usize,
@@ -137,7 +137,7 @@ impl Tile {
         self.rows() * stride::<F>(self.columns) + 2 * self.cells(tokens)
     }
 
-    /// Cells of a slice of `x`: where warps multiply together they are swizzled, see [`cuda_std::Warp::multiply_group`].
+    /// Cells of a slice of `x`: where warps multiply together they are swizzled, see [`cuda_std::WarpGroup::multiply_group`].
     pub(crate) const fn cells(self, tokens: usize) -> usize {
         if self.group { tokens * self.columns } else { tokens * x_stride(self.columns) }
     }

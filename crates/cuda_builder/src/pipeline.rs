@@ -11,11 +11,14 @@
 //! rustc is called directly: no cargo, so no lock file, no registry and no profile takes part, and `core` is
 //! compiled once per compiler. The text of this file goes into the fingerprint of the images.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::env;
 use std::fs::{self, File};
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Mutex;
+use std::{env, iter, thread};
 
 use crate::source::sha256;
 use crate::{CHIP, Compiler, Error, Image, OTHERS, ptx, warpgroup};
@@ -44,8 +47,9 @@ const RUSTC_FLAGS: &[&str] = &[
 const STRIP: &str = "--passes=internalize,globaldce";
 const OPTIMISE: &str = "--passes=internalize,globaldce,default<O3>";
 
-/// A multiplication and an addition stay two roundings.
-const LLC_FLAGS: &[&str] = &["-O3", "--fp-contract=off"];
+/// A multiplication and an addition stay two roundings. No comments: they name functions, and where one stands in the
+/// sources changes no kernel.
+const LLC_FLAGS: &[&str] = &["-O3", "--fp-contract=off", "--asm-verbose=0"];
 
 /// rustc wants a crate of this name beside `core`; the kernels call nothing of it.
 const COMPILER_BUILTINS: &str = "#![feature(compiler_builtins)]\n#![compiler_builtins]\n#![no_std]\n";
@@ -89,7 +93,22 @@ impl Build<'_> {
         let all: Vec<&str> = entries.values().flatten().map(String::as_str).collect();
         let stripped = work.join("stripped.bc");
         run("stripping", self.opt(STRIP, &all).arg(linked).arg("-o").arg(&stripped))?;
-        entries.iter().map(|(family, entries)| self.image(family, entries, &stripped, &work)).collect()
+        // The longest first, so that no core is left alone with one at the end.
+        let mut families: Vec<_> = entries.iter().collect();
+        families.sort_by_key(|(_, entries)| Reverse(entries.len()));
+        let queue = Mutex::new(families.into_iter());
+        let next = || queue.lock().expect("no thread panics").next();
+        let some = || {
+            iter::from_fn(next)
+                .map(|(family, entries)| self.image(family, entries, &stripped, &work))
+                .collect::<Result<Vec<Image>, Error>>()
+        };
+        thread::scope(|scope| {
+            let cores = thread::available_parallelism().map_or(1, NonZero::get);
+            let threads: Vec<_> = (0..cores).map(|_| scope.spawn(some)).collect();
+            let images = threads.into_iter().map(|thread| thread.join().expect("no thread panics"));
+            Ok(images.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+        })
     }
 
     /// The folder of the compiled `core`.

@@ -10,6 +10,7 @@ use crate::tensor_core::simd::{self, A, B, C};
 use crate::{Block, F16, In, MmaInput, Scratch, Source, Team};
 
 mod warp;
+mod warp_group;
 
 /// Scratch memory and its barriers, of one block, and what else differs between versions. A copyable reference.
 pub trait Memory: Copy {

@@ -14,18 +14,7 @@
 
 #![cfg_attr(target_arch = "nvptx64", no_std)]
 #![cfg_attr(target_arch = "nvptx64", allow(internal_features))]
-#![cfg_attr(
-    target_arch = "nvptx64",
-    feature(
-        abi_ptx,
-        abi_unadjusted,
-        link_llvm_intrinsics,
-        stdarch_nvptx,
-        stmt_expr_attributes,
-        f16,
-        core_intrinsics
-    )
-)]
+#![cfg_attr(target_arch = "nvptx64", feature(stmt_expr_attributes, f16, core_intrinsics))]
 
 mod divisor;
 mod half;
@@ -34,6 +23,8 @@ pub mod math;
 mod pair;
 mod team;
 mod view;
+mod warp;
+mod warp_group;
 
 #[cfg(not(target_arch = "nvptx64"))]
 mod check;
@@ -50,8 +41,10 @@ pub use kernel::Geometry;
 #[cfg(not(target_arch = "nvptx64"))]
 pub use kernel::{HostEntry, Kernel};
 pub use pair::{F16x2, Integers, Results};
-pub use team::{Block, Meanwhile, MmaInput, RELAY, Scratch, Source, Team, Warp, made, mapped, unrolled};
+pub use team::{Block, RELAY, Scratch, Source, Team, made, mapped, unrolled};
 pub use view::{In, Out, Value};
+pub use warp::{Meanwhile, MmaInput, Warp};
+pub use warp_group::WarpGroup;
 
 #[cfg(not(target_arch = "nvptx64"))]
 pub use check::{CheckBlock, CheckState};
