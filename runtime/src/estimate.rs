@@ -7,7 +7,7 @@ use crate::engine::sampler::Sampler;
 use crate::gguf::Gguf;
 use crate::kv_cache::pages_for;
 use crate::model::config::ModelConfig;
-use crate::model::{Model, ModelError};
+use crate::model::{Model, ModelError, Plan};
 use crate::numerics::Numerics;
 use crate::worker::{plan, step_limits};
 
@@ -49,14 +49,22 @@ pub fn estimate(gguf: &Gguf, wanted: Wanted) -> Result<Estimate, ModelError> {
     let step = step_limits(wanted.gpu, wanted.max_batch, None);
     let context = wanted.context.clamp(1, config.context);
     let plan = plan(&config, wanted.numerics, step, step.sequences * pages_for(context));
-    let device = Device::planned(wanted.gpu);
-    let model = Model::load(&device, gguf, plan, &mut |_, _| ())?;
-    let _sampler = Sampler::new(&device, &model)?;
     Ok(Estimate {
         sequences: step.sequences,
         context,
         step_tokens: plan.limits.tokens,
         kv_token_bytes: Model::page_bytes(gguf, &config, wanted.numerics) / PAGE,
-        usage: device.usage(),
+        usage: usage(gguf, plan, wanted.gpu)?,
     })
+}
+
+/// Bytes that the ledger would have with a model loaded so.
+///
+/// # Errors
+/// As [`estimate`].
+pub(crate) fn usage(gguf: &Gguf, plan: Plan, gpu: bool) -> Result<Usage, ModelError> {
+    let device = Device::planned(gpu);
+    let model = Model::load(&device, gguf, plan, &mut |_, _| ())?;
+    let _sampler = Sampler::new(&device, &model)?;
+    Ok(device.usage())
 }

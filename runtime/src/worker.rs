@@ -13,6 +13,7 @@ use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::device::{Device, DeviceError, Image, Purpose, Residency};
 use crate::engine::sampler::Sampler;
 use crate::engine::{Engine, EngineHandle, Limits, OnDevice, channel};
+use crate::estimate::usage;
 use crate::gguf::Gguf;
 use crate::huggingface::Quant;
 use crate::kv_cache::pages_for;
@@ -151,6 +152,8 @@ pub const CUDA_STEP: usize = 2048;
 /// The same while nobody generates, on one with so much memory: prompts are computed up to 8 % faster.
 const CUDA_QUIET_STEP: usize = 8192;
 const MUCH_MEMORY: u64 = 40_000_000_000;
+/// What a driver and a library take beside a model then, at most.
+const BESIDE: u64 = 1 << 30;
 /// Sequences computed at once on the CPU.
 pub const CPU_BATCH: usize = 16;
 /// Sequences computed at once on a GPU.
@@ -160,6 +163,11 @@ pub const CUDA_BATCH: usize = 64;
 pub fn step_limits(gpu: bool, max_batch: Option<usize>, step_tokens: Option<usize>) -> StepLimits {
     let (tokens, sequences) = if gpu { (CUDA_STEP, CUDA_BATCH) } else { (CPU_STEP, CPU_BATCH) };
     StepLimits::new(step_tokens.unwrap_or(tokens).max(1), max_batch.unwrap_or(sequences).max(1))
+}
+
+/// Whether a GPU with so many bytes, of which so many are free, has much memory, and room for what needs so many.
+fn has_room((total, free): (u64, u64), needed: u64) -> bool {
+    total >= MUCH_MEMORY && needed.saturating_add(BESIDE) <= free
 }
 
 /// What a model needs for such steps and so many pages of keys and values.
@@ -328,9 +336,6 @@ fn load(
     progress(Progress::Opened { device: &device.name() });
 
     let mut step = step_limits(!device.is_cpu(), options.max_batch, options.step_tokens);
-    if options.step_tokens.is_none() && !device.is_cpu() && device.memory()?.0 >= MUCH_MEMORY {
-        step.quiet_tokens = CUDA_QUIET_STEP;
-    }
     let page = Model::page_bytes(gguf, &config, numerics) as u64;
     let pages = match options.kv_bytes {
         Some(given) => given / page,
@@ -338,6 +343,13 @@ fn load(
     } as usize;
     if pages == 0 {
         return Err(LoadError::KvTooSmall { given: options.kv_bytes.unwrap_or(0), page });
+    }
+    if options.step_tokens.is_none() && !device.is_cpu() {
+        let quiet = StepLimits { quiet_tokens: CUDA_QUIET_STEP, ..step };
+        let needed = usage(gguf, plan(&config, numerics, quiet, pages), true)?.total();
+        if has_room(device.memory()?, needed) {
+            step = quiet;
+        }
     }
     let plan = plan(&config, numerics, step, pages);
     let mut uploaded = |done, total| progress(Progress::Uploaded { done, total });
@@ -411,4 +423,18 @@ fn default_pages(
         (whole * sequences, free.saturating_sub(weights) / 2)
     };
     Ok(wanted.min(room / page).max(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_are_larger_only_where_they_fit() {
+        let (total, needed) = (MUCH_MEMORY, 30_000_000_000);
+        assert!(has_room((total, needed + BESIDE), needed));
+        assert!(!has_room((total, needed + BESIDE - 1), needed), "the driver's part is missing");
+        assert!(!has_room((total - 1, total), needed), "a small GPU");
+        assert!(!has_room((total, total), u64::MAX));
+    }
 }

@@ -51,7 +51,7 @@ pub struct Args {
     /// Sequences computed at once; 64 on a GPU and 16 on the CPU unless given
     #[arg(long, value_name = "N")]
     pub(super) max_batch: Option<String>,
-    /// Tokens computed at once; 2048 on a GPU, 8192 if it has 40 GB and nobody generates, and 16 on the CPU unless given
+    /// Tokens computed at once; 2048 on a GPU, 8192 if it has 40 GB, room for them, and nobody generates, and 16 on the CPU unless given
     #[arg(long, value_name = "N")]
     pub(super) step_tokens: Option<String>,
     /// Computes every prompt wholly, even if it begins as an earlier one did
