@@ -29,7 +29,7 @@ const CHILD: &str = "VRAM_ENFORCEMENT_CASE";
 /// A case: its name, and what the child does.
 type Case = (&'static str, fn() -> Result<(), Failed>);
 
-const CASES: [Case; 18] = [
+const CASES: [Case; 19] = [
     ("device_memory_passes", pointers::device_memory_passes),
     ("memory_of_the_host_fails", pointers::memory_of_the_host_fails),
     ("managed_memory_fails", pointers::managed_memory_fails),
@@ -42,6 +42,7 @@ const CASES: [Case; 18] = [
     ("an_allocation_is_aligned_zeroed_and_checked", memory::an_allocation_is_aligned_zeroed_and_checked),
     ("every_allocation_is_in_the_ledger_until_it_is_freed", memory::every_allocation_is_in_the_ledger),
     ("a_loaded_worker_is_verified", memory::a_loaded_worker_is_verified),
+    ("an_estimate_is_what_a_load_takes", memory::an_estimate_is_what_a_load_takes),
     ("the_kv_cache_is_what_the_formula_says", kv_cache::is_what_the_formula_says),
     ("an_overflow_is_an_error_before_it_happens", kv_cache::an_overflow_is_an_error),
     ("an_upload_of_many_parts_is_whole_or_tells_what_failed", cut::an_upload_of_many_parts),

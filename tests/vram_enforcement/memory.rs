@@ -4,6 +4,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use libtest_mimic::Failed;
 use runtime::device::{Device, DeviceError, Purpose};
+use runtime::estimate::{Wanted, estimate};
+use runtime::gguf::Gguf;
+use runtime::numerics::Numerics;
 use worker_orcd::images::IMAGES;
 
 use crate::kv_cache::{options, usage};
@@ -90,5 +93,31 @@ pub(crate) fn a_loaded_worker_is_verified() -> Result<(), Failed> {
         usage(&worker, "weights") > 0 && usage(&worker, "activations") > 0 && usage(&worker, "inputs") > 0
     );
     worker.stop(std::time::Duration::ZERO);
+    Ok(())
+}
+
+/// What cuBLAS works in, which is told and, on the paper GPU, not taken: there is no cuBLAS.
+const CUBLAS: u64 = 32 << 20;
+
+pub(crate) fn an_estimate_is_what_a_load_takes() -> Result<(), Failed> {
+    for (fixture, numerics) in
+        [("llama-f16", Numerics::F32), ("llama-bf16", Numerics::Tc), ("llama-f32", Numerics::Tc)]
+    {
+        let mut options = options(fixture);
+        let wanted = Wanted { gpu: true, numerics, max_batch: options.max_batch, context: 64 };
+        let told = estimate(&Gguf::open(&options.path)?, wanted)?;
+        // As many keys and values; and steps that do not depend on how much memory the GPU has.
+        options.kv_bytes = Some((told.sequences * told.context * told.kv_token_bytes) as u64);
+        options.step_tokens = Some(runtime::worker::CUDA_STEP);
+        options.numerics = Some(numerics);
+        let worker = runtime::worker::Worker::load(options, |_| ())?;
+        for purpose in Purpose::ALL {
+            let taken = usage(&worker, purpose.name());
+            let told = told.usage.of(purpose);
+            let without_cublas = purpose == Purpose::Activations && told == taken + CUBLAS;
+            assert!(told == taken || without_cublas, "{fixture} {numerics:?} {purpose:?}: {told}, {taken}");
+        }
+        worker.stop(std::time::Duration::ZERO);
+    }
     Ok(())
 }
